@@ -1,0 +1,133 @@
+"""Which class does a name stand for? The only place where a name becomes a class.
+
+Literal tables of strings, loaded lazily, plus the entry-point group ``whet.members`` through which other
+packages add rows (entry name ``kind.name``, value ``module:attribute``). Plan files hold names, never import
+paths. A new member is one file and one row here.
+"""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+from whet.errors import ConfigError, closest
+
+
+class Member(NamedTuple):
+    """Where a member lives (``module:attribute``) and what it is, in a phrase."""
+
+    path: str
+    summary: str
+
+
+READERS = {
+    "csv": Member("whet.data.read_csv:read_csv", "comma, semicolon, tab or pipe separated text, plain or gzip"),
+    "json": Member("whet.data.read_json:read_json", "a list of objects, or one object a line, plain or gzip"),
+    "parquet": Member("whet.data.read_arrow:read_parquet", "Parquet"),
+    "arrow": Member("whet.data.read_arrow:read_arrow", "Arrow IPC file or stream"),
+    "folder": Member("whet.data.read_folder:read_folder", "a folder with train, valid and test files"),
+    "objects": Member("whet.data.read_objects:read_objects", "frames, datasets and lists of dicts in memory"),
+}
+
+CHECKS = {
+    "missing": Member("whet.data.check_missing:check_missing", "rows without an input or a target"),
+    "duplicates": Member("whet.data.check_duplicates:check_duplicates", "equal and nearly equal inputs"),
+    "conflicts": Member("whet.data.check_conflicts:check_conflicts", "one input under two targets"),
+    "leakage": Member("whet.data.check_leakage:check_leakage", "inputs or groups on two sides of a split"),
+    "classes": Member("whet.data.check_classes:check_classes", "rare, lopsided and unseen classes"),
+    "markup": Member("whet.data.check_markup:check_markup", "HTML, control characters and damaged text"),
+    "lengths": Member("whet.data.check_lengths:check_lengths", "very long and very short inputs"),
+    "leaking-columns": Member("whet.data.check_columns:check_columns", "other columns that give the target away"),
+}
+
+MODALITIES = {
+    "text": Member("whet.modalities.text:Text", "one or two pieces of text to token ids"),
+}
+
+BACKBONES = {
+    "text-encoder": Member("whet.backbones.text_encoder:TextEncoder", "a transformers encoder with pooling and head"),
+}
+
+TASKS = {
+    "classification": Member("whet.tasks.classification:Classification", "one of several classes a row"),
+    "multi-label": Member("whet.tasks.multi_label:MultiLabel", "any number of labels a row"),
+    "regression": Member("whet.tasks.regression:Regression", "one number a row"),
+}
+
+METHODS = {
+    "probe": Member("whet.methods.probe:Probe", "a convex head on frozen features, solved"),
+    "top-layers": Member("whet.methods.top_layers:TopLayers", "the last blocks and the head, from the probe's head"),
+    "full": Member("whet.methods.full:Full", "every weight, from the probe's head"),
+}
+
+LEARNERS = {
+    "majority": Member("whet.learners.majority:Majority", "always the commonest answer"),
+    "tfidf": Member("whet.learners.tfidf:TfidfLinear", "TF-IDF features and a linear model"),
+    "frozen-probe": Member("whet.learners.frozen_probe:FrozenProbe", "the probe on the untuned model"),
+}
+
+METRICS = {
+    "accuracy": Member("whet.evaluation.classification:Accuracy", "share of rows that are right"),
+    "macro-f1": Member("whet.evaluation.classification:MacroF1", "F1 averaged over classes"),
+    "micro-f1": Member("whet.evaluation.classification:MicroF1", "F1 over all decisions"),
+    "exact-match": Member("whet.evaluation.classification:ExactMatch", "share of rows with every label right"),
+    "log-loss": Member("whet.evaluation.classification:LogLoss", "mean negative log-likelihood, nats"),
+    "calibration-error": Member("whet.evaluation.calibration:CalibrationError", "debiased expected calibration error"),
+    "mae": Member("whet.evaluation.regression:MeanAbsoluteError", "mean absolute error"),
+    "rmse": Member("whet.evaluation.regression:RootMeanSquaredError", "root mean squared error"),
+    "r2": Member("whet.evaluation.regression:R2", "share of variance explained"),
+    "spearman": Member("whet.evaluation.regression:Spearman", "rank correlation"),
+}
+
+TABLES: dict[str, dict[str, Member]] = {
+    "reader": READERS,
+    "check": CHECKS,
+    "modality": MODALITIES,
+    "backbone": BACKBONES,
+    "task": TASKS,
+    "method": METHODS,
+    "learner": LEARNERS,
+    "metric": METRICS,
+}
+
+
+def members(kind: str) -> dict[str, Member]:
+    """Every member of one kind, ours first, then those that other packages registered."""
+    found = dict(TABLES[kind])
+    for entry in entry_points(group="whet.members"):
+        entry_kind, _, name = entry.name.partition(".")
+        if entry_kind == kind and name not in found:
+            package = entry.dist.name if entry.dist else "another package"
+            found[name] = Member(entry.value, f"from {package}")
+    return found
+
+
+def find(kind: str, name: str) -> Any:
+    """The class or function that ``name`` stands for.
+
+    Raises:
+        ConfigError: no member of that kind has this name.
+    """
+    table = members(kind)
+    if name not in table:
+        near = closest(name, list(table)) or list(table)
+        raise ConfigError(
+            f"There is no {kind} named {name!r}.",
+            where=kind,
+            fix="use " + " or ".join(repr(known) for known in near),
+        )
+    module, _, attribute = table[name].path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def name_of(kind: str, thing: object) -> str:
+    """The catalog name of a member, given its class or an instance of it."""
+    target = thing if isinstance(thing, type) else type(thing)
+    path = f"{target.__module__}:{target.__qualname__}"
+    for name, member in members(kind).items():
+        if member.path == path:
+            return name
+    raise ConfigError(
+        f"{target.__name__} is not in the catalog, so a plan file cannot name it.",
+        where=kind,
+        fix="register it under the entry-point group 'whet.members'",
+    )
