@@ -1,0 +1,1 @@
+"""What leaves the house: predictor and packaged model."""

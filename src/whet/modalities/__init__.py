@@ -1,0 +1,1 @@
+"""One raw value to tensors: text, image, audio, ..."""

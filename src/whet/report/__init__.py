@@ -1,0 +1,1 @@
+"""What we tell people: terminal, HTML, model card."""

@@ -1,0 +1,1 @@
+"""How it moves: loop, replay, cache, solver, optimizer, schedule, precision, checkpoints."""
