@@ -36,9 +36,7 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.row_ids)
 
-    def with_targets(
-        self, targets: np.ndarray[Any, Any], units: np.ndarray[Any, Any] | None = None
-    ) -> "Predictions":
+    def with_targets(self, targets: np.ndarray[Any, Any], units: np.ndarray[Any, Any] | None = None) -> "Predictions":
         """The same answers, with what was right; called by judge alone for test rows."""
         return replace(self, targets=targets, units=units)
 

@@ -1,0 +1,49 @@
+"""The contract of a learner: anything that can be fitted to rows and then answers.
+
+A fine-tuned network is one learner; a majority vote and TF-IDF with a linear model are others, which serve as
+baselines. Judge, search and report see only their ``Predictions``.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from whet.data.rows import Columns, Rows
+from whet.tasks.predictions import Predictions
+from whet.tasks.task import State, Task
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a learner may see: training rows with targets, and what the task made of them.
+
+    Shapes:
+        targets: (N, ...) as ``task.encode_targets`` gives them; classification (N,) int64, multi-label (N, K)
+            float32 of 0 and 1, regression (N,) float32 in the target's own unit.
+    """
+
+    task: Task
+    state: State
+    columns: Columns
+    train: Rows
+    targets: Array
+    seed: int = 0
+
+
+class Fitted(Protocol):
+    """A learner after fit."""
+
+    def predict(self, rows: Rows) -> Predictions:
+        """Answers for rows, without targets."""
+        ...
+
+
+class Learner(Protocol):
+    """Anything that can be fitted."""
+
+    def fit(self, material: Material) -> Fitted:
+        """Learn from the material, and from nothing else."""
+        ...

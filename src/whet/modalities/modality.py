@@ -1,0 +1,72 @@
+"""The contract of a modality: how one kind of raw value becomes tensors.
+
+A modality is found by its name in the catalog. It recognises columns that hold its kind of value and makes a
+processor for a pre-trained model's folder; the processor does the work and is what a packaged model needs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from whet.data.ragged import Ragged
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What some raw values became: E pieces (windows, tiles, views), at least one a value.
+
+    Shapes:
+        inputs: name -> E arrays, such as "input_ids" -> (T,) each.
+        value: (E,) int32, which of the given values a piece belongs to, in order.
+        part: (E,) int32, 0, 1, ... within its value.
+        counted: what a user should be told, such as {"windowed": 3, "tokens lost": 0}.
+    """
+
+    inputs: dict[str, Ragged]
+    value: Array
+    part: Array
+    counted: dict[str, int] = field(default_factory=dict)
+
+
+class Processor(Protocol):
+    """Turns raw values into padded tensors for one pre-trained model."""
+
+    def fingerprint(self) -> str:
+        """A hash that changes whenever the same value could become other tensors."""
+        ...
+
+    def encode(self, values: Sequence[tuple[Any, ...]]) -> Encoded:
+        """Raw values (one or two to a tuple) to pieces."""
+        ...
+
+    def collate(self, inputs: dict[str, Ragged]) -> dict[str, torch.Tensor]:
+        """Pieces to one padded batch; a mask only where something is padded."""
+        ...
+
+    def walk(self, value: tuple[Any, ...]) -> list[tuple[str, str]]:
+        """One value through every step: (step, what it looks like after it)."""
+        ...
+
+
+class Modality(Protocol):
+    """One kind of raw value."""
+
+    def recognise(self, kind: str, distinct: float, length: float) -> float:
+        """How well a column suits, 0 (not at all) and up.
+
+        Args:
+            kind: "text", "number", "list", "boolean" or "other".
+            distinct: Share of different values, 0 to 1.
+            length: Mean length in characters.
+        """
+        ...
+
+    def processor(self, folder: Path, *, max_length: int | None, pairs: bool) -> Processor:
+        """The processor that belongs to the pre-trained model in ``folder``."""
+        ...

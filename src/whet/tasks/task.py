@@ -1,0 +1,141 @@
+"""The contract of a task: what the data mean, as examples, loss terms and predictions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from whet.data.ragged import Ragged
+from whet.data.rows import Columns, Finding, Rows
+from whet.tasks.predictions import Kind, Predictions
+
+Array = np.ndarray[Any, Any]
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """E encoded pieces of N rows, column by column; a long text is several pieces of one row.
+
+    Shapes:
+        inputs: name -> E arrays (see ``whet.modalities``).
+        row: (E,) int32, position of the piece's row among the N rows, ascending.
+        part: (E,) int32, 0, 1, ... within its row.
+        targets: (N, ...) what the task encoded, or None for rows without targets.
+        keys: (E,) 16-byte content hashes of the inputs, under which activations are cached.
+        row_ids: (N,) int64, position of each row in its source.
+    """
+
+    inputs: dict[str, Ragged]
+    row: Array
+    part: Array
+    targets: Array | None
+    keys: Array
+    row_ids: Array
+    counted: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def rows(self) -> int:
+        return len(self.row_ids)
+
+    @property
+    def lengths(self) -> Array:
+        """(E,) how long each piece is along its first side."""
+        return next(iter(self.inputs.values())).lengths
+
+    @property
+    def piece_weights(self) -> Array:
+        """(E,) float32: one over the number of pieces of the row, so that every row counts once."""
+        return (1.0 / np.bincount(self.row, minlength=self.rows)[self.row]).astype(np.float32)
+
+    def select(self, rows: Array) -> "Examples":
+        """All pieces of the rows at ``rows`` (ascending positions)."""
+        place = np.full(self.rows, -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        kept = np.flatnonzero(place[self.row] >= 0)
+        return Examples(
+            inputs={name: ragged.take(kept) for name, ragged in self.inputs.items()},
+            row=place[self.row[kept]].astype(np.int32),
+            part=self.part[kept],
+            targets=None if self.targets is None else self.targets[rows],
+            keys=self.keys[kept],
+            row_ids=self.row_ids[rows],
+            counted=self.counted,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B examples as padded tensors.
+
+    Shapes:
+        inputs: what the model's forward takes, each (B, ...).
+        targets: (B, ...); weights: (B,) float32, the share of its row that each example stands for.
+        lengths: (B,) true lengths, or None where examples are not ragged.
+        index: (B,) positions among the examples.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    targets: torch.Tensor
+    weights: torch.Tensor
+    lengths: torch.Tensor | None
+    index: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One part of a loss. The update minimises the sum over terms of coefficient x (all sums / all weights).
+
+    Shapes:
+        sums: (B,) loss of each example, already times its weight, differentiable.
+        weights: (B,) what each example adds to the denominator; follows from targets alone.
+    """
+
+    name: str
+    sums: torch.Tensor
+    weights: torch.Tensor
+    coefficient: float = 1.0
+
+
+class Task(Protocol):
+    """The only thing that knows what the data mean. Stateless: what training data taught lies in ``State``.
+
+    ``State`` is a JSON-able dict, saved with the model: labels, scale, thresholds.
+    """
+
+    kind: Kind
+    baselines: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+    def recognise(self, values: Sequence[Any], columns: int) -> float:
+        """How well a sample of target values suits, 0 (not at all) and up; ``columns`` counts target columns."""
+        ...
+
+    def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
+        """What must be learnt from the training rows before any weight moves."""
+        ...
+
+    def encode_targets(self, rows: Rows, columns: Columns, state: State) -> Array:
+        """(N, ...) targets as numbers; a class that training never saw is -1."""
+        ...
+
+    def outputs(self, state: State) -> int:
+        """Width of the head."""
+        ...
+
+    def weights(self, targets: torch.Tensor, shares: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B,) denominator of every loss term, from targets and row shares alone."""
+        ...
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor) -> list[Term]:
+        """Loss terms of a batch of outputs (B, K)."""
+        ...
+
+    def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
+        """(N, K) outputs, pieces of a row already averaged, to predictions."""
+        ...
