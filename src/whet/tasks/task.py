@@ -9,6 +9,7 @@ import torch
 
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Finding, Rows
+from whet.modalities.modality import Processor
 from whet.tasks.predictions import Kind, Predictions
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +25,6 @@ class Examples:
         row: (E,) int32, position of the piece's row among the N rows, ascending.
         part: (E,) int32, 0, 1, ... within its row.
         targets: (N, ...) what the task encoded, or None for rows without targets.
-        keys: (E,) 16-byte content hashes of the inputs, under which activations are cached.
         row_ids: (N,) int64, position of each row in its source.
     """
 
@@ -32,7 +32,6 @@ class Examples:
     row: Array
     part: Array
     targets: Array | None
-    keys: Array
     row_ids: Array
     counted: dict[str, int]
 
@@ -63,7 +62,6 @@ class Examples:
             row=place[self.row[kept]].astype(np.int32),
             part=self.part[kept],
             targets=None if self.targets is None else self.targets[rows],
-            keys=self.keys[kept],
             row_ids=self.row_ids[rows],
             counted=self.counted,
         )
@@ -108,9 +106,18 @@ class Task(Protocol):
     ``State`` is a JSON-able dict, saved with the model: labels, scale, thresholds.
     """
 
-    kind: Kind
-    baselines: tuple[str, ...]
-    metrics: tuple[str, ...]
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Catalog names of the learners that the model is judged against."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Catalog names of the metrics that are reported, beside the chosen one."""
+        ...
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """How well a sample of target values suits, 0 (not at all) and up; ``columns`` counts target columns."""
@@ -118,6 +125,10 @@ class Task(Protocol):
 
     def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
         """What must be learnt from the training rows before any weight moves."""
+        ...
+
+    def encode(self, rows: Rows, columns: Columns, processor: Processor, state: State, *, targeted: bool) -> Examples:
+        """Rows to examples; with ``targeted`` their targets too."""
         ...
 
     def encode_targets(self, rows: Rows, columns: Columns, state: State) -> Array:
@@ -128,11 +139,15 @@ class Task(Protocol):
         """Width of the head."""
         ...
 
-    def weights(self, targets: torch.Tensor, shares: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(B,) denominator of every loss term, from targets and row shares alone."""
+    def default_metric(self, targets: Array, state: State) -> str:
+        """The metric that selects and judges unless the user names one."""
         ...
 
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor) -> list[Term]:
+    def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
+        """(B,) denominators of every loss term, from targets and row shares alone."""
+        ...
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
         """Loss terms of a batch of outputs (B, K)."""
         ...
 

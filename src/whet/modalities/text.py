@@ -1,0 +1,214 @@
+"""Text to token ids: one or two pieces of text, by the tokenizer that the pre-trained model came with.
+
+A text longer than the model's window becomes several overlapping windows, never a silent cut. Only the fast
+(Rust) tokenizers are used; a folder that has none is refused with the reason.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from tokenizers import Encoding, Tokenizer
+
+from whet.data.ragged import Ragged
+from whet.errors import ConfigError, ModelError
+from whet.modalities.modality import Encoded
+
+MOST_WINDOWS = 64
+"""Windows kept of one text; more (about 12,000 tokens at the usual size) are spread evenly and counted as lost."""
+OVERLAP = 0.25
+"""Share of a window that the next one repeats, so that no phrase is cut everywhere."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Plain text in one or two columns."""
+
+    def recognise(self, kind: str, distinct: float, length: float) -> float:
+        """Long and different texts suit best; identifiers and categories hardly."""
+        return length * distinct if kind == "text" else 0.0
+
+    def processor(self, folder: Path, *, max_length: int | None, pairs: bool) -> "TextProcessor":
+        """The tokenizer of the model in ``folder``, with its own window size unless ``max_length`` is smaller."""
+        config = read_json(folder / "config.json")
+        window = model_window(folder, config)
+        if max_length is not None and (max_length < 8 or (window is not None and max_length > window)):
+            raise ConfigError(
+                f"max_length {max_length} cannot work with this model.",
+                where="data.max_length",
+                fix=f"choose between 8 and {window or 'the length the model was trained with'}",
+            )
+        tokenizer = load_tokenizer(folder)
+        return TextProcessor(
+            tokenizer,
+            max_length=max_length or window or 512,
+            pairs=pairs,
+            segments=pairs and int(config.get("type_vocab_size", 0) or 0) > 1,
+            pad_id=padding_id(folder, config, tokenizer),
+        )
+
+
+class TextProcessor:
+    """Texts to token ids for one model.
+
+    Args:
+        tokenizer: The model's own; its padding and truncation settings are replaced by ours.
+        max_length: Tokens a window, special tokens included.
+        pairs: Whether a value is two texts, encoded jointly.
+        segments: Whether the model tells the two texts of a pair apart by ``token_type_ids``.
+        pad_id: Token id that fills up a batch; it is masked.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, pairs: bool, segments: bool, pad_id: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.pairs = pairs
+        self.segments = segments
+        self.pad_id = pad_id
+        stride = int((max_length - tokenizer.num_special_tokens_to_add(pairs)) * OVERLAP)
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length, stride=0 if pairs else stride, strategy="longest_first")
+        self._narrow = np.uint16 if tokenizer.get_vocab_size() < 2**16 else np.int32
+
+    def fingerprint(self) -> str:
+        """A hash of tokenizer, window and overlap."""
+        text = f"{self.tokenizer.to_str()}|{self.max_length}|{self.pairs}|{self.segments}|{MOST_WINDOWS}"
+        return xxhash.xxh3_128_hexdigest(text.encode())
+
+    def encode(self, values: Sequence[tuple[Any, ...]]) -> Encoded:
+        """Texts to windows of token ids. Empty texts are one window of special tokens."""
+        texts: list[Any] = [value if self.pairs else value[0] for value in values]
+        encodings = self.tokenizer.encode_batch_fast(texts)
+        pieces: list[Encoding] = []
+        value_of: list[int] = []
+        windowed = lost = 0
+        for position, encoding in enumerate(encodings):
+            windows = [encoding]
+            if encoding.overflowing:
+                windows, dropped = spread([encoding, *encoding.overflowing], MOST_WINDOWS)
+                windowed += 1
+                lost += sum(len(window) for window in dropped)
+            pieces += windows
+            value_of += [position] * len(windows)
+        value = np.array(value_of, np.int32)
+        starts = np.searchsorted(value, np.arange(len(values)))
+        inputs = {"input_ids": pack_ids([piece.ids for piece in pieces], self._narrow)}
+        if self.segments:
+            inputs["token_type_ids"] = pack_ids([piece.type_ids for piece in pieces], np.dtype(np.uint8))
+        return Encoded(
+            inputs=inputs,
+            value=value,
+            part=(np.arange(len(value)) - starts[value]).astype(np.int32) if len(value) else value,
+            counted={"windowed": windowed, "tokens lost": lost},
+        )
+
+    def collate(self, inputs: dict[str, Ragged]) -> dict[str, torch.Tensor]:
+        """Windows to one batch, padded on the right to its longest; a mask only if something is padded.
+
+        Shapes:
+            input_ids, token_type_ids, attention_mask: (B, T) int64.
+        """
+        lengths = inputs["input_ids"].lengths
+        batch = {
+            name: torch.from_numpy(padded(ragged, self.pad_id if name == "input_ids" else 0))
+            for name, ragged in inputs.items()
+        }
+        longest = int(lengths.max())
+        if int(lengths.min()) < longest:
+            batch["attention_mask"] = torch.from_numpy((np.arange(longest) < lengths[:, None]).astype(np.int64))
+        return batch
+
+    def walk(self, value: tuple[Any, ...]) -> list[tuple[str, str]]:
+        """What one text becomes, for people: raw, tokens, windows, ids."""
+        encoding = self.tokenizer.encode(*value)
+        windows = 1 + len(encoding.overflowing)
+        tokens = " ".join(encoding.tokens[:24]) + (" ..." if len(encoding.tokens) > 24 else "")
+        ids = ", ".join(str(number) for number in encoding.ids[:12]) + (", ..." if len(encoding.ids) > 12 else "")
+        return [
+            ("text", " | ".join(str(text) for text in value)[:200]),
+            ("tokens", tokens),
+            ("windows", f"{windows} of at most {self.max_length} tokens"),
+            ("ids", ids),
+        ]
+
+
+def spread(windows: list[Encoding], most: int) -> tuple[list[Encoding], list[Encoding]]:
+    """At most ``most`` windows, evenly over the text, and those left out."""
+    if len(windows) <= most:
+        return windows, []
+    kept = set(np.linspace(0, len(windows) - 1, most).round().astype(int).tolist())
+    return [windows[i] for i in sorted(kept)], [window for i, window in enumerate(windows) if i not in kept]
+
+
+def pack_ids(pieces: list[list[int]], dtype: Any) -> Ragged:
+    """Lists of ids as one ragged array."""
+    shapes = np.fromiter((len(piece) for piece in pieces), np.int32, len(pieces)).reshape(-1, 1)
+    flat = np.fromiter((number for piece in pieces for number in piece), dtype, int(shapes.sum()))
+    return Ragged.of(flat, shapes)
+
+
+def padded(ragged: Ragged, fill: int) -> np.ndarray[Any, Any]:
+    """(B, T) int64, filled up on the right."""
+    lengths = ragged.lengths.astype(np.int64)
+    longest = int(lengths.max())
+    out = np.full((len(ragged), longest), fill, np.int64)
+    for row, (start, length) in enumerate(zip(ragged.starts.tolist(), lengths.tolist(), strict=True)):
+        out[row, :length] = ragged.values[start : start + length]
+    return out
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The fast tokenizer of a model folder; converted by transformers where only an older form is there."""
+    if (folder / "tokenizer.json").exists():
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer  # type: ignore[no-any-return]
+    except (OSError, ValueError, AttributeError, ImportError) as error:
+        raise ModelError(
+            f"The model has no tokenizer that can be used: {str(error).splitlines()[0]}",
+            where=str(folder),
+            fix="save its fast tokenizer into the folder (tokenizer.json), or choose another model",
+        ) from error
+
+
+def model_window(folder: Path, config: dict[str, Any]) -> int | None:
+    """Tokens the model can take at once: what the folder states, else its number of positions."""
+    for name in ("sentence_bert_config.json", "../sentence_bert_config.json"):
+        stated = read_json(folder / name).get("max_seq_length")
+        if stated:
+            return int(stated)
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        positions = positions and positions - 2  # these count positions from the padding id onwards
+    stated = read_json(folder / "tokenizer_config.json").get("model_max_length")
+    known = [int(number) for number in (positions, stated) if number and 0 < int(number) < 10**6]
+    return min(min(known), 512) if known else None
+
+
+def padding_id(folder: Path, config: dict[str, Any], tokenizer: Tokenizer) -> int:
+    """The id that fills up a batch."""
+    if config.get("pad_token_id") is not None:
+        return int(config["pad_token_id"])
+    token = read_json(folder / "tokenizer_config.json").get("pad_token")
+    found = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    return 0 if found is None else int(found)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or {} where there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{path.name} is damaged: {error}", where=str(path), fix="fetch the model folder again"
+        ) from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,106 @@
+"""One of several classes a row: sentiment, intent, topic.
+
+Softmax cross-entropy. A class that training never saw cannot be predicted; such test rows count as wrong.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from whet.data.rows import Columns, Finding, Rows
+from whet.errors import DataError
+from whet.modalities.modality import Processor
+from whet.tasks.encode import encode_rows
+from whet.tasks.labels import label_text, natural_order
+from whet.tasks.predictions import Kind, Predictions
+from whet.tasks.task import Array, Examples, State, Term
+
+MOST_CLASSES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Single-label classification.
+
+    Args:
+        class_weights: "balanced" weighs each class by (rows / classes / rows of the class); "none" weighs rows alike.
+        label_smoothing: Share of the target spread evenly over all classes, 0 to below 1.
+    """
+
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: float = 0.0
+    kind: Kind = "classification"
+    baselines: tuple[str, ...] = ("majority", "tfidf", "frozen-probe")
+    metrics: tuple[str, ...] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
+
+    def recognise(self, values: Sequence[Any], columns: int) -> float:
+        """Repeated values in one column."""
+        if columns != 1 or any(isinstance(value, list) for value in values):
+            return 0.0
+        return 1.0
+
+    def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
+        """The class names in natural order, and how often each occurs."""
+        counts: dict[str, int] = {}
+        for batch in train.batches(columns.target):
+            tally = batch.column(0).value_counts()
+            for value, count in zip(tally.field(0).to_pylist(), tally.field(1).to_pylist(), strict=True):
+                label = label_text(value)
+                counts[label] = counts.get(label, 0) + count
+        labels = natural_order(list(counts))
+        if not 2 <= len(labels) <= MOST_CLASSES:
+            what = f"it has one value only: {labels[0]!r}" if len(labels) == 1 else f"it has {len(labels):,} values"
+            raise DataError(
+                f"The target cannot be learnt as classes: {what}.",
+                where=f"{train.source}, column {columns.target[0]!r}",
+                fix=f"name a target with 2 to {MOST_CLASSES:,} classes; for numbers set task.name=regression",
+            )
+        tallies = [counts[label] for label in labels]
+        total = sum(tallies)
+        weights = [total / len(labels) / count for count in tallies] if self.class_weights == "balanced" else None
+        return {"labels": labels, "counts": tallies, "class_weights": weights}, []
+
+    def encode(self, rows: Rows, columns: Columns, processor: Processor, state: State, *, targeted: bool) -> Examples:
+        """Rows to examples; with ``targeted`` their class indices too."""
+        return encode_rows(rows, columns, processor, self.encode_targets(rows, columns, state) if targeted else None)
+
+    def encode_targets(self, rows: Rows, columns: Columns, state: State) -> Array:
+        """(N,) int64 class indices, -1 for a class that training never saw."""
+        index = {label: position for position, label in enumerate(state["labels"])}
+        parts = []
+        for batch in rows.batches(columns.target):
+            coded = batch.column(0).dictionary_encode()
+            table = np.array([index.get(label_text(value), -1) for value in coded.dictionary.to_pylist()], np.int64)
+            parts.append(table[coded.indices.to_numpy(zero_copy_only=False)])
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def outputs(self, state: State) -> int:
+        """One logit a class."""
+        return len(state["labels"])
+
+    def default_metric(self, targets: Array, state: State) -> str:
+        """Accuracy; macro-F1 if the rarest class is under a third of the commonest."""
+        return "macro-f1" if min(state["counts"]) * 3 < max(state["counts"]) else "accuracy"
+
+    def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
+        """(B,) class weight times row share."""
+        if state["class_weights"] is None:
+            return {"cross-entropy": shares}
+        return {"cross-entropy": shares * torch.tensor(state["class_weights"], device=targets.device)[targets]}
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
+        """Cross-entropy of logits (B, K) against class indices (B,)."""
+        weights = self.weights(targets, shares, state)["cross-entropy"].to(outputs.dtype)
+        each = functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
+        return [Term("cross-entropy", each * weights, weights)]
+
+    def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
+        """Softmax of (N, K) logits; the likeliest class."""
+        logits = outputs.astype(np.float64)
+        scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+        return Predictions("classification", row_ids, scores, scores.argmax(axis=1), tuple(state["labels"]))

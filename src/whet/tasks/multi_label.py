@@ -1,0 +1,135 @@
+"""Any number of labels a row: tags, topics, toxicity kinds.
+
+Targets come as a list column, as one string with a separator, or as several 0/1 columns. Each label is a
+decision of its own: sigmoid, binary cross-entropy, and a threshold that out-of-fold scores may move.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from whet.data.rows import Columns, Finding, Rows
+from whet.errors import DataError
+from whet.modalities.modality import Processor
+from whet.tasks.encode import encode_rows
+from whet.tasks.labels import label_text, natural_order
+from whet.tasks.predictions import Kind, Predictions
+from whet.tasks.task import Array, Examples, State, Term
+
+SEPARATORS = (";", "|", ",")
+TRUE = {"1", "true", "yes", "y", "t"}
+FALSE = {"0", "false", "no", "n", "f", ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabel:
+    """Multi-label classification."""
+
+    kind: Kind = "multi-label"
+    baselines: tuple[str, ...] = ("majority", "tfidf", "frozen-probe")
+    metrics: tuple[str, ...] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
+
+    def recognise(self, values: Sequence[Any], columns: int) -> float:
+        """Lists, several 0/1 columns, or strings that are clearly joined from few parts."""
+        if columns > 1 or any(isinstance(value, list) for value in values):
+            return 3.0
+        return 2.0 if separator_of([value for value in values if isinstance(value, str)]) else 0.0
+
+    def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
+        """The label names, how often each occurs, and how they are written."""
+        form = {"columns": list(columns.target)} if len(columns.target) > 1 else self._form(train, columns)
+        counts: Counter[str] = Counter()
+        for batch in train.batches(columns.target):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                counts.update(self._labels(row, form, train, columns))
+        labels = list(columns.target) if "columns" in form else natural_order(list(counts))
+        usable = [label for label in labels if 0 < counts[label] < len(train)]
+        if not usable:
+            raise DataError(
+                "No label occurs in some rows and is absent from others, so there is nothing to tell apart.",
+                where=f"{train.source}, column {', '.join(map(repr, columns.target))}",
+                fix="check that the target holds labels (a list, or text with ';', '|' or ',' between labels)",
+            )
+        state = {"labels": labels, "counts": [counts[label] for label in labels], "form": form}
+        return {**state, "thresholds": [0.5] * len(labels)}, []
+
+    def encode(self, rows: Rows, columns: Columns, processor: Processor, state: State, *, targeted: bool) -> Examples:
+        """Rows to examples; with ``targeted`` their label vectors too."""
+        return encode_rows(rows, columns, processor, self.encode_targets(rows, columns, state) if targeted else None)
+
+    def encode_targets(self, rows: Rows, columns: Columns, state: State) -> Array:
+        """(N, K) float32 of 0 and 1; labels that training never saw are left out."""
+        index = {label: position for position, label in enumerate(state["labels"])}
+        found = np.zeros((len(rows), len(index)), np.float32)
+        position = 0
+        for batch in rows.batches(columns.target):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                for label in self._labels(row, state["form"], rows, columns):
+                    if label in index:
+                        found[position, index[label]] = 1.0
+                position += 1
+        return found
+
+    def outputs(self, state: State) -> int:
+        """One logit a label."""
+        return len(state["labels"])
+
+    def default_metric(self, targets: Array, state: State) -> str:
+        """Micro-F1."""
+        return "micro-f1"
+
+    def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
+        """(B,) row share times number of labels: the mean is over decisions."""
+        return {"binary-cross-entropy": shares * len(state["labels"])}
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
+        """Binary cross-entropy of logits (B, K) against 0/1 targets (B, K)."""
+        each = functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none")
+        weights = self.weights(targets, shares, state)["binary-cross-entropy"].to(outputs.dtype)
+        return [Term("binary-cross-entropy", each.sum(1) * shares.to(outputs.dtype), weights)]
+
+    def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
+        """Sigmoid of (N, K) logits; labels at or above their threshold."""
+        scores = 0.5 * (1.0 + np.tanh(0.5 * outputs.astype(np.float64)))
+        decided = scores >= np.array(state["thresholds"])
+        return Predictions("multi-label", row_ids, scores, decided, tuple(state["labels"]))
+
+    def _form(self, train: Rows, columns: Columns) -> dict[str, Any]:
+        sample = next(train.batches(columns.target)).column(0).to_pylist()
+        if any(isinstance(value, list) for value in sample):
+            return {"list": True}
+        return {"separator": separator_of([str(value) for value in sample if value is not None]) or ";"}
+
+    def _labels(self, row: tuple[Any, ...], form: dict[str, Any], rows: Rows, columns: Columns) -> set[str]:
+        if "columns" in form:
+            return {name for name, value in zip(form["columns"], row, strict=True) if self._is_true(value, name, rows)}
+        if "list" in form:
+            return {label_text(value) for value in row[0] or [] if value is not None}
+        return {part.strip() for part in label_text(row[0] or "").split(form["separator"]) if part.strip()}
+
+    def _is_true(self, value: Any, column: str, rows: Rows) -> bool:
+        text = "" if value is None else label_text(value).strip().lower()
+        if text not in TRUE and text not in FALSE:
+            raise DataError(
+                f"A label column must hold 0 and 1, found {value!r}.",
+                where=f"{rows.source}, column {column!r}",
+                fix="use 0/1, true/false or yes/no, or name one column that lists the labels",
+            )
+        return text in TRUE
+
+
+def separator_of(values: list[str]) -> str | None:
+    """The separator by which a sample of strings is joined from few, repeated parts; None if it is not."""
+    distinct = set(values)
+    for separator in SEPARATORS:
+        split = [[part.strip() for part in value.split(separator) if part.strip()] for value in distinct]
+        parts = Counter(part for one in split for part in one)
+        joined = sum(len(one) > 1 for one in split)
+        if joined >= 0.2 * len(distinct) and parts and sum(parts.values()) >= 1.5 * len(parts):
+            return separator
+    return None

@@ -1,0 +1,106 @@
+"""One number a row: a score, a price, a severity.
+
+Squared error on the standardised target; answers come back in the target's own unit.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from whet.data.rows import Columns, Finding, Rows
+from whet.errors import DataError
+from whet.modalities.modality import Processor
+from whet.tasks.encode import encode_rows
+from whet.tasks.predictions import Kind, Predictions
+from whet.tasks.task import Array, Examples, State, Term
+
+FEWEST_VALUES = 20
+"""A column with no more different values than this is taken for classes, unless the plan says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression:
+    """Regression of one number."""
+
+    kind: Kind = "regression"
+    baselines: tuple[str, ...] = ("majority", "tfidf", "frozen-probe")
+    metrics: tuple[str, ...] = ("rmse", "mae", "r2", "spearman")
+
+    def recognise(self, values: Sequence[Any], columns: int) -> float:
+        """One column of numbers, many of them different or not whole."""
+        numbers = [number_of(value) for value in values if value is not None]
+        if columns != 1 or not numbers or any(number is None for number in numbers):
+            return 0.0
+        distinct = len(set(numbers))
+        return 2.0 if distinct > FEWEST_VALUES and distinct > 0.02 * len(numbers) else 0.0
+
+    def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
+        """Mean and spread of the target, by which it is standardised."""
+        targets = self.encode_targets(train, columns, {}).astype(np.float64)
+        spread = float(targets.std())
+        if not spread > 0:
+            raise DataError(
+                f"Every training row has the same target, {targets[0] if len(targets) else 'none'}.",
+                where=f"{train.source}, column {columns.target[0]!r}",
+                fix="name a target that varies",
+            )
+        return {"labels": [], "mean": float(targets.mean()), "scale": spread}, []
+
+    def encode(self, rows: Rows, columns: Columns, processor: Processor, state: State, *, targeted: bool) -> Examples:
+        """Rows to examples; with ``targeted`` their numbers too."""
+        return encode_rows(rows, columns, processor, self.encode_targets(rows, columns, state) if targeted else None)
+
+    def encode_targets(self, rows: Rows, columns: Columns, state: State) -> Array:
+        """(N,) float32 in the target's own unit."""
+        found = np.empty(len(rows), np.float32)
+        position = 0
+        for batch in rows.batches(columns.target):
+            for value in batch.column(0).to_pylist():
+                number = number_of(value)
+                if number is None:
+                    raise DataError(
+                        f"The target is not a number: {value!r}.",
+                        where=rows.place(int(rows.ids[position]), columns.target[0]),
+                        fix="correct the row, or set task.name=classification",
+                    )
+                found[position] = number
+                position += 1
+        return found
+
+    def outputs(self, state: State) -> int:
+        """One value."""
+        return 1
+
+    def default_metric(self, targets: Array, state: State) -> str:
+        """Root mean squared error."""
+        return "rmse"
+
+    def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
+        """(B,) row share."""
+        return {"squared-error": shares}
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
+        """Squared error of (B, 1) outputs against standardised targets (B,)."""
+        wanted = (targets.to(outputs.dtype) - state["mean"]) / state["scale"]
+        weights = shares.to(outputs.dtype)
+        return [Term("squared-error", (outputs.squeeze(1) - wanted) ** 2 * weights, weights)]
+
+    def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
+        """(N, 1) standardised outputs to the target's own unit."""
+        values = outputs.astype(np.float64) * state["scale"] + state["mean"]
+        return Predictions("regression", row_ids, values, values[:, 0])
+
+
+def number_of(value: Any) -> float | None:
+    """A finite number, or None; text is read with a point, commas between thousands are not guessed."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
