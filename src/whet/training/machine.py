@@ -32,7 +32,7 @@ Attention = Literal["eager", "sdpa"]
 BFLOAT16_GAIN = 1.3
 MEDIUM_GAIN = 1.1
 MEDIUM_ERROR = 1e-5
-IDLE_SHARE = 0.85  # of the cores' time that a product of ours must get; less means that others were computing
+IDLE_SHARE = 0.8  # of the cores' time that a product on all of them must get; less means that others compute
 
 _FORMAT = 1  # of the remembered files
 _QUICK_SHAPES = ((4096, 384, 1536), (1024, 1024, 1024))  # rows, inner, columns
@@ -326,22 +326,21 @@ def _measure(device: str, cores: int, thorough: bool) -> dict[str, Any]:
     shapes = _THOROUGH_SHAPES if thorough else _QUICK_SHAPES
     precisions = _precisions(device)
     try:
-        by_threads = {}
+        by_threads, busy = {}, False
         for count in sorted({1, cores}) if device == "cpu" else []:
             torch.set_num_threads(count)
+            wall, own = time.perf_counter(), time.process_time()
             by_threads[count] = _gemm_speed("float32", _QUICK_SHAPES[1], device, seconds)
-        threads = max(by_threads, key=lambda count: (by_threads[count], count), default=cores)
+            busy = time.process_time() - own < IDLE_SHARE * count * (time.perf_counter() - wall)
+        threads = cores if busy else max(by_threads, key=lambda count: (by_threads[count], count), default=cores)
         torch.set_num_threads(threads)
-        started = time.perf_counter(), time.process_time()
-        gemm = {name: max(_gemm_speed(name, shape, device, seconds) for shape in shapes) for name in precisions}
-        wall, own = time.perf_counter() - started[0], time.process_time() - started[1]
         return {
-            "gemm": gemm,
+            "gemm": {name: max(_gemm_speed(name, shape, device, seconds) for shape in shapes) for name in precisions},
             "gemm_error": {name: _gemm_error(name, device) for name in precisions},
             "linear_step": {name: _step_speed(name, _STEP_SHAPE, device, seconds) for name in precisions},
             "threads": threads,
             "thread_gemm": {str(count): speed for count, speed in by_threads.items()},
-            "busy": device == "cpu" and own < IDLE_SHARE * wall * threads,
+            "busy": busy,
         }
     finally:
         torch.set_num_threads(before)
@@ -429,12 +428,10 @@ def _float32_precision(name: Precision) -> Iterator[None]:
 
 
 def _best_seconds(work: Callable[[], object], device: str, budget: float = _QUICK_SECONDS) -> float:
-    """The shortest of several runs within ``budget`` seconds, at least two, after one that is not counted."""
+    """The shortest of several runs, at least two and for ``budget`` seconds at least; the first is often slow."""
     import torch
 
     wait = torch.cuda.synchronize if device == "cuda" else torch.mps.synchronize if device == "mps" else _nothing
-    work()
-    wait()
     runs: list[float] = []
     while len(runs) < 2 or sum(runs) < budget:
         start = time.perf_counter()
@@ -451,7 +448,8 @@ def _nothing() -> None:
 def _eager(query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") -> "torch.Tensor":
     """Attention as the transformers library writes it out."""
     weights = (query @ key.transpose(2, 3)) * query.shape[-1] ** -0.5
-    return weights.softmax(dim=-1) @ value
+    out: torch.Tensor = weights.softmax(dim=-1) @ value
+    return out
 
 
 def _sdpa(query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") -> "torch.Tensor":
