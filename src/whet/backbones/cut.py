@@ -1,0 +1,204 @@
+"""Cuts that fit most networks: between the blocks of a chain, and behind the body.
+
+A stand-in takes the place of each module below the cut. The first returns the tensor that replay holds, the
+others pass theirs on, so the library's own forward runs unchanged and masks, positions and heads stay right.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whet.backbones.backbone import Holder
+
+
+class Reached(BaseException):
+    """Ends a forward pass at the cut; no error, and no ``except Exception`` of a library may swallow it."""
+
+
+class StandIn(nn.Module):
+    """Takes the place of a frozen module.
+
+    Args:
+        original: The module it replaces; unknown attributes are looked up there.
+        holder: Where the first stand-in finds its tensor; None for those that pass their input on.
+        name: Key of that tensor.
+        wrapped: Whether the original returns a tuple whose first element is the hidden state.
+    """
+
+    def __init__(self, original: nn.Module, holder: Holder | None, name: str, wrapped: bool) -> None:
+        super().__init__()
+        object.__setattr__(self, "original", original)  # not registered: it must not count as our parameters
+        object.__setattr__(self, "holder", holder)
+        self.name = name
+        self.wrapped = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(object.__getattribute__(self, "original"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        held: Holder | None = object.__getattribute__(self, "holder")
+        hidden = held.tensors[self.name] if held is not None else first_tensor(args, kwargs)
+        return (hidden,) if self.wrapped else hidden
+
+
+@dataclass(frozen=True)
+class ChainCut:
+    """Before block ``depth`` of a chain; depth 0 is behind the stem.
+
+    Args:
+        chain: Names of all blocks, from input to output.
+        stem: Names of the modules before the first block.
+        depth: How many blocks lie below.
+        wrapped: Whether a block returns a tuple.
+    """
+
+    chain: tuple[str, ...]
+    stem: tuple[str, ...]
+    depth: int
+    wrapped: bool
+
+    @property
+    def name(self) -> str:
+        return f"before block {self.depth + 1} of {len(self.chain)}"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return self.stem + self.chain[: self.depth]
+
+    @property
+    def ragged(self) -> bool:
+        return True
+
+    def capture(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The first tensor that reaches the block above the cut, (B, T, C)."""
+        found: dict[str, Tensor] = {}
+
+        def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found["hidden"] = first_tensor(args, kwargs)
+            raise Reached
+
+        hook = model.get_submodule(self.chain[self.depth]).register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            model(**inputs)
+        except Reached:
+            pass
+        finally:
+            hook.remove()
+        return found
+
+    @contextmanager
+    def inject(self, model: nn.Module) -> Iterator[Holder]:
+        """Stand-ins for the stem (where it is one module) and the blocks below."""
+        holder = Holder()
+        replaced = list(self.stem if len(self.stem) == 1 else ()) + list(self.chain[: self.depth])
+        originals = {name: model.get_submodule(name) for name in replaced}
+        try:
+            for position, (name, module) in enumerate(originals.items()):
+                wrapped = self.wrapped and name not in self.stem
+                put_module(model, name, StandIn(module, holder if position == 0 else None, "hidden", wrapped))
+            yield holder
+        finally:
+            for name, module in originals.items():
+                put_module(model, name, module)
+
+
+@dataclass(frozen=True)
+class FeatureCut:
+    """Behind the whole body, where each example is one feature vector."""
+
+    @property
+    def name(self) -> str:
+        return "features"
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        return ("body",)
+
+    @property
+    def ragged(self) -> bool:
+        return False
+
+    def capture(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Features, (B, D) float32."""
+        return {"features": model.get_submodule("body")(**inputs).float()}
+
+    @contextmanager
+    def inject(self, model: nn.Module) -> Iterator[Holder]:
+        """One stand-in for the body."""
+        holder = Holder()
+        original = model.get_submodule("body")
+        try:
+            put_module(model, "body", StandIn(original, holder, "features", wrapped=False))
+            yield holder
+        finally:
+            put_module(model, "body", original)
+
+
+def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden state among a block's arguments: the first positional tensor, else the first by name."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            return value
+    raise TypeError("a block was called without any tensor")
+
+
+def put_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Set a submodule by its dotted name."""
+    parent, _, leaf = name.rpartition(".")
+    model.get_submodule(parent)._modules[leaf] = module
+
+
+def find_chain(model: nn.Module) -> tuple[str, ...]:
+    """Names of the longest chain of equal blocks: a list of two or more modules of one class with parameters."""
+    best: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) < 2:
+            continue
+        alike = len({type(block) for block in module}) == 1 and any(True for _ in module[0].parameters())
+        if alike and len(module) > len(best):
+            best = tuple(f"{name}.{position}" for position in range(len(module)))
+    return best
+
+
+def trace_chain(
+    model: nn.Module, chain: tuple[str, ...], inputs: Mapping[str, Tensor]
+) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Run once and see what is called before and after the chain, and whether a block returns a tuple.
+
+    Returns:
+        Names of the topmost modules with parameters before the chain (stem) and after it (tail), and ``wrapped``.
+    """
+    holders = {name.rpartition(".")[0] for name in chain}
+    ancestors = {""} | {".".join(name.split(".")[:size]) for name in holders for size in range(1, name.count(".") + 2)}
+    outer = [
+        name
+        for name, module in model.named_modules()
+        if name not in ancestors
+        and name.rpartition(".")[0] in ancestors - holders
+        and any(True for _ in module.parameters())
+    ]
+    called: list[str] = []
+    wrapped: list[bool] = []
+    hooks = [
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
+        for name in (*outer, chain[0])
+    ]
+    hooks.append(
+        model.get_submodule(chain[0]).register_forward_hook(lambda *o: wrapped.append(isinstance(o[2], tuple)))
+    )
+    try:
+        with torch.no_grad():
+            model(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    place = called.index(chain[0])
+    never = tuple(name for name in outer if name not in called)
+    return tuple(called[:place]), tuple(dict.fromkeys(called[place + 1 :])) + never, bool(wrapped and wrapped[0])

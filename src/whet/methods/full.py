@@ -1,0 +1,38 @@
+"""Every weight, starting from the probe's head (LP-FT), with rates that fall towards the input.
+
+Source: Kumar et al. 2022, arXiv:2202.10054. Parameters that no gradient reaches, such as an unused pooler, stay.
+"""
+
+from dataclasses import dataclass, field
+
+from whet.backbones.backbone import Backbone
+from whet.methods.method import Descend, Solve, Stage, layerwise
+
+
+@dataclass(frozen=True)
+class Full:
+    """All blocks and what lies around them train.
+
+    Args:
+        decay: Factor on the learning rate from each block to the one below it.
+        embeddings: Whether the stem (embeddings) trains too; frozen, its output is replayed and steps are faster.
+        learning_rate: Of the top block.
+        epochs: Passes over the training rows at most.
+        solve: How the head that it starts from is fitted.
+    """
+
+    decay: float = 0.9
+    embeddings: bool = True
+    learning_rate: float = 2e-4
+    epochs: int = 8
+    solve: Solve = field(default_factory=Solve)
+
+    def prepare(self, backbone: Backbone) -> Backbone:
+        return backbone  # nothing to insert
+
+    def stages(self, backbone: Backbone) -> list[Stage]:
+        groups = layerwise(backbone, -1 if self.embeddings else 0, self.decay)
+        return [Stage(name="probe", fit=self.solve), Stage(name="full", fit=Descend(), groups=groups)]
+
+    def finish(self, backbone: Backbone) -> Backbone:
+        return backbone  # nothing to merge

@@ -1,0 +1,31 @@
+"""The probe: a convex head on frozen features, solved rather than trained.
+
+Source: Alain and Bengio 2016, "Understanding intermediate layers using linear classifier probes", arXiv:1610.01644.
+"""
+
+from dataclasses import dataclass, field
+
+from whet.backbones.backbone import Backbone
+from whet.methods.method import Solve, Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Nothing pre-trained moves; only the new head is fitted.
+
+    Args:
+        solve: Penalties and folds.
+    """
+
+    solve: Solve = field(default_factory=Solve)
+    learning_rate: float = 0.0
+    epochs: int = 0
+
+    def prepare(self, backbone: Backbone) -> Backbone:
+        return backbone  # nothing to insert
+
+    def stages(self, backbone: Backbone) -> list[Stage]:
+        return [Stage(name="probe", fit=self.solve)]
+
+    def finish(self, backbone: Backbone) -> Backbone:
+        return backbone  # nothing to merge

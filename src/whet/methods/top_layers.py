@@ -1,0 +1,58 @@
+"""The last blocks and the head, starting from the probe's head (LP-FT).
+
+Source: Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", arXiv:2202.10054: a head that already
+fits keeps the first steps from spoiling the features. Blocks below stay frozen, so their activations are replayed.
+"""
+
+from dataclasses import dataclass, field
+
+from whet.backbones.backbone import Backbone
+from whet.errors import ConfigError
+from whet.methods.method import Descend, Solve, Stage, layerwise
+
+
+@dataclass(frozen=True)
+class TopLayers:
+    """The top ``count`` blocks train, with a lower rate the deeper they lie.
+
+    Args:
+        count: How many blocks, from the top.
+        decay: Factor on the learning rate from each block to the one below it.
+        learning_rate: Of the top block; larger than for full tuning, because fewer weights move.
+        epochs: Passes over the training rows at most.
+        solve: How the head that it starts from is fitted.
+    """
+
+    count: int = 2
+    decay: float = 0.9
+    learning_rate: float = 3e-4
+    epochs: int = 8
+    solve: Solve = field(default_factory=Solve)
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigError(
+                f"At least one block must train, got {self.count}.",
+                where="method.count",
+                fix="use 1 or more, or the method 'probe' to train the head alone",
+            )
+
+    def prepare(self, backbone: Backbone) -> Backbone:
+        return backbone  # nothing to insert
+
+    def stages(self, backbone: Backbone) -> list[Stage]:
+        blocks = len(backbone.blocks)
+        if self.count > blocks:
+            raise ConfigError(
+                f"The model has {blocks} blocks, so {self.count} of them cannot train.",
+                where="method.count",
+                fix=f"use at most {blocks}" if blocks else "use the method 'probe' or 'full' for this model",
+            )
+        groups = layerwise(backbone, blocks - self.count, self.decay)
+        return [
+            Stage(name="probe", fit=self.solve),
+            Stage(name=f"top {self.count} of {blocks}", fit=Descend(), groups=groups),
+        ]
+
+    def finish(self, backbone: Backbone) -> Backbone:
+        return backbone  # nothing to merge
