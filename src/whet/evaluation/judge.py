@@ -1,0 +1,177 @@
+"""How good is it, is it better than cheaper things, and how sure is that? Everything about one test set.
+
+The only code that reads test targets; it fits nothing. Every learner, the model as well as a baseline, comes as
+``Predictions`` for the same rows, with targets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from whet.evaluation.calibration import reliability
+from whet.evaluation.classification import rows_right
+from whet.evaluation.compare import compare, point_of
+from whet.evaluation.intervals import Resamples, ordered, wilson
+from whet.evaluation.metric import Array, Metric, targets_of, value_of
+from whet.evaluation.per_class import class_scores
+from whet.evaluation.records import Judgement, Score
+from whet.evaluation.regression import errors
+from whet.evaluation.verdict import verdict_of
+from whet.tasks.predictions import Kind, Predictions
+
+WORST_ROWS = 20
+FEW_ROWS = 100
+FEW_GROUPS = 20
+CONFUSION_CLASSES = 500  # a larger table is no longer read, and it grows with the square
+IDENTICAL = 1e-6
+
+
+def judge(
+    model: Predictions,
+    baselines: Mapping[str, Predictions],
+    *,
+    test: str,
+    metric: Metric,
+    also: Sequence[Metric] = (),
+    seed: int,
+    notes: Sequence[str] = (),
+) -> Judgement:
+    """Scores with 95% intervals, paired comparisons by ``metric``, and the verdict.
+
+    Args:
+        model: The model's answers, with targets, and with units where rows belong to groups.
+        baselines: Name to answers for the same rows; units and targets are taken from the model's.
+        test: How the test set is called.
+        metric: What decides. ``also`` are shown beside it; duplicates of ``metric`` are left out.
+        seed: The draws depend on it, on nothing else that is random.
+        notes: Sentences from the caller that a reader must know; the judge's own follow.
+    """
+    assert len(model) > 0, "judge needs at least one row"
+    model = ordered(model)
+    resamples = Resamples(model, seed, purpose="judge")
+    others = {name: _aligned(baseline, model) for name, baseline in baselines.items()}
+    dropped = [name for name, other in others.items() if identical(model, other)]
+    rivals = {name: other for name, other in others.items() if name not in dropped}
+    metrics = [metric, *(other for other in also if other.name != metric.name)]
+    point = point_of(metric, [value_of(metric, rival) for rival in rivals.values()])
+    comparisons = tuple(
+        compare(model, rival, metric, name=name, point=point, seed=seed, resamples=resamples)
+        for name, rival in rivals.items()
+    )
+    return Judgement(
+        test=test,
+        rows=len(model),
+        metric=metric.name,
+        labels=model.labels,
+        scores={
+            name: tuple(score(each, learner, resamples) for each in metrics)
+            for name, learner in {"model": model, **others}.items()
+        },
+        per_class=class_scores(model, resamples),
+        confusion=_confusion(model),
+        calibration=() if model.kind == "regression" else reliability(model),
+        comparisons=comparisons,
+        worst=_worst(model),
+        dropped=tuple(f"{name}: its answers are the model's own on every row." for name in dropped),
+        notes=(*notes, *_notes(model, resamples)),
+        verdict=verdict_of(comparisons, metric, len(model), dropped),
+    )
+
+
+def score(metric: Metric, predictions: Predictions, resamples: Resamples) -> Score:
+    """One metric with its 95% interval: Wilson for a share of ungrouped rows, else the bootstrap."""
+    value = value_of(metric, predictions)
+    if metric.proportion and not resamples.grouped:
+        interval = wilson(value * len(predictions), len(predictions))
+        return Score(metric.name, value, *interval, "wilson", metric.higher_is_better)
+    span = metric.bounds[1] - metric.bounds[0]
+    drawn = resamples.values(metric, predictions)
+    interval = resamples.interval(value, drawn, bounds=metric.bounds, scale=span if np.isfinite(span) else abs(value))
+    return Score(metric.name, value, *interval, "bootstrap", metric.higher_is_better)
+
+
+def default_metric(kind: Kind, class_counts: Sequence[int] = ()) -> str:
+    """The catalog name of the metric that decides when the user names none.
+
+    Accuracy, or macro-F1 if the rarest class has under a third of the commonest one's rows; micro-F1 for multi-label;
+    RMSE for regression. Classes without rows do not count.
+    """
+    if kind != "classification":
+        return "micro-f1" if kind == "multi-label" else "rmse"
+    counts = [count for count in class_counts if count > 0]
+    return "macro-f1" if counts and 3 * min(counts) < max(counts) else "accuracy"
+
+
+def identical(model: Predictions, baseline: Predictions) -> bool:
+    """Every decision is the same and every score within 1e-6 (numbers: 1e-6 of the largest)."""
+    scale = max(1e-300, float(np.abs(model.scores).max())) if model.kind == "regression" else 1.0
+    if model.kind != "regression" and not np.array_equal(model.decided, baseline.decided):
+        return False
+    return bool(np.all(np.abs(model.scores - baseline.scores) <= IDENTICAL * scale))
+
+
+def _aligned(baseline: Predictions, model: Predictions) -> Predictions:
+    """The baseline's answers in the model's order, judged by the same targets and units."""
+    baseline = ordered(baseline)
+    assert np.array_equal(baseline.row_ids, model.row_ids), "every learner must answer the same rows"
+    assert baseline.kind == model.kind, "every learner must answer in the same kind"
+    assert baseline.labels == model.labels, "every learner must answer with the same labels"
+    return replace(baseline, targets=targets_of(model), units=model.units)
+
+
+def _confusion(predictions: Predictions) -> tuple[tuple[int, ...], ...]:
+    """Targets by decisions; rows whose class training never saw are in no row of it. () above 500 classes."""
+    classes = len(predictions.labels)
+    if predictions.kind != "classification" or classes > CONFUSION_CLASSES:
+        return ()
+    targets = targets_of(predictions)
+    seen = targets >= 0
+    flat = np.bincount(targets[seen] * classes + predictions.decided[seen], minlength=classes * classes)
+    return tuple(tuple(row) for row in flat.reshape(classes, classes).tolist())
+
+
+def _worst(predictions: Predictions) -> tuple[int, ...]:
+    """Row ids of the surest wrong answers, or of the largest errors, worst first."""
+    if predictions.kind == "regression":
+        size = np.abs(errors(predictions))
+        wrong = size > 0
+    else:
+        wrong = ~rows_right(predictions)
+        size = _sureness(predictions)
+    order = np.argsort(-np.where(wrong, size, -np.inf), kind="stable")[: min(WORST_ROWS, int(wrong.sum()))]
+    return tuple(int(row) for row in predictions.row_ids[order])
+
+
+def _sureness(predictions: Predictions) -> Array:
+    """(N,) probability of the decided class; multi-label: the largest gap between a probability and the truth."""
+    if predictions.kind == "multi-label":
+        targets = targets_of(predictions)
+        gap = np.where(targets != predictions.decided, np.abs(predictions.scores - targets), 0.0)
+        return np.asarray(gap.max(axis=1))
+    return np.take_along_axis(predictions.scores, predictions.decided[:, None], axis=1)[:, 0]
+
+
+def _notes(predictions: Predictions, resamples: Resamples) -> list[str]:
+    """What a reader of the numbers must know."""
+    notes, rows = [], len(predictions)
+    if resamples.grouped:
+        notes.append(
+            f"The {rows:,} test rows belong to {resamples.units:,} groups; rows of one group are not independent, so "
+            "intervals come from drawing whole groups."
+        )
+        if resamples.units < FEW_GROUPS:
+            notes.append(f"{resamples.units:,} groups are few: intervals are rough.")
+    if rows < FEW_ROWS:
+        notes.append(f"{rows:,} test rows are few: intervals are wide, and small differences cannot show.")
+    if predictions.kind == "classification":
+        targets = targets_of(predictions)
+        unseen = int((targets < 0).sum())
+        if unseen:
+            notes.append(f"{unseen:,} test rows have a class that training never saw; each counts as wrong.")
+        absent = len(predictions.labels) - len(np.unique(targets[targets >= 0]))
+        if absent:
+            notes.append(
+                f"{absent:,} of {len(predictions.labels):,} classes have no test row, so nothing is known of them."
+            )
+    return notes

@@ -1,0 +1,112 @@
+"""Is it better? One word and one sentence, in plain English, that never flatters."""
+
+import math
+from collections.abc import Sequence
+
+from whet.evaluation.metric import Metric
+from whet.evaluation.records import Comparison, Verdict
+
+
+def verdict_of(comparisons: Sequence[Comparison], metric: Metric, rows: int, dropped: Sequence[str] = ()) -> Verdict:
+    """*Better* only if better than every baseline; else *not better* if that is known of any; else *cannot tell*.
+
+    Args:
+        comparisons: The model against each baseline, by the same metric.
+        rows: Number of test rows.
+        dropped: Names of baselines whose answers are the model's own.
+    """
+    if not comparisons:
+        return _nothing_to_compare(metric, dropped)
+    worse = [found for found in comparisons if found.answer == "not better"]
+    unknown = [found for found in comparisons if found.answer == "cannot tell"]
+    if worse:
+        return _not_better(min(worse, key=lambda found: found.high), metric)
+    if unknown:
+        return _cannot_tell(max(unknown, key=_rows), metric, rows)
+    hardest = min(comparisons, key=lambda found: found.difference)
+    sentence = f"Better: {_gap(hardest, metric)} the best baseline, {hardest.baseline} ({_interval(hardest, metric)})."
+    return Verdict("better", metric.name, None, sentence, None)
+
+
+def _nothing_to_compare(metric: Metric, dropped: Sequence[str]) -> Verdict:
+    if not dropped:
+        return Verdict("cannot tell", metric.name, None, "Cannot tell: there is no baseline to compare with.", None)
+    same = " and ".join(dropped)
+    sentence = f"Not better than {same}: the model gives the same answers."
+    return Verdict("not better", metric.name, dropped[0], sentence, None)
+
+
+def _not_better(found: Comparison, metric: Metric) -> Verdict:
+    why = "it is worse, or at best equal" if found.high <= 0 else f"a gain of {_one_point(metric)} is ruled out"
+    sentence = (
+        f"Not better than {found.baseline}: {_gap(found, metric)} it ({_interval(found, metric)}), so {why} "
+        "on data like these."
+    )
+    return Verdict("not better", metric.name, found.baseline, sentence, None)
+
+
+def _cannot_tell(found: Comparison, metric: Metric, rows: int) -> Verdict:
+    gap = f"{_gap(found, metric)} it ({_interval(found, metric)})"
+    start = f"Cannot tell whether it is better than {found.baseline}: {gap}."
+    if found.rows_needed is None:
+        end = f"{_counted(rows, 'test row is', 'test rows are')} too few to say how many would be enough."
+    elif found.rows_needed > rows:
+        end = (
+            f"About {_rounded(found.rows_needed):,} test rows, where there are {rows:,} now, would show a difference "
+            f"of {_one_point(metric)}."
+        )
+    else:
+        end = f"These {rows:,} test rows would show a difference of {_one_point(metric)}; this one is smaller."
+    return Verdict("cannot tell", metric.name, found.baseline, f"{start} {end}", found.rows_needed)
+
+
+def _gap(found: Comparison, metric: Metric) -> str:
+    """How far apart, up to the word that the baseline's name follows: '2.1 points of accuracy above'."""
+    better = found.difference >= 0
+    if metric.relative and found.point > 0:
+        word = "below" if better != metric.higher_is_better else "above"
+        return f"{metric.name} is {_size(abs(found.difference), found, metric)} {word} that of"
+    if metric.relative:
+        return f"{metric.name} is {abs(found.difference):.3g} away from that of"
+    word = "above" if better == metric.higher_is_better else "below"
+    return f"{_size(abs(found.difference), found, metric)} of {metric.name} {word}"
+
+
+def _interval(found: Comparison, metric: Metric) -> str:
+    """'95% interval 0.9 to 3.3'; a negative end is a loss, and the sentence says so."""
+    low, high = (_signed(end, found, metric) for end in (found.low, found.high))
+    return f"95% interval of the gain {low} to {high}"
+
+
+def _signed(value: float, found: Comparison, metric: Metric) -> str:
+    points = value / found.point if found.point > 0 else value
+    text = f"{points:.1f}"
+    if text in ("-0.0", "0.0") and points != 0:
+        text = f"{points:.2g}"  # an end close to zero keeps its side
+    return text.replace("-", "−") + ("%" if metric.relative and found.point > 0 else "")
+
+
+def _size(value: float, found: Comparison, metric: Metric) -> str:
+    points = value / found.point
+    text = f"{points:.1f}"
+    if metric.relative:
+        return f"{text}%"
+    return f"{text} point" if text == "1.0" else f"{text} points"
+
+
+def _one_point(metric: Metric) -> str:
+    return "1% of the best baseline's error" if metric.relative else "one point"
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _rows(found: Comparison) -> float:
+    return float("inf") if found.rows_needed is None else found.rows_needed
+
+
+def _rounded(count: int) -> int:
+    """Two leading digits, rounded up: nobody knows the third."""
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return math.ceil(count / unit) * unit
