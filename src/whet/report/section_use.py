@@ -1,0 +1,107 @@
+"""How do I use it, where does it come from, and what do the words on this page mean?"""
+
+import shlex
+
+from whet.report.markup import Html, details, join, paragraphs, tag
+from whet.report.story import Story
+from whet.report.words import clean, count, day, duration, short_count
+
+_SMALL_PRINT = (
+    "Better: against every baseline, the lower 95% bound of the paired difference is above zero. Not better: against "
+    "the named baseline, the upper 95% bound is below one point. Cannot tell: neither; the number of rows says how "
+    "large a test set would settle a difference of one point.",
+    "One point is 0.01 of the metric, or 1% of the best baseline's error for numbers. Differences are turned so that "
+    "more is always better.",
+    "A 95% interval comes from a procedure that covers the true value in about 95 of 100 test sets drawn like this "
+    "one. It knows nothing of data that differ from the test rows. Shares of rows have Wilson intervals, other scores "
+    "come from resampling rows, by class or by group.",
+    "Differences are paired: both learners answered the same rows, so their interval is narrower than the two "
+    "separate intervals suggest. Look at the differences, not at whether two intervals overlap.",
+    "McNemar's p is shown for those who ask for it and decides nothing. With many classes some intervals in the table "
+    "of classes miss the truth by chance.",
+    "Test targets were read once, after training, choosing and stopping were done.",
+)
+
+
+def commands(story: Story) -> str:
+    """What to type to predict and to judge again."""
+    run = shlex.quote(clean(story.path))
+    return f'whet predict {run} "a new text"\nwhet predict {run} new_rows.csv\nwhet evaluate {run} more_test_rows.csv'
+
+
+def python_with_whet(story: Story) -> str:
+    return f'import whet\n\nmodel = whet.load({clean(story.path)!r})\nmodel.predict(["a new text"])'
+
+
+def python_without_whet(story: Story) -> str:
+    """Plain loading of the packaged model folder."""
+    folder = f"{clean(story.path)}/model"
+    if story.model.loading == "transformers":
+        return (
+            f"from transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model={folder!r})\nclassify("a new text")'
+        )
+    answer = {
+        "classification": "print(labels[str(outputs[0].argmax())])  # softmax(outputs) gives probabilities",
+        "multi-label": "# 1 / (1 + exp(-outputs)) gives a probability for each label",
+        "regression": "print(outputs[0, 0])  # in the unit of the target",
+    }[story.task]
+    names = (
+        ""
+        if story.task == "regression"
+        else (f'labels = json.load(open({folder + "/whet.json"!r}, encoding="utf-8"))["id2label"]\n')
+    )
+    top = "" if story.task == "regression" else "import json\n\n"
+    return (
+        f"{top}from sentence_transformers import SentenceTransformer\n\n"
+        f'model = SentenceTransformer({folder!r})\n{names}outputs = model.encode(["a new text"])\n{answer}'
+    )
+
+
+def use(story: Story) -> Html:
+    """Three ways to call the model, ready to copy."""
+    limit = plain_limit(story)
+    return join(
+        [
+            tag("h3", "From the command line"),
+            tag("pre", commands(story)),
+            tag("h3", "From Python"),
+            tag("pre", python_with_whet(story)),
+            tag("h3", f"Without whet, through {story.model.loading}"),
+            tag("pre", python_without_whet(story)),
+            tag("p", limit, class_="lead") if limit else None,
+        ]
+    )
+
+
+def plain_limit(story: Story) -> str:
+    """What plain loading loses against ``whet.load``, empty when nothing."""
+    if story.model.window is None:
+        return ""
+    return (
+        f"Loaded this way the model reads the first {count(story.model.window)} tokens of a text and no more; "
+        "whet reads longer texts in overlapping windows and pools them."
+    )
+
+
+def provenance(story: Story) -> Html:
+    """What the model was made from, on what, with what."""
+    model = story.model
+    facts = {
+        "run": story.name,
+        "made": f"{day(story.created)}, in {duration(story.seconds)}",
+        "command": story.command,
+        "started from": model.name,
+        "revision": model.revision,
+        "weights sha256": model.sha256,
+        "licence": model.licence or "not stated: ask its makers before you ship",
+        "parameters": short_count(model.parameters) if model.parameters else "",
+        "machine": story.machine,
+        "versions": " · ".join(f"{name} {version}" for name, version in story.versions.items()),
+    }
+    items = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items() if value]
+    return tag("dl", *items, class_="facts")
+
+
+def small_print() -> Html:
+    return details("How to read this page", paragraphs(_SMALL_PRINT), open_=True)

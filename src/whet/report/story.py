@@ -1,0 +1,187 @@
+"""What does a report, a model card or a terminal summary need to know? One frozen record, filled by ``run.py``.
+
+Everything in it becomes JSON with ``as_record`` and comes back with ``from_record``, so that a report can be
+rendered again from a run folder. Nothing here formats or computes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from whet.data.rows import Columns, Finding
+from whet.evaluation.records import Judgement
+from whet.tasks.predictions import Kind
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """The rows of a run. ``split`` is a sentence that says how they were divided.
+
+    ``rows`` maps a split or test set to its number of rows, in the order to show; ``class_counts`` those of train.
+    """
+
+    source: str
+    columns: Columns
+    rows: dict[str, int]
+    split: str = ""
+    class_counts: dict[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """The model a run started from. ``name`` is a hub id where there is one; unknown parts stay empty.
+
+    ``loading`` names the library that opens the packaged ``model/`` folder without whet.
+    ``window`` is how many tokens plain loading reads of a text, None when nothing is cut.
+    """
+
+    name: str
+    revision: str = ""
+    sha256: str = ""
+    licence: str = ""
+    parameters: int = 0
+    loading: Literal["sentence-transformers", "transformers"] = "sentence-transformers"
+    window: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a run takes, forecast or measured; None where it is not known."""
+
+    seconds: float | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One rung of the ladder, tried in this order; the last one that was kept is the model.
+
+    ``score`` is the chosen metric on the rows kept for choosing. Gains are over the best rung before, in points,
+    turned so that more is better: ``gain_low`` is the lower 80% bound, ``gain_high`` the upper 95% bound.
+    ``why`` is a sentence: why it was kept, dropped, or never tried.
+    """
+
+    name: str
+    trainable_parameters: int
+    steps: int
+    seconds: float
+    score: float | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    kept: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One point of a learning curve; a loss that was not measured at this step is None."""
+
+    stage: str
+    step: int
+    train_loss: float | None = None
+    valid_loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One row to look at, its text shortened.
+
+    ``source`` says where ``row_id`` counts: the name of a test set for its worst rows, "" for the rows of findings.
+    ``target`` and ``predicted`` hold one label, several for multi-label, a number as text for regression.
+    """
+
+    source: str
+    row_id: int
+    text: str
+    target: tuple[str, ...] = ()
+    predicted: tuple[str, ...] = ()
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """One run, told.
+
+    Args:
+        name: The run's name. created: ISO time. command: The command or call that made it.
+        folder: How commands name the run folder; the name when empty.
+        seconds: Wall-clock seconds in all. parts: seconds of each part, in order.
+        summary: One sentence that describes the method.
+        plan: The resolved plan as a nested dict of plain values.
+        notes: Sentences a reader must know (windows pooled, replay off and why, decisions).
+        judgements: One per test set, the first one leading.
+        examples: Worst rows of every test set, and rows that findings point at.
+        scatter: Regression only: test set to (target, prediction) pairs.
+        machine: One line about the machine. versions: package to version.
+    """
+
+    name: str
+    created: str
+    command: str
+    task: Kind
+    data: DataFacts
+    model: ModelFacts
+    method: str
+    summary: str = ""
+    folder: str = ""
+    seconds: float = 0.0
+    labels: tuple[str, ...] = ()
+    plan: dict[str, Any] = field(default_factory=dict)
+    forecast: Cost = Cost()
+    actual: Cost = Cost()
+    rungs: tuple[Rung, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    notes: tuple[str, ...] = ()
+    judgements: tuple[Judgement, ...] = ()
+    examples: tuple[Example, ...] = ()
+    scatter: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
+    machine: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """The run folder as commands name it."""
+        return self.folder or self.name
+
+    def example(self, source: str, row_id: int) -> Example | None:
+        """The text and labels of one row, where the run kept them."""
+        found = (one for one in self.examples if one.source == source and one.row_id == row_id)
+        return next(found, None)
+
+
+def as_record(story: Story) -> dict[str, Any]:
+    """The story as plain dicts, lists, strings and numbers."""
+    return asdict(story)
+
+
+def from_record(record: Mapping[str, Any]) -> Story:
+    """The story that ``as_record`` wrote, also after a trip through JSON. Keys it does not know are ignored."""
+    return _build(Story, record)
+
+
+def _build(kind: type[T], record: Mapping[str, Any]) -> T:
+    hints = get_type_hints(kind)
+    known = [one.name for one in fields(cast(Any, kind)) if one.name in record]
+    return kind(**{name: _value(hints[name], record[name]) for name in known})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """``value`` with lists turned back into tuples and dicts into the records that ``hint`` names."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType) and value is not None:
+        return _value(next(one for one in inner if one is not NoneType), value)
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        return _build(cast(type[Any], hint), value)
+    if origin is tuple:
+        hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(_value(one, part) for one, part in zip(hints, value, strict=True))
+    if origin is dict:
+        return {key: _value(inner[1], part) for key, part in value.items()}
+    return value
