@@ -6,6 +6,7 @@ weight is loaded. Downloading is the last resort and fails quickly without a net
 """
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -170,7 +171,7 @@ def _locate(name_or_folder: str | Path | None, revision: str | None) -> ModelSou
     if name_or_folder is None:
         return _packaged()
     name = str(name_or_folder)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for an unknown user
     if path.exists():
         if revision is not None:
             raise ConfigError(
