@@ -4,6 +4,7 @@ Selecting rows copies nothing: a selection is the same table and an index. Scans
 file larger than memory works; what a scan keeps a row must be counted in bytes.
 """
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,10 +12,16 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+_ROWS_BEFORE_RELEASE = 32_768
+_SCATTER = 8  # a row picked out of order brings more pages with it than one in order
+
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column plays which part. ``inputs`` holds one name, or two for pairs; ``target`` several for 0/1 columns."""
+    """Which column plays which part.
+
+    ``inputs`` holds one name, or two for pairs; ``target`` one, or several for 0/1 columns.
+    """
 
     inputs: tuple[str, ...]
     target: tuple[str, ...]
@@ -46,15 +53,19 @@ class Rows:
         table: All rows of the source; string columns stay strings (no number is guessed for a CSV).
         source: How messages name it: a file name, or "rows" for objects in memory.
         index: (N,) positions in ``table``, or None for all of them.
+        mapping: The memory-mapped file that ``table`` lies in, if it does: scans give its pages back as they go.
     """
 
-    def __init__(self, table: pa.Table, source: str, index: np.ndarray[Any, Any] | None = None) -> None:
+    def __init__(
+        self, table: pa.Table, source: str, index: np.ndarray[Any, Any] | None = None, mapping: mmap.mmap | None = None
+    ) -> None:
         self.table = table
         self.source = source
         self.index = index
+        self.mapping = mapping
 
     def __len__(self) -> int:
-        return self.table.num_rows if self.index is None else len(self.index)
+        return int(self.table.num_rows) if self.index is None else len(self.index)
 
     @property
     def names(self) -> list[str]:
@@ -71,20 +82,32 @@ class Rows:
         """The rows at ``positions`` of this selection, in that order. Copies no values."""
         positions = np.asarray(positions)
         index = positions if self.index is None else self.index[positions]
-        return Rows(self.table, self.source, index.astype(np.int32 if len(self.table) < 2**31 else np.int64))
+        narrow = np.int32 if self.table.num_rows < 2**31 else np.int64
+        return Rows(self.table, self.source, index.astype(narrow, copy=False), self.mapping)
 
     def without(self, names: tuple[str, ...]) -> "Rows":
         """The same rows with some columns out of reach."""
         kept = [name for name in self.table.column_names if name not in names]
-        return Rows(self.table.select(kept), self.source, self.index)
+        return Rows(self.table.select(kept), self.source, self.index, self.mapping)
 
     def batches(self, names: list[str] | tuple[str, ...], size: int = 4096) -> Iterator[pa.RecordBatch]:
         """The named columns, ``size`` rows at a time, in order."""
         part = self.table.select(list(names))
+        starts = np.cumsum([0] + [batch.num_rows for batch in part.to_batches()])
+        touched = 0
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
-            chosen = part.slice(start, stop - start) if self.index is None else part.take(self.index[start:stop])
+            if self.index is None:
+                chosen = part.slice(start, stop - start)
+            else:
+                chosen = _gather(part, starts, self.index[start:stop])
             yield chosen.combine_chunks().to_batches()[0]
+            touched += (stop - start) * (1 if self.index is None else _SCATTER)
+            if self.mapping is not None and touched > _ROWS_BEFORE_RELEASE:
+                release(self.mapping)
+                touched = 0
+        if self.mapping is not None:
+            release(self.mapping)
 
     def values(self, name: str) -> list[Any]:
         """One whole column as Python values; for small tables and short selections."""
@@ -94,3 +117,29 @@ class Rows:
         """How a message names one row: 'tickets.csv, row 118, column 'intent''. Rows count from 1, header apart."""
         tail = f", column {column!r}" if column else ""
         return f"{self.source}, row {row_id + 1}{tail}"
+
+
+def release(mapping: mmap.mmap) -> None:
+    """Give the resident pages of a mapped file back; they come again from the page cache when touched."""
+    if hasattr(mapping, "madvise"):  # not on Windows
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _gather(part: pa.Table, starts: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]) -> pa.Table:
+    """Rows at ``positions``, chunk by chunk: ``Table.take`` would first join all chunks into one copy."""
+    if len(starts) <= 2:
+        return part.take(positions)
+    order = np.argsort(positions, kind="stable")
+    ranked = positions[order]
+    chunks = np.searchsorted(starts, ranked, side="right") - 1
+    pieces = []
+    for chunk in np.unique(chunks):
+        inside = ranked[chunks == chunk] - starts[chunk]
+        first, last = int(inside[0]), int(inside[-1])
+        pieces.append(part.slice(starts[chunk] + first, last - first + 1).take(inside - first))
+    joined = pa.concat_tables(pieces)
+    if np.array_equal(order, np.arange(len(order))):
+        return joined
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    return joined.combine_chunks().take(back)

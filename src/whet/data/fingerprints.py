@@ -1,0 +1,98 @@
+"""When are two inputs the same? When they are equal in compatibility form, lower case and single blanks.
+
+Every row's inputs become one 64-bit number, so that millions of rows compare in a few bytes each.
+"""
+
+import unicodedata
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from whet.data.rows import Columns, Rows
+from whet.data.tables import is_text
+
+
+def normal(text: str) -> str:
+    """Unicode NFKC, case folded, white space collapsed and trimmed."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
+
+
+def normal_texts(batch: pa.RecordBatch) -> list[str]:
+    """One normalised text a row; two inputs are joined by a character that is in neither."""
+    columns = [[normal(text or "") for text in _as_text(column).to_pylist()] for column in batch.columns]
+    if len(columns) == 1:
+        return columns[0]
+    return ["\x1f".join(parts) for parts in zip(*columns, strict=True)]
+
+
+def input_hashes(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
+    """(N,) uint64: the hash of every row's normalised inputs. Equal inputs have equal hashes."""
+    digest = xxhash.xxh3_64_intdigest
+    found = np.empty(len(rows), dtype=np.uint64)
+    start = 0
+    for batch in rows.batches(columns.inputs):
+        found[start : start + batch.num_rows] = [digest(text.encode()) for text in normal_texts(batch)]
+        start += batch.num_rows
+    return found
+
+
+def seeded(hashes: np.ndarray[Any, Any], purpose: str, seed: int) -> np.ndarray[Any, Any]:
+    """(N,) uint64: random numbers that depend only on (hash, purpose, seed), never on the order of rows.
+
+    The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+    """
+    key = np.uint64(xxhash.xxh3_64_intdigest(f"{purpose}/{seed}".encode()))
+    mixed = hashes ^ key
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def same(hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(N,) int32: equal numbers for equal hashes, from 0, in order of the hash."""
+    order = np.argsort(hashes)
+    ranked = hashes[order]
+    new = np.empty(len(hashes), dtype=bool)
+    new[:1] = False
+    np.not_equal(ranked[1:], ranked[:-1], out=new[1:])
+    del ranked
+    numbers = np.empty(len(hashes), dtype=np.int32)
+    numbers[order] = np.cumsum(new, dtype=np.int32)
+    return numbers
+
+
+def value_codes(rows: Rows, name: str) -> np.ndarray[Any, Any]:
+    """(N,) int64: a number for every distinct value of a column; a missing value is a value of its own row.
+
+    Equal values have equal numbers in any table (they are hashes), so sets of rows can be compared.
+    """
+    digest = xxhash.xxh3_64_intdigest
+    found = np.empty(len(rows), dtype=np.int64)
+    start = 0
+    for batch in rows.batches([name], size=16384):
+        column = _as_text(batch.column(0))
+        encoded = column.dictionary_encode()
+        table = [digest(value.encode()) >> 1 for value in encoded.dictionary.to_pylist()]
+        codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+        part = np.array([*table, -1], dtype=np.int64)[codes]
+        empty = np.flatnonzero((part < 0) | (part == _EMPTY))
+        part[empty] = -1 - (start + empty)  # no group: alone
+        found[start : start + batch.num_rows] = part
+        start += batch.num_rows
+    return found
+
+
+_EMPTY = xxhash.xxh3_64_intdigest(b"") >> 1
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    if is_text(column.type):
+        return column
+    return pc.cast(column, pa.string())

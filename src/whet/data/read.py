@@ -1,0 +1,141 @@
+"""Where do the rows come from? A file, a folder or objects in memory become train, valid and test rows."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whet import catalog
+from whet.data.reader import ReadOptions, reader_for
+from whet.data.rows import Finding, Rows
+from whet.errors import DataError, closest
+
+_PART_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid"}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Rows as they were given, before anything is dropped or split. ``tests`` is empty if none were given."""
+
+    train: Rows
+    valid: Rows | None
+    tests: dict[str, Rows]
+    findings: tuple[Finding, ...]
+
+
+def read(
+    source: Any,
+    *,
+    tests: Iterable[Any] | Mapping[str, Any] = (),
+    valid: Any = None,
+    encoding: str | None = None,
+    spill: Path | None = None,
+) -> Sources:
+    """Read everything that was given.
+
+    Args:
+        source: A file, a folder with train, valid and test files, or an object in memory (see ``read_table``),
+            also a dict of splits such as a DatasetDict.
+        tests: Further test sets, named after their file, or "test", "test-2", ...; a dict gives names.
+        valid: Validation rows; they replace those of a folder.
+        encoding: Of text files; None to find out.
+        spill: Folder for memory-mapped copies of large files; None for a temporary one.
+
+    Raises:
+        DataError: something cannot be read; the message names the file and row.
+    """
+    parts = _parts(source)
+    if valid is not None:
+        parts["valid"] = valid
+    findings: list[Finding] = []
+
+    def table(given: Any) -> Rows:
+        rows, found = read_table(given, encoding=encoding, spill=spill)
+        findings.extend(found)
+        return rows
+
+    train = table(parts.pop("train"))
+    validation = table(parts.pop("valid")) if "valid" in parts else None
+    given = [*parts.items(), *_named(tests)]
+    sets: dict[str, Rows] = {}
+    for name, test in given:
+        sets[_fresh(name, sets)] = table(test)
+    return Sources(train, validation, sets, tuple(findings))
+
+
+def read_table(source: Any, *, encoding: str | None = None, spill: Path | None = None) -> tuple[Rows, list[Finding]]:
+    """Read one file or one object in memory.
+
+    Args:
+        source: A path to CSV, TSV, JSON, JSON lines, Parquet or Arrow (text formats also gzipped); a pandas or
+            polars frame, datasets.Dataset, Arrow table, list of dicts, dict of lists.
+        encoding: Of a text file; None to find out.
+        spill: Folder for a memory-mapped copy of a large file; None for a temporary one.
+
+    Raises:
+        DataError: the rows cannot be read; the message names the file and row.
+    """
+    if not isinstance(source, str | Path):
+        rows: tuple[Rows, list[Finding]] = catalog.find("reader", "objects")(source)
+        return rows
+    path = _existing(source)
+    if path.is_dir():
+        raise DataError("A file is needed here, and this is a folder.", where=str(path), fix=_inside(path))
+    return reader_for(path)(path, ReadOptions(encoding=encoding, spill=spill))
+
+
+def _parts(source: Any) -> dict[str, Any]:
+    """'train' and perhaps 'valid'; all else are test sets."""
+    if isinstance(source, str | Path):
+        path = _existing(source)
+        return dict(catalog.find("reader", "folder")(path)) if path.is_dir() else {"train": path}
+    from whet.data.read_objects import parts_of
+
+    splits = parts_of(source)
+    if splits is None:
+        return {"train": source}
+    named = {_PART_OF.get(name.lower(), name): rows for name, rows in splits.items()}
+    if "train" not in named:
+        raise DataError(
+            f"There is no split 'train'; there are {', '.join(map(repr, splits))}.",
+            where="rows",
+            fix="name the training split 'train', or pass one split as the rows and others as tests",
+        )
+    return named
+
+
+def _existing(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    folder = path.parent
+    siblings = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        fix = f"check the path: there is no folder {str(folder)!r}"
+    elif near := closest(path.name, siblings):
+        fix = "use " + " or ".join(near)
+    else:
+        fix = "the folder holds " + (", ".join(siblings[:10]) or "nothing")
+    raise DataError(f"There is no file {path.name!r}.", where=str(path), fix=fix)
+
+
+def _inside(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())[:10]
+    return "give one of the files in it: " + ", ".join(names) if names else "give the path of a file"
+
+
+def _named(tests: Iterable[Any] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+    if isinstance(tests, str | Path):
+        tests = [tests]
+    if isinstance(tests, Mapping):
+        return list(tests.items())
+    return [(Path(test).name.split(".")[0] if isinstance(test, str | Path) else "test", test) for test in tests]
+
+
+def _fresh(name: str, taken: Mapping[str, Any]) -> str:
+    """A name that no other set has: 'test', then 'test-2', ..."""
+    number, fresh = 1, name
+    while fresh in taken:
+        number += 1
+        fresh = f"{name}-{number}"
+    return fresh

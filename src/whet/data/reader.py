@@ -1,0 +1,73 @@
+"""What is a reader? One function per format, which says the file endings it reads.
+
+A new format is one file and one row in ``catalog.READERS``; other packages register theirs the same way.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from whet import catalog
+from whet.data.rows import Finding, Rows
+from whet.errors import DataError
+
+STREAM_BYTES = 64 * 2**20
+"""Files above this size are written to a memory-mapped Arrow file instead of being held in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What the user said about a file. ``spill`` is a folder for memory-mapped copies; None means a temporary one."""
+
+    encoding: str | None = None
+    spill: Path | None = None
+
+
+Load = Callable[[Path, ReadOptions], tuple[Rows, list[Finding]]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A function that reads one file into rows, and the endings it answers for (lower case, with the dot)."""
+
+    load: Load
+    extensions: tuple[str, ...]
+    gzip: bool = False
+
+    def __call__(self, path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]:
+        return self.load(path, options)
+
+    def reads(self, name: str) -> bool:
+        """Whether a file of this name is in our format."""
+        lowered = name.lower()
+        endings = self.extensions + (tuple(f"{ending}.gz" for ending in self.extensions) if self.gzip else ())
+        return lowered.endswith(endings)
+
+
+def reads(*extensions: str, gzip: bool = False) -> Callable[[Load], Reader]:
+    """Declare the file endings that a reading function answers for; ``gzip`` adds the same with ``.gz``."""
+    return lambda load: Reader(load, extensions, gzip)
+
+
+def readers() -> dict[str, Reader]:
+    """Every reader of files in the catalog, by name."""
+    found = {name: catalog.find("reader", name) for name in catalog.members("reader")}
+    return {name: reader for name, reader in found.items() if isinstance(reader, Reader)}
+
+
+def reader_for(path: Path) -> Reader:
+    """The reader of a file, by its ending.
+
+    Raises:
+        DataError: no reader answers for the ending.
+    """
+    known = readers()
+    for reader in known.values():
+        if reader.reads(path.name):
+            return reader
+    endings = [ending for reader in known.values() for ending in reader.extensions]
+    raise DataError(
+        f"The ending of {path.name!r} does not say which format it is.",
+        where=str(path),
+        fix="rename it to one of " + ", ".join(endings) + " (text formats also with .gz); see `whet check --help`",
+    )

@@ -1,0 +1,172 @@
+"""Many ways to store a column become few: text, number, boolean, list, time, and JSON text for what is nested.
+
+Files and objects pass through here, so that the same rows look the same wherever they came from.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+NESTED = {b"whet.nested": b"1"}
+"""Marks a column whose values were objects or mixed lists, kept as JSON text; no one may train on it."""
+
+Kind = Literal["null", "boolean", "integer", "number", "text", "text list", "number list", "nested"]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers (booleans apart)."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_nested(field: pa.Field) -> bool:
+    """Whether a column holds what was nested: see ``NESTED``."""
+    return bool(field.metadata and b"whet.nested" in field.metadata)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema that ``plain_table`` gives."""
+    fields = []
+    for field in schema:
+        kept = {key: value for key, value in (field.metadata or {}).items() if key.startswith(b"whet.")}
+        nested = NESTED if _keeps_structure(field.type) else kept
+        fields.append(pa.field(field.name, _plain_type(field.type), metadata=nested or None))
+    return pa.schema(fields)
+
+
+def plain_table(table: pa.Table) -> pa.Table:
+    """Text as ``string``, dictionaries as their values, structures as JSON text; other columns as they are."""
+    schema = plain_schema(table.schema)
+    columns = [_plain_column(table.column(i), field.type) for i, field in enumerate(schema)]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def kind_of(values: Iterable[Any], kind: Kind = "null") -> Kind:
+    """The narrowest kind that holds all values, starting from what earlier values needed."""
+    for value in values:
+        if value is not None:
+            kind = _join(kind, _kind_of_value(value))
+    return kind
+
+
+def column_of(values: Sequence[Any], kind: Kind) -> pa.Array:
+    """Python values as an Arrow column of one kind; mixed scalars become text, what is nested JSON text."""
+    if kind == "text":
+        return pa.array([None if value is None else text_of(value) for value in values], pa.string())
+    if kind == "nested":
+        return pa.array([None if value is None else _as_json(value) for value in values], pa.string())
+    try:
+        return pa.array(values, _ARROW[kind])
+    except (pa.ArrowInvalid, OverflowError):  # integers beyond 64 bits
+        return pa.array([None if value is None else text_of(value) for value in values], pa.string())
+
+
+def field_of(name: str, kind: Kind) -> pa.Field:
+    """The schema entry of a column of this kind."""
+    return pa.field(name, _ARROW[kind], metadata=NESTED if kind == "nested" else None)
+
+
+def text_of(value: Any) -> str:
+    """A scalar as a person would write it: 1.0 is '1', True is 'true'."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating) and float(value).is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
+
+
+_ARROW: Mapping[Kind, pa.DataType] = {
+    "null": pa.string(),
+    "boolean": pa.bool_(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "text": pa.string(),
+    "text list": pa.list_(pa.string()),
+    "number list": pa.list_(pa.float64()),
+    "nested": pa.string(),
+}
+
+
+def _join(one: Kind, other: Kind) -> Kind:
+    if one == other or other == "null":
+        return one
+    if one == "null":
+        return other
+    pair = {one, other}
+    if pair == {"integer", "number"}:
+        return "number"
+    if pair == {"text list", "number list"}:
+        return "nested"
+    return "nested" if pair & {"nested", "text list", "number list"} else "text"
+
+
+def _kind_of_value(value: Any) -> Kind:
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, bool | np.bool_):
+        return "boolean"
+    if isinstance(value, int | np.integer):
+        return "integer" if -(2**63) <= int(value) < 2**63 else "text"
+    if isinstance(value, float | np.floating):
+        return "number"
+    if isinstance(value, list | tuple | np.ndarray):
+        return _kind_of_list(list(value))
+    return "nested" if isinstance(value, Mapping) else "text"
+
+
+def _kind_of_list(values: list[Any]) -> Kind:
+    inner = {_kind_of_value(value) for value in values if value is not None}
+    if not inner:
+        return "null"  # an empty list fits any list
+    if inner == {"text"}:
+        return "text list"
+    return "number list" if inner <= {"integer", "number"} else "nested"
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _keeps_structure(kind: pa.DataType) -> bool:
+    if is_list(kind):
+        inner = kind.value_type
+        return not (is_text(inner) or is_number(inner) or pa.types.is_boolean(inner) or pa.types.is_null(inner))
+    return bool(
+        pa.types.is_struct(kind) or pa.types.is_map(kind) or pa.types.is_union(kind) or pa.types.is_binary(kind)
+    )
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if is_text(kind) or pa.types.is_null(kind) or _keeps_structure(kind):
+        return pa.string()
+    if is_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    return pa.float64() if pa.types.is_decimal(kind) else kind
+
+
+def _plain_column(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    if column.type == wanted:
+        return column
+    if _keeps_structure(column.type):
+        values = [None if value is None else _as_json(value) for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(values, pa.string())])
+    if pa.types.is_dictionary(column.type):
+        return _plain_column(pc.cast(column, column.type.value_type), wanted)
+    return pc.cast(column, wanted)
