@@ -30,7 +30,7 @@ class Dialect:
 
     def records(self, lines: Iterable[str]) -> Iterator[list[str]]:
         """Split text lines (with their line ends) into records, blank lines left out."""
-                with _long_fields():
+        with _long_fields():
             quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
             yield from filter(None, csv.reader(lines, delimiter=self.delimiter, quoting=quoting))
 
