@@ -3,6 +3,7 @@
 A text of any length is kept: longer ones become windows. Their number is said.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from whet.data.columns import missing_mask, require_columns, test_header
 from whet.data.read import Sources
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.tables import is_nested, is_number, is_text
-from whet.data.targets import TargetKeys
+from whet.data.targets import JOINT, TargetKeys
 from whet.errors import DataError
 
 LONG_CHARACTERS = 1_000_000
@@ -54,8 +55,8 @@ def drop_unusable(rows: Rows, columns: Columns, side: str) -> tuple[Rows, list[F
     """
     rows, findings = _inputs_as_text(rows, columns)
     faults = _Faults(rows, columns)
-    for column, where in ((name, "input") for name in columns.inputs):
-        findings += faults.notes(column, where, side)
+    for column in columns.inputs:
+        findings += faults.notes(column, "input", side)
     for column in columns.target:
         findings += faults.notes(column, "target", side)
     if faults.longest > LONG_CHARACTERS:
@@ -71,29 +72,33 @@ def drop_unusable(rows: Rows, columns: Columns, side: str) -> tuple[Rows, list[F
 
 
 def require_classes(keys: TargetKeys, rows: Rows, columns: Columns) -> list[Finding]:
-    """Refuse a target that is all one class; say which classes have a single row.
+    """Refuse a target that is all one class; say which classes (or labels) have a single row.
 
     Raises:
-        DataError: fewer than two classes.
+        DataError: fewer than two different targets.
     """
     counts = keys.counts()
     place = f"{rows.source}, column " + ", ".join(map(repr, columns.target))
     if np.count_nonzero(counts) < 2:
-        only = repr(keys.keys[0].replace("\x1f", ", ")) if keys.keys else "nothing"
+        only = repr(spelled(keys.keys[0])) if keys.keys else "nothing"
         raise DataError(
             f"The target is all one class: {only} in {len(rows):,} rows.",
             where=place,
             fix="give rows of at least two classes, or name another target column",
         )
-    single = [keys.keys[code].replace("\x1f", ", ") for code in np.flatnonzero(counts == 1)]
+    labels = Counter[str]()
+    for key_labels, count in zip(keys.labels(), counts.tolist(), strict=True):
+        labels.update(dict.fromkeys(key_labels, count))
+    single = {label for label, count in labels.items() if count == 1}
     if not single:
         return []
-    ids = rows.ids[np.flatnonzero(np.isin(keys.codes, np.flatnonzero(counts == 1)))]
+    codes = [code for code, key_labels in enumerate(keys.labels()) if single.intersection(key_labels)]
+    ids = rows.ids[np.flatnonzero(np.isin(keys.codes, codes))]
     return [
         Finding(
             check="classes",
             level="warning",
-            message=f"{_count(len(single), 'class has', 'classes have')} a single row: {_some(single)}. "
+            message=f"{_count(len(single), 'class has', 'classes have')} a single row: {some(sorted(single))}. "
             "It stays in train, so no score can speak about it.",
             where=place,
             fix="add rows of these classes, or merge them into others",
@@ -101,6 +106,17 @@ def require_classes(keys: TargetKeys, rows: Rows, columns: Columns) -> list[Find
             row_ids=tuple(ids[:_EXAMPLES].tolist()),
         )
     ]
+
+
+def spelled(key: str) -> str:
+    """A target key as a person reads it."""
+    return key.replace(JOINT, ", ")
+
+
+def some(names: list[str], limit: int = 5) -> str:
+    """A few names, quoted, and how many more there are."""
+    shown = ", ".join(repr(name[:60]) for name in names[:limit])
+    return shown + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
 
 
 @dataclass
@@ -115,7 +131,9 @@ class _Faults:
     def __init__(self, rows: Rows, columns: Columns) -> None:
         self.rows = rows
         self.bad = np.zeros(len(rows), dtype=bool)
-        self.longest, self.long_rows, self.long_count = 0, [], 0  # type: int, list[int], int
+        self.longest = 0
+        self.long_count = 0
+        self.long_rows: list[int] = []
         self.found: dict[str, _Fault] = {}
         names = dict.fromkeys((*columns.inputs, *columns.target))
         start = 0
@@ -205,8 +223,3 @@ def _long_note(rows: Rows, faults: _Faults, side: str) -> Finding:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    shown = ", ".join(repr(name[:60]) for name in names[:limit])
-    return shown + (f" and {len(names) - limit:,} more" if len(names) > limit else "")

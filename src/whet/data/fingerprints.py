@@ -68,6 +68,19 @@ def same(hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return numbers
 
 
+def is_in(hashes: np.ndarray[Any, Any], pool: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(N,) bool: whether each hash is in ``pool``. Costs one sorted copy of ``pool``."""
+    found = np.zeros(len(hashes), dtype=bool)
+    if not len(pool):
+        return found
+    ranked = np.sort(pool)
+    for start in range(0, len(hashes), 65536):
+        part = hashes[start : start + 65536]
+        places = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
+        found[start : start + 65536] = ranked[places] == part
+    return found
+
+
 def value_codes(rows: Rows, name: str) -> np.ndarray[Any, Any]:
     """(N,) int64: a number for every distinct value of a column; a missing value is a value of its own row.
 

@@ -4,6 +4,7 @@ Files and objects pass through here, so that the same rows look the same whereve
 """
 
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -121,7 +122,7 @@ def _kind_of_value(value: Any) -> Kind:
     if isinstance(value, bool | np.bool_):
         return "boolean"
     if isinstance(value, int | np.integer):
-        return "integer" if -(2**63) <= int(value) < 2**63 else "text"
+        return "integer" if -(2**63) <= operator.index(value) < 2**63 else "text"
     if isinstance(value, float | np.floating):
         return "number"
     if isinstance(value, list | tuple | np.ndarray):
