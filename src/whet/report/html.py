@@ -110,7 +110,9 @@ def _masthead(story: Story) -> Html:
 def _contents(story: Story) -> Html:
     tests = [(f"test-{index}", one.test) for index, one in enumerate(story.judgements)]
     first = (
-        [("test-0", "Scores"), ("classes-0", "Details"), ("rows-0", "Rows to look at")] if len(tests) == 1 else tests
+        [("test-0", "Scores"), ("classes-0", _kind_title(story)), ("rows-0", "Rows to look at")]
+        if len(tests) == 1
+        else tests
     )
     rest = [("data", "Data"), ("making", "Making"), ("use", "Use it"), ("provenance", "Provenance"), ("words", "Words")]
     links = [tag("a", one_line(name, 60), href=f"#{anchor}") for anchor, name in (*first, *rest)]
@@ -120,11 +122,14 @@ def _contents(story: Story) -> Html:
 def _judged(story: Story, judgement: Judgement, index: int, single: bool) -> Html:
     """Scores, classes and rows of one test set; its name is in the titles when there are several."""
     test = "" if single else f" · {one_line(judgement.test, 60)}"
-    details_title = "Numbers" if story.task == "regression" else "Labels" if story.task == "multi-label" else "Classes"
     return join(
         [
             section(f"test-{index}", f"Scores{test}", section_scores.scores(story, judgement)),
-            section(f"classes-{index}", f"{details_title}{test}", section_classes.classes(story, judgement)),
+            section(f"classes-{index}", f"{_kind_title(story)}{test}", section_classes.classes(story, judgement)),
             section(f"rows-{index}", f"Rows to look at{test}", section_rows.rows(story, judgement)),
         ]
     )
+
+
+def _kind_title(story: Story) -> str:
+    return {"classification": "Classes", "multi-label": "Labels", "regression": "Numbers"}[story.task]

@@ -7,8 +7,9 @@ literals in this package), so that a label called ``<script>`` is shown and neve
 import html
 from collections.abc import Iterable
 
-from whet.report.words import clean
+from whet.report.words import clean, one_line
 
+LONGEST_LABEL = 120
 VOID = frozenset({"meta", "link", "br", "hr", "col"})
 
 
@@ -48,7 +49,8 @@ def _attribute(key: str, value: str | int | float | bool | None) -> str:
 
 def label(text: str) -> Html:
     """A class name or other short text of a user, kept apart from the direction of the text around it."""
-    return tag("bdi", text if text.strip() else "(empty)", class_="label")
+    short = one_line(text, LONGEST_LABEL)
+    return tag("bdi", short, class_="label", title=text if short.endswith("…") else None)
 
 
 def table(caption: str, head: Iterable[Child], rows: Iterable[Html], kind: str = "") -> Html:

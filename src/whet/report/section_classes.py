@@ -11,7 +11,7 @@ from whet.report.svg import reliability_plot, scatter_plot
 from whet.report.words import count, number, one_line, percent, plural
 
 MOST_CLASSES_IN_A_MAP = 20
-MOST_PAIRS = 20
+MOST_PAIRS, PAIRS_BELOW_A_MAP = 20, 8
 
 
 def classes(story: Story, judgement: Judgement) -> Html:
@@ -47,10 +47,10 @@ def heat_map(judgement: Judgement) -> Html:
     labels = judgement.labels
     if not judgement.confusion or len(labels) > MOST_CLASSES_IN_A_MAP:
         return Html("")
-    corner = tag("td", "target ↓  decided →", class_="corner")
+    corner = tag("td", "target ↓ decided →", class_="corner")
     head = [corner, *(tag("th", tag("span", label(name)), scope="col", class_="upright") for name in labels)]
     rows = [_heat_row(labels, index, counts) for index, counts in enumerate(judgement.confusion)]
-    return table("Confusion: each row of the table is a target, its colours are shares of it", head, rows, "heat")
+    return table("Confusion: targets down, decisions across", head, rows, "heat")
 
 
 def _heat_row(labels: Sequence[str], index: int, counts: Sequence[int]) -> Html:
@@ -72,10 +72,11 @@ def confused_pairs(judgement: Judgement) -> Html:
     wrong = [(judgement.confusion[a][b], a, b) for a, b in product(size, size) if a != b and judgement.confusion[a][b]]
     if not wrong:
         return Html("")
-    shown = sorted(wrong, key=lambda one: (-one[0], one[1], one[2]))[:MOST_PAIRS]
+    most = MOST_PAIRS if len(size) > MOST_CLASSES_IN_A_MAP else PAIRS_BELOW_A_MAP
+    shown = sorted(wrong, key=lambda one: (-one[0], one[1], one[2]))[:most]
     head = [header("target"), header("decided"), header("rows", "num"), header("of the target", "num")]
     rows = [_pair_row(judgement, *one) for one in shown]
-    return table(f"Most confused: {plural(len(wrong), 'pair')} in all", head, rows, "sortable pairs")
+    return table(f"Most confused, of {plural(len(wrong), 'pair')} in all", head, rows, "sortable pairs")
 
 
 def _pair_row(judgement: Judgement, amount: int, target: int, decided: int) -> Html:

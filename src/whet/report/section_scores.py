@@ -99,10 +99,10 @@ def comparisons_table(judgement: Judgement) -> Html:
     counted = any(one.mcnemar_p is not None for one in judgement.comparisons)
     head = [header("against"), header("difference, points", "num")]
     head += [header("only model right", "num"), header("only baseline right", "num")] if counted else []
-    head += [header("McNemar p", "num")] if counted else []
+    head += [header("McNemar\N{NO-BREAK SPACE}p", "num")] if counted else []
     head += [header("answer"), header("rows to settle one point", "num")]
     rows = [_comparison_row(one, counted) for one in judgement.comparisons]
-    return table("Paired comparisons on the same test rows", head, rows)
+    return table("Paired comparisons on the same test rows", head, rows, "compare")
 
 
 def _comparison_row(one: Comparison, counted: bool) -> Html:

@@ -72,7 +72,7 @@ def ticks(low: float, high: float, count: int) -> tuple[float, ...]:
     """Round numbers (1, 2 or 5 times a power of ten) between ``low`` and ``high``."""
     rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
-    step = next(power * factor for factor in (1, 2, 5, 10) if rough <= power * factor * 1.0001)
+    step = next(power * factor for factor in (1, 2, 5, 10) if rough <= power * factor * 1.4)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple(round(index * step, 12) for index in range(first, last + 1))
 
@@ -84,6 +84,8 @@ def interval_plot(caption: str, rows: Sequence[Interval], scale: Axis, unit: str
         tag("text", _tick(tick), x=scale.at(tick), y=13, text_anchor="middle", class_="tick") for tick in scale.ticks
     ]
     foot = tag("div", tag("span"), tag("svg", *feet, height=18, aria_hidden="true"), tag("span", unit), class_="foot")
+    if any(scale.outside(row.value) for row in rows):
+        caption += "; an arrow points at what lies outside"
     body = tag("div", *lines, foot, class_="forest")
     return tag("figure", tag("figcaption", caption), body)
 

@@ -72,8 +72,10 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def metric_value(metric: str, value: float) -> str:
-    """A metric's value: shares in percent, the rest as numbers."""
-    return percent(value) if metric in SHARES else number(value)
+    """A metric's value: shares in percent, small numbers with three decimals, so that columns line up."""
+    if metric in SHARES:
+        return percent(value)
+    return f"{value:.3f}" if abs(value) < 10 else number(value)
 
 
 def score_text(score: Score) -> str:
@@ -149,3 +151,8 @@ def day(created: str) -> str:
     except ValueError:
         return created
     return f"{moment.day} {moment:%B %Y, %H:%M}"
+
+
+def cost_of(seconds: float, forecast: float | None) -> str:
+    """'48 s (forecast 51 s)'."""
+    return duration(seconds) + (f" (forecast {duration(forecast)})" if forecast is not None else "")

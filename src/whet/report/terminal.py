@@ -1,0 +1,98 @@
+"""What does the user see in the terminal? The lines of ``lines.py``, in colour, through rich.
+
+Every function takes the rich console to print on. A console that is no terminal gets the same lines without colour.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from whet.data.rows import Finding
+from whet.report.lines import (
+    Line,
+    data_lines,
+    finding_lines,
+    fit_encoding,
+    plan_lines,
+    table_lines,
+    verdict_lines,
+)
+from whet.report.story import Cost, DataFacts, Story
+from whet.report.words import cost_of, one_line, plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show(lines: Sequence[Line], console: "Console") -> None:
+    """Print ready lines; no markup of rich is read in them."""
+    from rich.text import Text
+
+    for line in lines:
+        spans = [(fit_encoding(text, console.encoding), style) for text, style in line]
+        console.print(Text.assemble(*spans), soft_wrap=True, highlight=False)
+
+
+def print_data(data: DataFacts, console: "Console") -> None:
+    """The data line: source, rows of each split, classes, columns."""
+    show(data_lines(data), console)
+
+
+def print_findings(findings: Sequence[Finding], console: "Console", level: str = "info") -> None:
+    """What the checks found, from ``level`` ("error", "warning", "info") up; one line when there is nothing."""
+    lines = finding_lines(findings, _width(console), level)
+    show(lines or [[("  ✓ ", "bold green"), ("The checks found nothing to mend.", "")]], console)
+
+
+def print_plan(plan: Mapping[str, Any], forecast: Cost | None, console: "Console") -> None:
+    """The plan, a paragraph for each part, with the forecast below."""
+    show(plan_lines(plan, forecast, _width(console)), console)
+
+
+def print_verdict(story: Story, console: "Console") -> None:
+    """Scores beside the baselines, the answer, where the report is and how to use the model."""
+    show(verdict_lines(story, _width(console)), console)
+    folder = one_line(story.path, 1000)
+    took = cost_of(story.seconds, story.forecast.seconds)
+    show(
+        [
+            [("  took    ", "dim"), (took, "")],
+            [("  report  ", "dim"), (f"{folder}/report.html", "underline")],
+            [("  use     ", "dim"), (f'whet predict {folder} "a new text"', "cyan")],
+        ],
+        console,
+    )
+
+
+def print_models(records: Sequence[Mapping[str, Any]], console: "Console") -> None:
+    """Models at hand: packaged, local, cached."""
+    print_table(records, console, "No model is on this machine. Name one of the hub with --model.")
+
+
+def print_runs(records: Sequence[Mapping[str, Any]], console: "Console") -> None:
+    """Runs in a folder, newest first as given."""
+    print_table(records, console, "No runs here yet. Try: whet demo")
+
+
+def print_doctor(records: Sequence[Mapping[str, Any]], console: "Console") -> None:
+    """What this machine has, one fact a row."""
+    print_table(records, console, "Nothing could be measured on this machine.")
+
+
+def print_table(records: Sequence[Mapping[str, Any]], console: "Console", nothing: str = "Nothing to show.") -> None:
+    """Records as a table; ``nothing`` when there are none."""
+    show(table_lines(records, _width(console)) if records else [[(f"  {nothing}", "")]], console)
+
+
+def print_checked(findings: Sequence[Finding], console: "Console") -> None:
+    """The last line of ``whet check``: how many findings must be mended before a run."""
+    errors = sum(one.level == "error" for one in findings)
+    warnings = sum(one.level == "warning" for one in findings)
+    if errors:
+        line: Line = [("  ✗ ", "bold red"), (f"{plural(errors, 'finding')} must be mended first.", "")]
+    else:
+        line = [("  ✓ ", "bold green"), (f"Ready to fine-tune, with {plural(warnings, 'warning')}.", "")]
+    show([[], line], console)
+
+
+def _width(console: "Console") -> int:
+    return min(console.width, 110)
