@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from whet.evaluation.classification import rows_right
-from whet.evaluation.intervals import TWO_SIDED_95, Interval, Resamples, normal_quantile, ordered
-from whet.evaluation.metric import Metric, value_of
+from whet.evaluation.intervals import TWO_SIDED_95, Interval, Resamples, difference_interval, normal_quantile, ordered
+from whet.evaluation.metric import Metric, blocks, value_of
 from whet.evaluation.records import Answer, Comparison
 from whet.tasks.predictions import Predictions
 
@@ -146,8 +146,23 @@ def _difference(
         return difference, paired_proportions(wins, losses, len(model), levels)
     drawn = sign * (resamples.values(metric, model) - resamples.values(metric, baseline))
     span = metric.bounds[1] - metric.bounds[0]
-    scale = span if math.isfinite(span) else max(abs(left), abs(right))
-    return difference, resamples.interval(difference, drawn, bounds=(-span, span), scale=scale, levels=levels)
+    return difference, difference_interval(
+        difference,
+        drawn,
+        units=resamples.units,
+        degrees=resamples.degrees,
+        changed=_changed(model, baseline, metric, resamples),
+        span=span,
+        scale=span if math.isfinite(span) else max(abs(left), abs(right)),
+        levels=levels,
+    )
+
+
+def _changed(model: Predictions, baseline: Predictions, metric: Metric, resamples: Resamples) -> int:
+    """Units on which the metric sees any difference between the two."""
+    parts = ((metric.per_row(model.take(rows)), metric.per_row(baseline.take(rows))) for rows in blocks(model))
+    differ = np.concatenate([(left != right).any(axis=1) for left, right in parts])
+    return len(np.unique(resamples.unit_of_row[differ]))
 
 
 def _answer(interval: Interval, point: float) -> Answer:

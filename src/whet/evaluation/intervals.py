@@ -4,12 +4,17 @@ The bootstrap draws whole units: groups where rows belong to groups, else rows. 
 class, so that no class vanishes; classes with fewer than 5 rows are drawn together, since a class of one row, drawn
 alone, would seem to be known exactly. Many test rows need fewer resamples, see ``RESAMPLED_UNITS``.
 
-The interval is the bias-corrected percentile one (Efron 1981, "Nonparametric standard errors and confidence
-intervals"), its distances from the value widened as Student's t is wider than the normal and by sqrt(n / (n - strata)),
-because drawing from few units makes them seem more alike than they are (Hesterberg 2015, arXiv:1411.5279, section 5).
-Why not plain percentiles: resampled macro-F1 and calibration error are biased the same way as the estimate itself, so
-that plain percentiles lie off by twice the bias. Why not BCa: its acceleration needs a jackknife, and coverage was not
-better.
+From the draws come three intervals; coverage was simulated on synthetic classes (30 to 800 rows, F1 0.76 to 0.99):
+
+- a score that is a share (F1): Wilson's interval with as many rows as would have the variance of the draws. 93% to
+  97%, where percentiles fell to 62% when few rows are wrong, and bias correction (Efron 1981) and a logit scale to 85%;
+- other scores: percentiles, moved so that the mean of the draws lies on the value (resampling adds to a calibration
+  error the bias that the estimate has lost). 89% to 96%, least for the calibration error near zero; BCa was not tried,
+  because simple bias correction already did worse;
+- a paired difference: Student's t with the standard deviation of the draws, see ``difference_interval``.
+
+All are widened as Student's t is wider than the normal, and by sqrt(n / (n - strata)), because drawing from few units
+makes them seem more alike than they are (Hesterberg 2015, arXiv:1411.5279, section 5).
 """
 
 import math
@@ -98,58 +103,95 @@ class Resamples:
         drawn = (np.repeat(rows, counts[self.unit_of_row], axis=0) for counts in self.counts)
         return np.array([metric.combine(draw) for draw in drawn], dtype=np.float64)
 
-    def interval(
-        self,
-        value: float,
-        resampled: Array,
-        *,
-        bounds: tuple[float, float],
-        scale: float = 1.0,
-        levels: tuple[float, float] = TWO_SIDED_95,
-    ) -> Interval:
-        """The interval of one metric or difference; see ``bootstrap_interval``."""
-        return bootstrap_interval(
-            value, resampled, units=self.units, strata=self.strata, bounds=bounds, scale=scale, levels=levels
-        )
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom: units that are free to differ from the others of their stratum."""
+        return self.units - self.strata
 
 
-def bootstrap_interval(
-    value: float,
+def share_interval(value: float, resampled: Array, *, units: int, degrees: int) -> Interval:
+    """95% interval of a score between 0 and 1: Wilson's, with the rows that would have the variance of the draws.
+
+    Never without width by accident: where every draw is the same (all right, say), Wilson's interval at ``units`` rows;
+    where a single unit is all there is, (0, 1).
+
+    Source: the effective sample size of survey statistics, Kish 1965, "Survey Sampling".
+    """
+    if degrees < 1:
+        return Interval(0.0, 1.0)
+    deviation = _deviation(resampled, units, degrees) * _heavier(degrees)
+    rows = float(units)
+    if deviation > 1e-12 and 0 < value < 1:
+        rows = value * (1 - value) / deviation**2
+    return wilson(value * rows, rows)
+
+
+def error_interval(
+    value: float, resampled: Array, *, units: int, degrees: int, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Interval:
+    """95% interval of any other score: percentiles of the draws, moved so that their mean is the value, and widened.
+
+    A single unit gives ``bounds``. Where every draw is the same, it reaches z^2 / (units + z^2) of the value to both
+    sides, as if Wilson's share of unseen rows erred by that much more or less; an error of exactly zero keeps no width.
+    """
+    resampled = resampled[np.isfinite(resampled)]
+    if degrees < 1 or len(resampled) == 0:
+        return Interval(*bounds)
+    widening = _heavier(degrees) * math.sqrt(units / degrees)
+    reach = (np.quantile(resampled, TWO_SIDED_95) - resampled.mean()) * widening
+    if np.ptp(resampled) <= 1e-12 * max(1.0, abs(value)):
+        reach = abs(value) * no_change(units) * np.array([-1.0, 1.0])
+    low, high = np.clip(value + reach, *bounds)
+    return Interval(min(float(low), value), max(float(high), value))
+
+
+def difference_interval(
+    difference: float,
     resampled: Array,
     *,
     units: int,
-    strata: int = 1,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    degrees: int,
+    changed: int,
+    span: float,
     scale: float = 1.0,
     levels: tuple[float, float] = TWO_SIDED_95,
 ) -> Interval:
-    """Bias-corrected percentile interval, widened for few units; the file's docstring says why.
+    """Interval of a paired difference: Student's t times the draws' deviation, as if two more rows disagreed.
 
-    Never without width by accident: with a single unit nothing is known, so the interval is all of ``bounds``; where no
-    draw differs (every row right, say), it reaches ``scale`` x z^2 / (units + z^2) to both sides, which for a share is
-    Wilson's interval at 0 or 1. ``scale`` is the size that a change could have: 1 for shares, for errors the error.
+    The deviation is widened by sqrt(1 + 2 / changed), ``changed`` being the units on which the two sides' statistics
+    differ. For a share this is the interval of ``paired_proportions`` up to its centre: without it, four rows won and
+    none lost would already look like a sure gain. Where nothing changed, it reaches ``scale`` x sqrt(2) / units x z.
+
+    Args:
+        span: Largest difference that the metric allows; the interval of a single unit is all of it.
+        scale: Size that a change could have: 1 for shares, for errors the error.
+        levels: Levels of both ends.
     """
+    if degrees < 1:
+        return Interval(-span, span)
+    if changed > 0:
+        deviation = _deviation(resampled, units, degrees) * math.sqrt(1 + 2 / changed)
+    else:
+        deviation = scale * math.sqrt(2) / units
+    low, high = (difference + deviation * student_quantile(level, degrees) for level in levels)
+    return Interval(max(-span, low), min(span, high))
+
+
+def no_change(units: int) -> float:
+    """z^2 / (n + z^2): how far Wilson's interval reaches when none of n rows is wrong."""
+    z = normal_quantile(TWO_SIDED_95[1])
+    return z * z / (units + z * z)
+
+
+def _deviation(resampled: Array, units: int, degrees: int) -> float:
+    """Standard deviation of the draws, corrected for units having been drawn from so few."""
     resampled = resampled[np.isfinite(resampled)]
-    degrees = units - strata
-    if degrees < 1 or len(resampled) == 0:
-        return Interval(*bounds)
-    ends = [_end(value, resampled, level, degrees, units) for level in levels]
-    if np.ptp(resampled) <= 1e-12 * max(1.0, abs(value)):
-        z = normal_quantile(TWO_SIDED_95[1])
-        reach = scale * z * z / (units + z * z)
-        ends = [value - reach, value + reach]
-    low, high = (min(max(end, bounds[0]), bounds[1]) for end in ends)
-    return Interval(min(low, value), max(high, value))
+    return float(resampled.std()) * math.sqrt(units / degrees) if len(resampled) else math.inf
 
 
-def _end(value: float, resampled: Array, level: float, degrees: int, units: int) -> float:
-    """One end: the bias-corrected quantile, its distance from the value widened."""
-    z = normal_quantile(level)
-    below = np.mean(resampled < value) + np.mean(resampled == value) / 2
-    shift = normal_quantile(float(np.clip(below, 0.05, 0.95)))
-    quantile = float(np.quantile(resampled, NormalDist().cdf(2 * shift + z)))
-    widening = student_quantile(level, degrees) / z * math.sqrt(units / degrees)
-    return value + (quantile - value) * widening
+def _heavier(degrees: int) -> float:
+    """How much wider Student's t is than the normal, at 95%."""
+    return student_quantile(TWO_SIDED_95[1], degrees) / normal_quantile(TWO_SIDED_95[1])
 
 
 def normal_quantile(level: float) -> float:

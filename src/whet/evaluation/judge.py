@@ -12,12 +12,12 @@ import numpy as np
 from whet.evaluation.calibration import reliability
 from whet.evaluation.classification import rows_right
 from whet.evaluation.compare import compare, point_of
-from whet.evaluation.intervals import Resamples, ordered, wilson
+from whet.evaluation.intervals import Resamples, error_interval, ordered, share_interval, wilson
 from whet.evaluation.metric import Array, Metric, targets_of, value_of
 from whet.evaluation.per_class import class_scores
 from whet.evaluation.records import Judgement, Score
 from whet.evaluation.regression import errors
-from whet.evaluation.verdict import verdict_of
+from whet.evaluation.verdict import counted, verdict_of
 from whet.tasks.predictions import Kind, Predictions
 
 WORST_ROWS = 20
@@ -85,9 +85,11 @@ def score(metric: Metric, predictions: Predictions, resamples: Resamples) -> Sco
     if metric.proportion and not resamples.grouped:
         interval = wilson(value * len(predictions), len(predictions))
         return Score(metric.name, value, *interval, "wilson", metric.higher_is_better)
-    span = metric.bounds[1] - metric.bounds[0]
-    drawn = resamples.values(metric, predictions)
-    interval = resamples.interval(value, drawn, bounds=metric.bounds, scale=span if np.isfinite(span) else abs(value))
+    drawn, units, degrees = resamples.values(metric, predictions), resamples.units, resamples.degrees
+    if metric.higher_is_better and metric.bounds == (0.0, 1.0):
+        interval = share_interval(value, drawn, units=units, degrees=degrees)
+    else:
+        interval = error_interval(value, drawn, units=units, degrees=degrees, bounds=metric.bounds)
     return Score(metric.name, value, *interval, "bootstrap", metric.higher_is_better)
 
 
@@ -157,21 +159,29 @@ def _notes(predictions: Predictions, resamples: Resamples) -> list[str]:
     notes, rows = [], len(predictions)
     if resamples.grouped:
         notes.append(
-            f"The {rows:,} test rows belong to {resamples.units:,} groups; rows of one group are not independent, so "
-            "intervals come from drawing whole groups."
+            f"The {rows:,} test rows belong to {counted(resamples.units, 'group')}; rows of one group are not "
+            "independent, so intervals come from drawing whole groups."
         )
         if resamples.units < FEW_GROUPS:
-            notes.append(f"{resamples.units:,} groups are few: intervals are rough.")
+            notes.append(f"So few groups ({resamples.units:,}) make intervals rough.")
     if rows < FEW_ROWS:
-        notes.append(f"{rows:,} test rows are few: intervals are wide, and small differences cannot show.")
+        few = f"{counted(rows, 'test row')} {'is' if rows == 1 else 'are'} few"
+        notes.append(f"{few}: intervals are wide, and small differences cannot show.")
     if predictions.kind == "classification":
-        targets = targets_of(predictions)
-        unseen = int((targets < 0).sum())
-        if unseen:
-            notes.append(f"{unseen:,} test rows have a class that training never saw; each counts as wrong.")
-        absent = len(predictions.labels) - len(np.unique(targets[targets >= 0]))
-        if absent:
-            notes.append(
-                f"{absent:,} of {len(predictions.labels):,} classes have no test row, so nothing is known of them."
-            )
+        notes.extend(_class_notes(predictions))
+    return notes
+
+
+def _class_notes(predictions: Predictions) -> list[str]:
+    targets, known = targets_of(predictions), len(predictions.labels)
+    notes, unseen = [], int((targets < 0).sum())
+    if unseen:
+        have = "has" if unseen == 1 else "have"
+        notes.append(f"{counted(unseen, 'test row')} {have} a class that training never saw; each counts as wrong.")
+    absent = known - len(np.unique(targets[targets >= 0]))
+    if absent:
+        have = "has" if absent == 1 else "have"
+        notes.append(
+            f"{absent:,} of {counted(known, 'class', 'classes')} {have} no test row, so nothing is known there."
+        )
     return notes

@@ -74,9 +74,9 @@ def blocks(predictions: Predictions) -> Iterator[Array]:
 
 
 def targets_of(predictions: Predictions) -> Array:
-    """The targets, which only judge and validation put there."""
+    """The targets, which only judge and validation put there; labels as bool, also where they came as 0 and 1."""
     assert predictions.targets is not None, "predictions were not given their targets"
-    return predictions.targets
+    return predictions.targets.astype(np.bool_) if predictions.kind == "multi-label" else predictions.targets
 
 
 def metric_named(name: str, kind: Kind) -> Metric:

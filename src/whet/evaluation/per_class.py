@@ -3,12 +3,10 @@
 import numpy as np
 
 from whet.evaluation.classification import class_counts, f1_of
-from whet.evaluation.intervals import Interval, Resamples, bootstrap_interval, wilson
+from whet.evaluation.intervals import Interval, Resamples, share_interval, wilson
 from whet.evaluation.metric import Array, blocks
 from whet.evaluation.records import ClassScore, Score
 from whet.tasks.predictions import Predictions
-
-SHARE = (0.0, 1.0)
 
 
 def class_scores(predictions: Predictions, resamples: Resamples) -> tuple[ClassScore, ...]:
@@ -53,4 +51,4 @@ def _scores(counts: Array, values: Array, resampled: Array, place: int, resample
 def _bootstrapped(value: float, resampled: Array, rows: int, resamples: Resamples) -> Interval:
     """A class is known by its own rows alone, so these are the units that the widening counts."""
     units = min(rows, resamples.units)
-    return bootstrap_interval(value, resampled, units=units, bounds=SHARE)
+    return share_interval(value, resampled, units=units, degrees=units - 1)

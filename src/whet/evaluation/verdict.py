@@ -49,7 +49,7 @@ def _cannot_tell(found: Comparison, metric: Metric, rows: int) -> Verdict:
     gap = f"{_gap(found, metric)} it ({_interval(found, metric)})"
     start = f"Cannot tell whether it is better than {found.baseline}: {gap}."
     if found.rows_needed is None:
-        end = f"{_counted(rows, 'test row is', 'test rows are')} too few to say how many would be enough."
+        end = f"{counted(rows, 'test row is', 'test rows are')} too few to say how many would be enough."
     elif found.rows_needed > rows:
         end = (
             f"About {_rounded(found.rows_needed):,} test rows, where there are {rows:,} now, would show a difference "
@@ -98,8 +98,9 @@ def _one_point(metric: Metric) -> str:
     return "1% of the best baseline's error" if metric.relative else "one point"
 
 
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
+def counted(count: int, one: str, many: str = "") -> str:
+    """'1 row', '2,000 rows'."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _rows(found: Comparison) -> float:
