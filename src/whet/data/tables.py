@@ -4,7 +4,6 @@ Files and objects pass through here, so that the same rows look the same whereve
 """
 
 import json
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -121,8 +120,10 @@ def _kind_of_value(value: Any) -> Kind:
         return "text"
     if isinstance(value, bool | np.bool_):
         return "boolean"
-    if isinstance(value, int | np.integer):
-        return "integer" if -(2**63) <= operator.index(value) < 2**63 else "text"
+    if isinstance(value, int):
+        return "integer" if value.bit_length() < 64 else "text"
+    if isinstance(value, np.integer):
+        return "integer"
     if isinstance(value, float | np.floating):
         return "number"
     if isinstance(value, list | tuple | np.ndarray):

@@ -1,0 +1,76 @@
+"""Are classes rare, lopsided, or spelled in two ways?"""
+
+from collections import defaultdict
+
+import numpy as np
+
+from whet.data.checks import CheckView
+from whet.data.clean import some
+from whet.data.fingerprints import normal
+from whet.data.rows import Finding
+from whet.data.targets import target_numbers
+
+_RARE = 5
+_LOPSIDED = 20
+
+
+def check_classes(view: CheckView) -> list[Finding]:
+    """Look at the targets of train and validation; those of test are out of reach."""
+    rows = view.splits["train"]
+    where = f"{rows.source}, column " + ", ".join(map(repr, view.columns.target))
+    if view.kind == "regression":
+        return _numbers(target_numbers(rows, view.columns), where)
+    counts: dict[str, int] = defaultdict(int)
+    for split in view.open_splits():
+        keys = view.keys(split)
+        for labels, count in zip(keys.labels(), keys.counts().tolist(), strict=True):
+            for label in labels if view.kind == "multi-label" else [", ".join(labels)]:
+                counts[label] += count
+    return _rare(counts, where) + _lopsided(counts, where) + _twice(counts, where)
+
+
+def _rare(counts: dict[str, int], where: str) -> list[Finding]:
+    rare = sorted((label for label, count in counts.items() if count < _RARE), key=counts.__getitem__)
+    if not rare:
+        return []
+    message = f"{len(rare):,} of {len(counts):,} classes have fewer than {_RARE} rows to learn from: {some(rare)}."
+    fix = "add rows of these classes, or merge them into others"
+    return [Finding("classes", "warning", message, where, fix, count=len(rare))]
+
+
+def _lopsided(counts: dict[str, int], where: str) -> list[Finding]:
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[most] < _LOPSIDED * counts[least] or len(counts) < 2:
+        return []
+    share = counts[most] / sum(counts.values())
+    message = (
+        f"The classes are lopsided: {most[:60]!r} has {counts[most]:,} rows ({share:.0%}), {least[:60]!r} has "
+        f"{counts[least]:,}."
+    )
+    return [Finding("classes", "info", message, where, "look at macro-F1 and at the scores per class")]
+
+
+def _twice(counts: dict[str, int], where: str) -> list[Finding]:
+    """Labels that differ only in case or blanks are most likely one."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for label in counts:
+        spellings[normal(label)].append(label)
+    twins = [sorted(labels) for labels in spellings.values() if len(labels) > 1]
+    if not twins:
+        return []
+    message = f"{len(twins):,} classes are spelled in several ways, such as {' and '.join(map(repr, twins[0]))}."
+    return [Finding("classes", "warning", message, where, "spell each class in one way", count=len(twins))]
+
+
+def _numbers(values: np.ndarray, where: str) -> list[Finding]:
+    found = []
+    distinct = len(np.unique(values[:10_000]))
+    if distinct <= 10 and len(values) >= 100:
+        message = f"The target takes only {distinct} different values in the first {min(len(values), 10_000):,} rows."
+        found.append(Finding("classes", "info", message, where, "consider classification: --task classification"))
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    far = np.abs(values - middle) > 20 * max(high - low, 1e-12)
+    if high > low and far.any():
+        message = f"{int(far.sum()):,} targets lie very far from the others, such as {values[far][0]:g}."
+        found.append(Finding("classes", "warning", message, where, "check them", count=int(far.sum())))
+    return found

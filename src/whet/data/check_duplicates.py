@@ -1,0 +1,66 @@
+"""Which inputs come more than once, or nearly so, in one split?"""
+
+import numpy as np
+
+from whet.data.checks import EXAMPLES, CheckView, quote
+from whet.data.near import Near, near_pairs
+from whet.data.rows import Finding
+
+
+def check_duplicates(view: CheckView) -> list[Finding]:
+    """Equal inputs within each split, and nearly equal ones in train."""
+    found = [finding for split in view.splits for finding in _equal(view, split)]
+    near = near_rows(view)
+    inside = near.pairs[(near.pairs[:, 0] == near.pairs[:, 2]) & (near.pairs[:, 0] == 0)]
+    if len(inside):
+        rows, first, second = view.splits["train"], int(inside[0, 1]), int(inside[0, 3])
+        ids = rows.ids[inside[:EXAMPLES, 3]]
+        found.append(
+            Finding(
+                check="duplicates",
+                level="info",
+                message=f"{len(inside):,}{'+' if near.capped else ''} pairs of train rows are nearly equal, such as "
+                f"{quote(rows, first, view.columns)} and {quote(rows, second, view.columns)}{sampled(near)}.",
+                where=rows.place(int(ids[0])),
+                fix="nothing, if they are different cases; otherwise remove copies",
+                count=len(inside),
+                row_ids=tuple(ids.tolist()),
+            )
+        )
+    return found
+
+
+def near_rows(view: CheckView) -> Near:
+    """Nearly equal rows over all splits, found once for all checks; tables are numbered as in ``view.splits``."""
+    names = list(view.splits)
+    found: Near = view.shared(
+        "near", lambda: near_pairs(list(view.splits.values()), [view.hashes(name) for name in names], view.columns)
+    )
+    return found
+
+
+def sampled(near: Near) -> str:
+    """How a message says that not all rows were compared."""
+    return "" if near.looked_at > near.total * 0.5 else f" (looked at {near.looked_at:,} of {near.total:,} rows)"
+
+
+def _equal(view: CheckView, split: str) -> list[Finding]:
+    rows, hashes = view.splits[split], view.hashes(split)
+    order = np.argsort(hashes, kind="stable")
+    ranked = hashes[order]
+    again = np.sort(order[1:][ranked[1:] == ranked[:-1]])
+    if not len(again):
+        return []
+    ids = rows.ids[again[:EXAMPLES]]
+    return [
+        Finding(
+            check="duplicates",
+            level="info",
+            message=f"{len(again):,} of {len(rows):,} rows of {split} repeat the text of an earlier row, such as "
+            f"{quote(rows, int(again[0]), view.columns)}.",
+            where=rows.place(int(ids[0])),
+            fix="nothing, if the text is really that common; otherwise remove copies",
+            count=len(again),
+            row_ids=tuple(ids.tolist()),
+        )
+    ]
