@@ -363,3 +363,42 @@ def _examples(judged: tuple[Judgement, ...]) -> tuple[Example, ...]:
         Example(source="", row_id=row, text="please cancel", target=(t,)) for row, t in ((5, "billing"), (91, "cancel"))
     )
     return worst + conflicts
+
+
+def named(text: str) -> Story:
+    """A story in which every text of a user, file or hub is ``text``, with a letter where names must differ."""
+    labels = tuple(f"{letter}{text}" for letter in "abcd")
+    verdict = Verdict("better", "accuracy", None, f"v{text}", None)
+    judged = judgement(labels, f"t{text}", notes=(f"n{text}",), dropped=(f"m{text}",), verdict=verdict)
+    finding = Finding("missing", "warning", f"e{text}", f"f{text}", f"g{text}", 1, (3,))
+    data = DataFacts(
+        source=f"h{text}",
+        columns=Columns((f"i{text}",), (f"j{text}",), f"k{text}", f"l{text}"),
+        rows={f"o{text}": 3},
+        split=f"p{text}",
+        class_counts=dict.fromkeys(labels, 2),
+        findings=(finding,),
+    )
+    examples = (Example(source=judged.test, row_id=117, text=f"q{text}", target=labels[:1], predicted=labels[1:]),)
+    return replace(
+        story((judged,)),
+        name=f"r{text}",
+        command=f"s{text}",
+        folder=f"u{text}",
+        data=data,
+        examples=examples,
+        model=ModelFacts(name=f"w{text}", revision=f"x{text}", licence=f"y{text}"),
+        plan={f"z{text}": {f"a{text}": f"b{text}"}},
+        notes=(f"c{text}",),
+        machine=f"d{text}",
+        parts={f"e{text}": 1.0},
+    )
+
+
+def sane(value: object) -> bool:
+    """Whether ``value`` holds plain JSON values alone."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and sane(part) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(sane, value))
+    return value is None or isinstance(value, str | int | float)

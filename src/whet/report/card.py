@@ -116,11 +116,12 @@ def _about(story: Story) -> str:
     lines = [
         "## What it is",
         "",
-        f"{story.task.capitalize()} of texts: from {inputs} to {targets}, fine-tuned from {markdown(story.model.name)} "
-        f"({markdown(story.method)}{': ' + markdown(story.summary) if story.summary else ''}).",
+        f"{story.task.capitalize()} of texts: from {inputs} to {targets}.",
+        f"Fine-tuned from {markdown(story.model.name)}.",
+        f"Method: {markdown(story.method)}{'; ' + markdown(story.summary) if story.summary else '.'}",
         f"Rows: {rows}. {markdown(data.split) if data.split else ''}".rstrip(),
     ]
-    return "\n".join([*lines, "", f"Labels: {', '.join(labels)}{more}."] if labels else lines)
+    return "\n".join([*lines, "", f"Labels: {' · '.join(labels)}{more}"] if labels else lines)
 
 
 def _scores(judgement: Judgement) -> str:
@@ -186,6 +187,5 @@ def _provenance(story: Story) -> str:
         "licence of the base model": model.licence or "not stated",
         "versions": ", ".join(f"{name} {version}" for name, version in story.versions.items()),
     }
-    return "## Where it comes from\n\n" + "\n".join(
-        f"- {name}: {markdown(text)}" for name, text in facts.items() if text
-    )
+    lines = [f"- {name}: {markdown(text)}" for name, text in facts.items() if text]
+    return "\n".join(["## Where it comes from", "", *lines])

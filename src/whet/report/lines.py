@@ -39,7 +39,7 @@ ICONS = {"better": ("✓", "bold green"), "not better": ("=", "bold red"), "cann
 _LEVELS = {"error": ("✗", "bold red"), "warning": ("!", "bold yellow"), "info": ("·", "dim")}
 _ASCII = str.maketrans({"✓": "+", "✗": "x", "·": "-", "–": "-", "−": "-", "…": "...", "→": "->", "²": "2", "×": "x",
                         "├": "|", "┤": "|", "─": "-", "●": "o", "◂": "<", "▸": ">", "│": "|"})  # fmt: skip
-_PLOT_WIDTH = 30
+_WIDEST_PLOT, _NARROWEST_PLOT = 30, 12
 
 
 def plain(lines: Sequence[Line]) -> str:
@@ -133,35 +133,43 @@ def score_lines(judgement: Judgement, width: int = 80) -> list[Line]:
     lines: list[Line] = [[(title, "bold"), (f"  {plural(judgement.rows, 'row')}, 95% intervals", "dim")]]
     differences = {one.baseline: one for one in judgement.comparisons}
     left = max((display_width(learner_name(name)) for name in chosen), default=0)
-    plot = _plots(chosen) if width >= 76 else {}
+    room = min(_WIDEST_PLOT, width - left - 47)
+    plot = _plots(chosen, room) if room >= _NARROWEST_PLOT else {}
     for learner, score in chosen.items():
         ours = learner == "model"
         name = padded(learner_name(learner), left)
         words = f"  {score_text(score):>7}  {interval_text(score):<16}"
-        lines.append([(f"    {name}{words}", "bold" if ours else ""), (plot.get(learner, ""), "green" if ours else "dim"),
-                      (_gained(differences.get(learner)), "dim")])  # fmt: skip
+        picture, gained = plot.get(learner, ""), _gained(differences.get(learner))
+        lines.append(
+            [
+                (f"    {name}{words}", "bold" if ours else ""),
+                (picture, "green" if ours else "dim"),
+                (gained, "dim"),
+            ]
+        )
     return lines
 
 
 def _gained(comparison: Comparison | None) -> str:
-    return "" if comparison is None else f"  {points(in_points(comparison)[0]):>6}"
+    return "" if comparison is None else f"  {points(in_points(comparison)[0]):>6} points"
 
 
-def _plots(chosen: Mapping[str, Score]) -> dict[str, str]:
+def _plots(chosen: Mapping[str, Score], room: int) -> dict[str, str]:
     """Each interval as signs on one common axis."""
     center = chosen["model"].value if "model" in chosen else next(iter(chosen.values())).value
     edges = [(score.low, score.high) for score in chosen.values()]
     scale = near_axis(center, edges, max(edges[0][1] - edges[0][0], 1e-9))
     places = {
-        name: [round(scale.share(one) * (_PLOT_WIDTH - 1)) for one in (score.low, score.value, score.high)]
+        name: [round(scale.share(one) * (room - 1)) for one in (score.low, score.value, score.high)]
         for name, score in chosen.items()
         if score.value == score.value
     }
-    return {name: _signs(*places[name], scale.outside(chosen[name].value)) for name in places}
+    return {name: _signs(places[name], room, scale.outside(chosen[name].value)) for name in places}
 
 
-def _signs(low: int, at: int, high: int, outside: int) -> str:
-    signs = [" "] * _PLOT_WIDTH
+def _signs(places: Sequence[int], room: int, outside: int) -> str:
+    low, at, high = places
+    signs = [" "] * room
     if outside:
         signs[0 if outside < 0 else -1] = "◂" if outside < 0 else "▸"
         return "".join(signs)
@@ -230,6 +238,6 @@ def display_width(text: str) -> int:
 def padded(text: str, width: int, right: bool = False) -> str:
     """``text`` in exactly ``width`` cells, cut with an ellipsis when it is longer."""
     while display_width(text) > width and text:
-        text = text[:-2] + "…" if not text.endswith("…") else text[:-2] + "…"
+        text = f"{text.removesuffix('…')[:-1]}…" if len(text) > 1 else ""
     room = " " * (width - display_width(text))
     return room + text if right else text + room

@@ -79,7 +79,7 @@ def plain_limit(story: Story) -> str:
     if story.model.window is None:
         return ""
     return (
-        f"Loaded this way the model reads the first {count(story.model.window)} tokens of a text and no more; "
+        f"Loaded without whet, the model reads the first {count(story.model.window)} tokens of a text and no more; "
         "whet reads longer texts in overlapping windows and pools them."
     )
 

@@ -29,7 +29,9 @@ def show(lines: Sequence[Line], console: "Console") -> None:
 
     for line in lines:
         spans = [(fit_encoding(text, console.encoding), style) for text, style in line]
-        console.print(Text.assemble(*spans), soft_wrap=True, highlight=False)
+        ready = Text.assemble(*spans)
+        ready.rstrip()
+        console.print(ready, soft_wrap=True, highlight=False)
 
 
 def print_data(data: DataFacts, console: "Console") -> None:

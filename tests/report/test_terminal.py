@@ -1,0 +1,107 @@
+"""Laws of the terminal: the same words with and without colour, and no label steers it."""
+
+import io
+from dataclasses import replace
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from whet.report import terminal
+from whet.report.lines import (
+    data_lines,
+    display_width,
+    finding_lines,
+    fit_encoding,
+    padded,
+    plain,
+    plan_lines,
+    table_lines,
+    verdict_lines,
+)
+from whet.report.story import Cost, Story
+
+from . import stories
+
+NASTY = "[bold]x[/bold] [/] \x1b[31mred\x1b[0m\r\x07\x9b2J \n<b>"
+
+
+def printed(story: Story, terminal_codes: bool = False) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=90, force_terminal=terminal_codes, no_color=not terminal_codes)
+    terminal.print_data(story.data, console)
+    terminal.print_findings(story.data.findings, console)
+    terminal.print_checked(story.data.findings, console)
+    terminal.print_plan(story.plan, story.forecast, console)
+    terminal.print_verdict(story, console)
+    return stream.getvalue()
+
+
+def test_a_run_ends_with_scores_answer_and_report(any_story: Story) -> None:
+    text = printed(any_story)
+    assert all(one.verdict.sentence[:30] in text for one in any_story.judgements)
+    assert f"{any_story.path}/report.html" in text
+
+
+def test_plain_lines_say_what_the_terminal_says() -> None:
+    story = stories.story()
+    lines = verdict_lines(story, 90)
+    assert plain(lines).strip() in printed(story)
+
+
+@given(text=st.text(max_size=40))
+@example(text=NASTY)
+def test_no_label_steers_the_terminal(text: str) -> None:
+    story = stories.named(text)
+    said = printed(story) + plain([*data_lines(story.data), *verdict_lines(story), *plan_lines(story.plan)])
+    assert not any((ord(sign) < 32 and sign != "\n") or 127 <= ord(sign) < 160 for sign in said)
+
+
+def test_markup_of_rich_in_a_message_is_shown() -> None:
+    assert "[bold]" in printed(stories.named("[bold]x[/bold]"))
+
+
+def test_lines_keep_within_the_width() -> None:
+    finding = replace(stories.story().data.findings[0], message="word " * 60)
+    for line in plain(finding_lines([finding], 70)).splitlines():
+        assert len(line) <= 70
+
+
+def test_errors_come_first_and_the_level_hides_the_rest() -> None:
+    findings = stories.story().data.findings
+    everything, errors = plain(finding_lines(findings)), plain(finding_lines(findings, level="error"))
+    assert everything.index("two targets") < everything.index("empty text") < everything.index("HTML")
+    assert "two targets" in errors
+    assert "HTML" not in errors
+
+
+@given(text=st.text(max_size=30), width=st.integers(min_value=1, max_value=12))
+def test_padding_always_fills_the_cell(text: str, width: int) -> None:
+    assert display_width(padded(text, width)) == width
+
+
+def test_a_table_reads_units_from_its_keys() -> None:
+    records = [
+        {"name": "probe", "parameters": 22_713_216, "took_seconds": 75.0, "size_bytes": 2**20, "packaged": True},
+        {"name": "a name that is very long indeed " * 4, "parameters": None},
+    ]
+    text = plain(table_lines(records, 70))
+    assert "22.7 M" in text
+    assert "1 min 15 s" in text
+    assert "1.0 MiB" in text
+    assert all(len(line) <= 70 for line in text.splitlines())
+
+
+def test_a_console_without_unicode_gets_plain_signs() -> None:
+    text = plain(verdict_lines(stories.story(), 100))
+    assert "├" in text
+    fitted = fit_encoding(text, "ascii")
+    assert "|" in fitted
+    assert fitted.isascii()
+
+
+def test_a_plan_leaves_out_what_is_not_set() -> None:
+    text = plain(plan_lines({"data": {"group": None, "source": "a.csv"}, "seed": 3}, Cost(seconds=61.0)))
+    assert "group" not in text
+    assert "source a.csv" in text
+    assert "1 min 1 s" in text
