@@ -37,6 +37,8 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def clean(text: str) -> str:
     """``text`` without characters that no page or terminal can show; tabs and line feeds stay."""
+    if text.isprintable():  # nearly every text, and much faster to ask than to replace
+        return text
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
