@@ -14,14 +14,14 @@ def check_conflicts(view: CheckView) -> list[Finding]:
 
 
 def _conflicts(view: CheckView, split: str) -> list[Finding]:
-    rows, hashes = view.splits[split], view.hashes(split)
-    codes = target_numbers(rows, view.columns) if view.kind == "regression" else view.keys(split).codes
-    order = np.argsort(hashes, kind="stable")
-    ranked, values = hashes[order], codes[order]
-    new = np.concatenate(([True], ranked[1:] != ranked[:-1]))[: len(ranked)]
-    starts = np.flatnonzero(new)
-    if not len(starts):
+    rows, places = view.splits[split], view.repeated(split)
+    if not len(places):
         return []
+    codes = target_numbers(rows, view.columns) if view.kind == "regression" else view.keys(split).codes
+    hashes = view.hashes(split)[places]
+    order = places[np.argsort(hashes, kind="stable")]
+    ranked, values = np.sort(hashes), codes[order]
+    starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
     low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
     bad = np.flatnonzero(low != high)
     if not len(bad):

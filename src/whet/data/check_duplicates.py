@@ -45,10 +45,9 @@ def sampled(near: Near) -> str:
 
 
 def _equal(view: CheckView, split: str) -> list[Finding]:
-    rows, hashes = view.splits[split], view.hashes(split)
-    order = np.argsort(hashes, kind="stable")
-    ranked = hashes[order]
-    again = np.sort(order[1:][ranked[1:] == ranked[:-1]])
+    rows, places = view.splits[split], view.repeated(split)
+    _, first = np.unique(view.hashes(split)[places], return_index=True)
+    again = np.delete(places, first)
     if not len(again):
         return []
     ids = rows.ids[again[:EXAMPLES]]

@@ -1,5 +1,7 @@
 """Are inputs, targets, groups or times missing in the rows that are left?"""
 
+from typing import Any
+
 import numpy as np
 
 from whet.data.checks import CheckView, examples
@@ -13,9 +15,14 @@ def check_missing(view: CheckView) -> list[Finding]:
     findings = []
     for split, rows in view.splits.items():
         names = [name for name in dict.fromkeys(parts) if name is not None and name in rows.names]
-        masks = [[missing_mask(column) for column in batch.columns] for batch in rows.batches(names, size=65536)]
-        for place, name in enumerate(names):
-            positions = np.flatnonzero(np.concatenate([mask[place] for mask in masks])) if masks else np.zeros(0, int)
+        found: dict[str, list[np.ndarray[Any, Any]]] = {name: [np.zeros(0, dtype=np.int64)] for name in names}
+        start = 0
+        for batch in rows.batches(names):
+            for name, column in zip(names, batch.columns, strict=True):
+                found[name].append(start + np.flatnonzero(missing_mask(column)))
+            start += batch.num_rows
+        for name in names:
+            positions = np.concatenate(found[name])
             if len(positions):
                 ids = examples(rows, positions)
                 findings.append(

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from whet import catalog
-from whet.data.fingerprints import input_hashes, value_codes
+from whet.data.fingerprints import input_hashes, repeated, value_codes
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split, TestSet
 from whet.data.targets import TargetKeys, target_keys
@@ -38,6 +38,10 @@ class CheckView:
     def hashes(self, name: str) -> Array:
         """(N,) uint64 of the inputs of one split."""
         return self._once("hashes", name, lambda: input_hashes(self.splits[name], self.columns))
+
+    def repeated(self, name: str) -> Array:
+        """(R,) int64: positions of the rows of one split whose inputs occur more than once in it."""
+        return self._once("repeated", name, lambda: repeated(self.hashes(name)))
 
     def keys(self, name: str) -> TargetKeys:
         """The target keys of one split that is not a test set."""

@@ -14,6 +14,8 @@ import xxhash
 from whet.data.rows import Columns, Rows
 from whet.data.tables import is_text
 
+_PIECE = 65536
+
 
 def normal(text: str) -> str:
     """Unicode NFKC, case folded, white space collapsed and trimmed."""
@@ -44,15 +46,25 @@ def input_hashes(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
 def seeded(hashes: np.ndarray[Any, Any], purpose: str, seed: int) -> np.ndarray[Any, Any]:
     """(N,) uint64: random numbers that depend only on (hash, purpose, seed), never on the order of rows.
 
-    The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+    The finaliser of SplitMix64 (Steele, Lea and Flood 2014). Works in pieces, so that it costs 8 bytes a row.
     """
     key = np.uint64(xxhash.xxh3_64_intdigest(f"{purpose}/{seed}".encode()))
     mixed = hashes ^ key
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed ^= mixed >> np.uint64(shift)
-        mixed *= np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
+    for start in range(0, len(mixed), _PIECE):
+        part = mixed[start : start + _PIECE]
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            part ^= part >> np.uint64(shift)
+            part *= np.uint64(factor)
+        part ^= part >> np.uint64(31)
     return mixed
+
+
+def repeated(hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(R,) int64: positions of the rows whose hash occurs more than once, ascending. Costs one sorted copy."""
+    ranked = np.sort(hashes)
+    twice = np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
+    del ranked
+    return np.flatnonzero(is_in(hashes, twice))
 
 
 def same(hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -74,10 +86,10 @@ def is_in(hashes: np.ndarray[Any, Any], pool: np.ndarray[Any, Any]) -> np.ndarra
     if not len(pool):
         return found
     ranked = np.sort(pool)
-    for start in range(0, len(hashes), 65536):
-        part = hashes[start : start + 65536]
+    for start in range(0, len(hashes), _PIECE):
+        part = hashes[start : start + _PIECE]
         places = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
-        found[start : start + 65536] = ranked[places] == part
+        found[start : start + _PIECE] = ranked[places] == part
     return found
 
 

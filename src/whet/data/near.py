@@ -65,14 +65,19 @@ def near_pairs(tables: list[Rows], hashes: list[Array], columns: Columns) -> Nea
 
 def _sample(hashes: list[Array], share: float) -> tuple[Array, Array]:
     """Which rows to compare: one of equal ones, chosen by hash so that the choice is the same every time."""
-    owners = np.concatenate([np.full(len(part), table, dtype=np.int64) for table, part in enumerate(hashes)])
-    positions = np.concatenate([np.arange(len(part), dtype=np.int64) for part in hashes])
-    every = np.concatenate(hashes)
-    if share < 1.0:
-        chosen = (every * np.uint64(0x9E3779B97F4A7C15)) < np.uint64(share * 2.0**64)
-        owners, positions, every = owners[chosen], positions[chosen], every[chosen]
+    chosen = [np.flatnonzero(_drawn(part, share)) for part in hashes]
+    owners = np.concatenate([np.full(len(part), table, dtype=np.int64) for table, part in enumerate(chosen)])
+    every = np.concatenate([part[places] for part, places in zip(hashes, chosen, strict=True)])
     first = np.sort(np.unique(every, return_index=True)[1])
-    return owners[first], positions[first]
+    return owners[first], np.concatenate(chosen)[first]
+
+
+def _drawn(hashes: Array, share: float) -> Array:
+    drawn = np.ones(len(hashes), dtype=bool)
+    for start in range(0, len(hashes) if share < 1.0 else 0, 65536):
+        mixed = hashes[start : start + 65536] * np.uint64(0x9E3779B97F4A7C15)
+        drawn[start : start + 65536] = mixed < np.uint64(share * 2.0**64)
+    return drawn
 
 
 def _texts(tables: list[Rows], owners: Array, positions: Array, columns: Columns) -> Iterator[list[bytes]]:

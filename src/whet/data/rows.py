@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 _ROWS_BEFORE_RELEASE = 32_768
-_SCATTER = 8  # a row picked out of order brings more pages with it than one in order
+_ROWS_A_FAULT = 512  # the system maps some 64 KiB around a row that is touched
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,11 @@ class Rows:
             stop = min(start + size, len(self))
             if self.index is None:
                 chosen = part.slice(start, stop - start)
+                touched += stop - start
             else:
-                chosen = _gather(part, starts, self.index[start:stop])
+                chosen, more = _gather(part, starts, self.index[start:stop], self.mapping)
+                touched += more
             yield chosen.combine_chunks().to_batches()[0]
-            touched += (stop - start) * (1 if self.index is None else _SCATTER)
             if self.mapping is not None and touched > _ROWS_BEFORE_RELEASE:
                 release(self.mapping)
                 touched = 0
@@ -125,21 +126,30 @@ def release(mapping: mmap.mmap) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _gather(part: pa.Table, starts: np.ndarray[Any, Any], positions: np.ndarray[Any, Any]) -> pa.Table:
-    """Rows at ``positions``, chunk by chunk: ``Table.take`` would first join all chunks into one copy."""
+def _gather(
+    part: pa.Table, starts: np.ndarray[Any, Any], positions: np.ndarray[Any, Any], mapping: mmap.mmap | None
+) -> tuple[pa.Table, int]:
+    """Rows at ``positions`` and how many rows' pages that left resident.
+
+    Goes chunk by chunk: ``Table.take`` would first join all chunks into one copy.
+    """
     if len(starts) <= 2:
-        return part.take(positions)
+        return part.take(positions), len(positions) * _ROWS_A_FAULT
     order = np.argsort(positions, kind="stable")
     ranked = positions[order]
     chunks = np.searchsorted(starts, ranked, side="right") - 1
-    pieces = []
+    pieces, touched = [], 0
     for chunk in np.unique(chunks):
         inside = ranked[chunks == chunk] - starts[chunk]
         first, last = int(inside[0]), int(inside[-1])
         pieces.append(part.slice(starts[chunk] + first, last - first + 1).take(inside - first))
+        touched += min(len(inside) * _ROWS_A_FAULT, last - first + 1)
+        if mapping is not None and touched > _ROWS_BEFORE_RELEASE:
+            release(mapping)
+            touched = 0
     joined = pa.concat_tables(pieces)
     if np.array_equal(order, np.arange(len(order))):
-        return joined
+        return joined, touched
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
-    return joined.combine_chunks().take(back)
+    return joined.combine_chunks().take(back), touched

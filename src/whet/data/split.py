@@ -164,7 +164,10 @@ class _Drawer:
         if self.keys is None:
             return set()
         labels = self.keys.labels()
-        return {label for code in np.unique(self.keys.codes[positions]) for label in labels[code]}
+        seen = np.zeros(len(labels), dtype=bool)
+        for start in range(0, len(positions), 65536):
+            seen[self.keys.codes[positions[start : start + 65536]]] = True
+        return {label for code in np.flatnonzero(seen) for label in labels[code]}
 
     def _held(self, among: Array, hashes: Array, fraction: float, purpose: str) -> Array:
         seed = self.settings.seed
@@ -267,13 +270,13 @@ def _several(rows: Rows, columns: Columns, settings: SplitSettings) -> bool:
 
 def _strata(keys: TargetKeys, several: bool) -> Array:
     """(N,) int32: the class of each row, or its rarest label; numbered by name, not by order in the file."""
-    names = list(keys.keys)
-    if several:
-        counts: dict[str, int] = {}
-        for labels, count in zip(keys.labels(), keys.counts().tolist(), strict=True):
-            for label in labels:
-                counts[label] = counts.get(label, 0) + count
-        names = [min(labels, key=lambda label: (counts[label], label), default="") for labels in keys.labels()]
+    if not several:
+        return keys.codes
+    counts: dict[str, int] = {}
+    for labels, count in zip(keys.labels(), keys.counts().tolist(), strict=True):
+        for label in labels:
+            counts[label] = counts.get(label, 0) + count
+    names = [min(labels, key=lambda label: (counts[label], label), default="") for labels in keys.labels()]
     ranks = {name: rank for rank, name in enumerate(sorted(set(names)))}
     return np.asarray(np.array([ranks[name] for name in names], dtype=np.int32)[keys.codes])
 

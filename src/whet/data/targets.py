@@ -38,7 +38,10 @@ class TargetKeys:
 
     def counts(self) -> np.ndarray[Any, Any]:
         """(K,) int64: rows per key."""
-        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.keys))
+        found = np.zeros(len(self.keys) + 1, dtype=np.int64)
+        for start in range(0, len(self.codes), 65536):
+            found += np.bincount(self.codes[start : start + 65536] + 1, minlength=len(found))
+        return found[1:]
 
     def labels(self) -> list[list[str]]:
         """The labels of each key: one for classes, any number for multi-label."""
@@ -100,7 +103,7 @@ def target_keys(rows: Rows, columns: Columns, separator: str | None = None) -> T
     """The canonical key of every row's target: equal keys, equal targets, whatever format they came from.
 
     Lists and separated texts are sorted and joined; several 0/1 columns give the names of those that are on;
-    numbers are written short (1.0 is '1'). Keys are numbered in the order of first appearance.
+    numbers are written short (1.0 is '1'). Keys are in alphabetical order, whatever the order of the rows.
 
     Args:
         separator: What stands between the labels of a text that holds several; None: the text is one label.
@@ -119,7 +122,12 @@ def target_keys(rows: Rows, columns: Columns, separator: str | None = None) -> T
         table = np.array([numbers.setdefault(key, len(numbers)) for key in keys] + [-1], dtype=np.int32)
         codes[start : start + batch.num_rows] = table[part]
         start += batch.num_rows
-    return TargetKeys(codes, list(numbers))
+    keys = sorted(numbers)
+    ranks = np.empty(len(keys) + 1, dtype=np.int32)
+    ranks[[numbers[key] for key in keys]] = np.arange(len(keys), dtype=np.int32)
+    ranks[-1] = -1
+    np.take(ranks, codes, out=codes, mode="wrap")
+    return TargetKeys(codes, keys)
 
 
 def target_numbers(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
