@@ -1,6 +1,7 @@
 """How are the fields of a delimited file told apart? Delimiter and quoting, from its first records."""
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-SAMPLE_BYTES = 2**18
+SAMPLE_BYTES = 2**20
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _NO_DELIMITER = "\x1f"  # a one-column file
 _NATURAL = {".tsv": "\t", ".tab": "\t", ".psv": "|"}
@@ -58,21 +59,27 @@ def sniff(sample: str, complete: bool, natural: str) -> Dialect:
         if width > 1:
             scored.append((round(share, 2), delimiter == natural, width, delimiter))
     best = max(scored)[3] if scored else _NO_DELIMITER
-    found = Dialect(best, quoted=not _stray_quotes(sample, best))
+    found = Dialect(best, quoted=not _stray_quotes(sample, complete, best))
     header = next(iter(_first_records(found, sample, complete=True)), [])
     return Dialect(best, found.quoted, tuple(header))
 
 
-def _first_records(dialect: Dialect, sample: str, complete: bool, limit: int = 200) -> list[list[str]]:
-    records = list(islice(dialect.records(sample.splitlines(keepends=True)), limit))
-    return records[:-1] if not complete and 1 < len(records) < limit else records
+def _first_records(dialect: Dialect, sample: str, complete: bool, limit: int | None = 200) -> list[list[str]]:
+    records = list(islice(dialect.records(io.StringIO(sample, newline="")), limit))
+    return records[:-1] if not complete and 1 < len(records) != limit else records
 
 
-def _stray_quotes(sample: str, delimiter: str) -> bool:
-    """Whether quotes are plain characters: in tab-separated text, one opens a field and the field does not close it."""
-    if delimiter != "\t" or '"' not in sample:
+def _stray_quotes(sample: str, complete: bool, delimiter: str) -> bool:
+    """Whether quotes are plain characters: in tab-separated text, one opens a field that its line does not close,
+    and lines are more regular when quotes mean nothing.
+    """
+    if delimiter != "\t" or not re.search(r'(?:^|[\t\r\n])"(?:[^"\t\r\n]|"")*(?=[\t\r\n])', sample):
         return False
-    return re.search(r'(?:^|[\t\n])"(?:[^"\t\r\n]|"")*(?=[\t\r\n])', sample) is not None
+    shares = []
+    for quoted in (False, True):
+        widths = [len(record) for record in _first_records(Dialect(delimiter, quoted), sample, complete, limit=None)]
+        shares.append(widths.count(widths[0]) / len(widths))
+    return shares[0] == 1.0 or shares[0] > shares[1]
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def _table(source: Any) -> tuple[pa.Table, list[str]]:
         return plain_table(source), []
     if library == "pandas" and hasattr(source, "columns"):
         return _from_pandas(source)
-    if library == "polars" and hasattr(source, "to_arrow"):
+    if library == "polars" and (hasattr(source, "collect") or hasattr(source, "columns")):
         frame = source.collect() if hasattr(source, "collect") else source
         return plain_table(frame.to_arrow()), []
     if library == "datasets" and hasattr(source, "with_format"):

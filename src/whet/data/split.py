@@ -185,7 +185,7 @@ class _Drawer:
 
     def _indivisible(self, purpose: str) -> DataError:
         column = self.columns.time or self.columns.group
-        reason = "all rows have one time" if self.columns.time else "all rows are in one group"
+        reason = "all rows (or groups) have the same latest time" if self.columns.time else "there are too few groups"
         if column is None:
             reason = "all rows are equal, or too few of a class"
         return DataError(
