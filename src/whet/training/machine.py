@@ -126,7 +126,7 @@ def choose_path(machine: Machine, device: str) -> PrecisionPath:
     inference = _fastest(machine.gemm, machine.gemm_error)
     training = _fastest(machine.linear_step, machine.gemm_error)
     speeds = ", ".join(f"{name} {speed:.0f}" for name, speed in machine.gemm.items())
-    reason = f"measured on {device}: {speeds} GFLOP/s"
+    reason = f"measured on {device}: {speeds} GFLOP/s" + (", while other programs ran" if machine.busy else "")
     return PrecisionPath(inference=inference, training=training, threads=machine.threads, reason=reason)
 
 
