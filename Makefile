@@ -43,5 +43,6 @@ $(BIN)/pip:
 	$(PYTHON) -m venv --clear .venv
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo 'Installing into .venv; the first time takes some minutes.'
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@
