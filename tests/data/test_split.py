@@ -30,8 +30,8 @@ def made(count: int, classes: int = 5, copies: int = 0) -> list[dict[str, Any]]:
         {
             "text": f"Text number {i}",
             "label": f"c{labels[i]}",
-            "group": f"g{i % 37}",
-            "when": f"2024-{1 + i % 12:02d}-03",
+            "group": f"g{i // 20}",
+            "when": f"2024-{1 + i * 12 // count:02d}-03",
         }
         for i in range(count)
     ]

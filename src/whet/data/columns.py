@@ -12,6 +12,8 @@ from whet.data.rows import Columns, Rows
 from whet.data.tables import is_list, is_nested, is_number, is_text
 from whet.errors import DataError, closest
 
+_BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace()) + "\u200b\ufeff\u2060"
+
 
 @dataclass(frozen=True)
 class ColumnSummary:
@@ -103,10 +105,14 @@ def describe_columns(rows: Rows, sample: int = 2000) -> list[ColumnSummary]:
 def missing_mask(column: pa.Array) -> np.ndarray:
     """(N,) bool: null, text without a visible character, or NaN. An empty list is a value."""
     if is_text(column.type):
-        trimmed = pc.utf8_trim(pc.utf8_trim_whitespace(column), "\u200b\ufeff\u2060")
-        empty = pc.fill_null(pc.equal(pc.binary_length(trimmed), 0), True)
-    else:
-        empty = pc.is_null(column, nan_is_null=True)
+        # arrow's own utf8 trimming spends 0.15 s on tables at its first call, so only odd texts are looked at singly
+        visible = pc.fill_null(pc.match_substring_regex(column, "[!-~]"), False)
+        mask = ~np.asarray(visible.to_numpy(zero_copy_only=False))
+        odd = np.flatnonzero(mask)
+        texts = column.take(pa.array(odd)).to_pylist()
+        mask[odd] = [text is None or not text.strip(_BLANKS) for text in texts]
+        return mask
+    empty = pc.is_null(column, nan_is_null=True)
     return np.asarray(empty.to_numpy(zero_copy_only=False))
 
 
@@ -145,7 +151,7 @@ def _kind(field: pa.Field) -> Literal["text", "number", "list", "boolean", "othe
 def _numeric_share(column: pa.Array) -> float:
     if not len(column):
         return 0.0
-    numeric = pc.match_substring_regex(pc.utf8_trim_whitespace(column), r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+    numeric = pc.match_substring_regex(pc.ascii_trim_whitespace(column), r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
     return float(pc.mean(pc.cast(numeric, pa.float64())).as_py())
 
 

@@ -19,7 +19,8 @@ _SHINGLE = 5
 _BANDS, _BAND_ROWS = 4, 4
 _TEXT_BYTES = 1000
 _ALIKE = 0.8
-_MOST_PAIRS = 5_000
+_LIKELY = 0.68  # share of equal smallest hashes that is worth a closer look
+_MOST_PAIRS = 2_000
 _MULTIPLIERS = (
     np.random.Generator(np.random.PCG64(20)).integers(1, 2**32, size=_BANDS * _BAND_ROWS, dtype=np.uint32) | 1
 )
@@ -57,7 +58,7 @@ def near_pairs(tables: list[Rows], hashes: list[Array], columns: Columns) -> Nea
         marks[start:stop], valid[start:stop] = _signatures(texts)
         start = stop
     candidates = _candidates(marks, np.flatnonzero(valid))
-    likely = candidates[(marks[candidates[:, 0]] == marks[candidates[:, 1]]).mean(axis=1) >= _ALIKE - 0.2]
+    likely = candidates[(marks[candidates[:, 0]] == marks[candidates[:, 1]]).mean(axis=1) >= _LIKELY]
     verified = _verified(likely[:_MOST_PAIRS], tables, owners, positions, columns)
     ends = [np.stack([owners[verified[:, side]], positions[verified[:, side]]], axis=1) for side in (0, 1)]
     return Near(np.concatenate(ends, axis=1), len(owners), total, len(likely) > _MOST_PAIRS)

@@ -8,7 +8,7 @@ from typing import Any
 from whet import catalog
 from whet.data.reader import ReadOptions, reader_for
 from whet.data.rows import Finding, Rows
-from whet.errors import DataError, closest
+from whet.errors import DataError, WhetError, closest
 
 _PART_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid"}
 
@@ -81,7 +81,17 @@ def read_table(source: Any, *, encoding: str | None = None, spill: Path | None =
     path = _existing(source)
     if path.is_dir():
         raise DataError("A file is needed here, and this is a folder.", where=str(path), fix=_inside(path))
-    return reader_for(path)(path, ReadOptions(encoding=encoding, spill=spill))
+    reader = reader_for(path)
+    try:
+        return reader(path, ReadOptions(encoding=encoding, spill=spill))
+    except WhetError:
+        raise
+    except OSError as error:
+        raise DataError(
+            f"The file cannot be read: {error.strerror or error}.",
+            where=str(path),
+            fix="check its permissions and the disk that it is on",
+        ) from error
 
 
 def _parts(source: Any) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def _switch_keys(batch: pa.RecordBatch, rows: Rows, start: int) -> tuple[np.ndar
 def _numbers(column: pa.Array, rows: Rows, name: str, start: int) -> np.ndarray[Any, Any]:
     if is_text(column.type):
         missing = missing_mask(column)
-        trimmed = pc.utf8_trim_whitespace(column)
+        trimmed = pc.ascii_trim_whitespace(column)
         numeric = pc.match_substring_regex(trimmed, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
         bad = np.asarray(pc.fill_null(pc.invert(numeric), False).to_numpy(zero_copy_only=False)) & ~missing
         if bad.any():

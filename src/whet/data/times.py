@@ -95,7 +95,7 @@ def _typed(column: pa.Array) -> np.ndarray[Any, Any]:
 
 
 def _number(column: pa.Array) -> np.ndarray[Any, Any]:
-    trimmed = pc.utf8_trim_whitespace(column)
+    trimmed = pc.ascii_trim_whitespace(column)
     numeric = pc.match_substring_regex(trimmed, r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
     kept = pc.cast(pc.if_else(numeric, trimmed, None), pa.float64())
     return np.asarray(pc.fill_null(kept, float("nan")).to_numpy(zero_copy_only=False))
@@ -115,7 +115,7 @@ def _iso_seconds(text: str) -> float:
 
 def _by_pattern(pattern: str) -> Parse:
     def parse(column: pa.Array) -> np.ndarray[Any, Any]:
-        trimmed = pc.utf8_trim_whitespace(column)
+        trimmed = pc.ascii_trim_whitespace(column)
         found = pc.cast(pc.strptime(trimmed, format=pattern, unit="s", error_is_null=True), pa.int64())
         return np.asarray(pc.fill_null(pc.cast(found, pa.float64()), float("nan")).to_numpy(zero_copy_only=False))
 
