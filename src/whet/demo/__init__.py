@@ -7,7 +7,7 @@ numbers are invented. The blemishes of real data are left in on purpose:
 - imbalance: 158 tickets about shipping, 26 about features; one intent blends into the next
 - 13 wrong intents (``tests/demo/test_tickets.py`` names them), 2 missing ones and one empty text
 - 7 exact duplicates, one of them under two intents, and 9 near duplicates
-- HTML, emoji, typing errors, line breaks, some twenty texts in other languages, and one text of over
+- HTML, emoji, typing errors, line breaks, under twenty texts in other languages, and one text of over
   2,000 words
 """
 
