@@ -1,0 +1,110 @@
+"""Which examples make up each update: a pure function of (seed, stage, epoch, step).
+
+Examples of like length share a batch, so that little is padded, yet every epoch's batches differ: the rows are
+shuffled, cut into stretches of many batches, sorted by length within each, and the batches are shuffled again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from whet.data.ragged import Ragged
+from whet.modalities.modality import Processor
+from whet.tasks.task import Batch, Examples
+from whet.training.draws import numpy_generator
+
+Array = np.ndarray[Any, Any]
+STRETCH = 32
+"""Batches whose examples are sorted together."""
+
+
+@dataclass(eq=False)
+class Source:
+    """Batches of one set of examples.
+
+    Args:
+        examples: What to draw from, with targets.
+        processor: Pads inputs.
+        batch_size: Examples an update; micro_batch_size: examples a backward.
+    """
+
+    examples: Examples
+    processor: Processor
+    batch_size: int
+    micro_batch_size: int
+    seed: int
+    _epochs: dict[tuple[str, int], list[Array]] = field(default_factory=dict)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.examples) // self.batch_size)
+
+    def window(self, stage: str, epoch: int, step: int) -> list[Batch]:
+        """The micro-batches of one update; ``step`` counts within the epoch."""
+        index = self._order(stage, epoch)[step]
+        size = self.micro_batch_size
+        return [self.batch(index[begin : begin + size]) for begin in range(0, len(index), size)]
+
+    def batch(self, index: Array) -> Batch:
+        """The examples at ``index`` as padded tensors."""
+        return make_batch(self.examples, self.processor, index)
+
+    def _order(self, stage: str, epoch: int) -> list[Array]:
+        key = (stage, epoch)
+        if key not in self._epochs:
+            self._epochs.clear()
+            draw = numpy_generator("shuffle", self.seed, stage, epoch)
+            self._epochs[key] = bucketed(self.examples.lengths, self.batch_size, draw)
+        return self._epochs[key]
+
+
+def make_batch(examples: Examples, processor: Processor, index: Array) -> Batch:
+    """Some examples as one padded batch with targets."""
+    inputs = {name: ragged.take(index) for name, ragged in examples.inputs.items()}
+    rows = examples.row[index]
+    targets = np.zeros(len(index), np.int64) if examples.targets is None else examples.targets[rows]
+    return Batch(
+        inputs=processor.collate(inputs),
+        targets=torch.from_numpy(targets),
+        weights=torch.from_numpy(examples.piece_weights[index]),
+        lengths=torch.from_numpy(examples.lengths[index].astype(np.int64)),
+        index=index,
+    )
+
+
+def bucketed(lengths: Array, size: int, draw: np.random.Generator) -> list[Array]:
+    """Batches of like length in random order; the last one may be smaller."""
+    order = draw.permutation(len(lengths))
+    batches: list[Array] = []
+    for begin in range(0, len(order), size * STRETCH):
+        stretch = order[begin : begin + size * STRETCH]
+        stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
+        batches += [stretch[at : at + size] for at in range(0, len(stretch), size)]
+    return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def by_length(lengths: Array, most_tokens: int, slack: float = 0.9) -> Iterator[Array]:
+    """Batches for inference, longest first: at most ``most_tokens`` padded positions, little padding in each."""
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    ordered = lengths[order]
+    begin = 0
+    while begin < len(order):
+        longest = max(int(ordered[begin]), 1)
+        stop = begin + max(1, most_tokens // longest)
+        end = int(np.searchsorted(-ordered, -slack * longest, side="right"))
+        yield order[begin : min(stop, max(end, begin + 1))]
+        begin = min(stop, max(end, begin + 1))
+
+
+def pad_tensors(ragged: Ragged) -> torch.Tensor:
+    """(B, T, ...) from arrays that differ in their first side; bfloat16 bit patterns become bfloat16."""
+    shapes = ragged.shapes
+    longest = int(shapes[:, 0].max())
+    out = np.zeros((len(ragged), longest, *shapes[0, 1:].tolist()), ragged.values.dtype)
+    for row, array in enumerate(ragged):
+        out[row, : len(array)] = array
+    tensor = torch.from_numpy(out.view(np.int16) if out.dtype == np.uint16 else out)
+    return tensor.view(torch.bfloat16) if out.dtype == np.uint16 else tensor

@@ -1,0 +1,160 @@
+"""Frozen activations on disk: computed once for an example, found again by its content.
+
+A cache is a folder per key; the key holds everything that could change a value (weights below the cut, the cut,
+preprocessing, precision, kernel, library and format versions). In it lie segments, each written beside and then
+renamed, so a killed run leaves nothing that could be mistaken for one. Values are memory-mapped.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from whet.data.ragged import Ragged
+from whet.tasks.task import Examples
+
+FORMAT = 1
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where activations are kept, and how much.
+
+    Args:
+        folder: Parent of all caches; None keeps nothing between runs.
+        most_bytes: Above this size the least recently used caches are deleted.
+    """
+
+    folder: Path | None
+    most_bytes: int = 20 * 2**30
+
+
+def content_keys(examples: Examples) -> Array:
+    """(E, 2) uint64: a hash of each example's inputs."""
+    found = np.empty((len(examples), 2), np.uint64)
+    columns = list(examples.inputs.values())
+    for position in range(len(examples)):
+        digest = xxhash.xxh3_128()
+        for ragged in columns:
+            digest.update(ragged[position].tobytes())
+        number = digest.intdigest()
+        found[position] = number >> 64, number & 0xFFFFFFFFFFFFFFFF
+    return found
+
+
+class ActivationCache:
+    """Named arrays of examples under one key.
+
+    Args:
+        folder: The key's own folder; made when something is added.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._segments: list[tuple[Array, dict[str, Ragged]]] = []
+        self._loaded: set[str] = set()
+        self._places: dict[tuple[int, int], tuple[int, int]] = {}
+        self._load()
+
+    @staticmethod
+    def key(parts: Mapping[str, Any]) -> str:
+        """A folder name that depends on every part."""
+        text = json.dumps({"format": FORMAT, **parts}, sort_keys=True, default=str)
+        return xxhash.xxh3_128_hexdigest(text.encode())
+
+    def missing(self, keys: Array) -> Array:
+        """Positions of keys that are not here."""
+        return np.array([i for i, key in enumerate(map(tuple, keys.tolist())) if key not in self._places], np.int64)
+
+    def get(self, keys: Array) -> dict[str, Ragged]:
+        """The arrays of these keys, all of which must be here, in their order."""
+        places = [self._places[key] for key in map(tuple, keys.tolist())]
+        used = sorted({segment for segment, _ in places})
+        found: dict[str, Ragged] = {}
+        for name in self._segments[used[0]][1] if used else ():
+            if len(used) == 1:
+                found[name] = self._segments[used[0]][1][name].take(np.array([place for _, place in places]))
+                continue
+            arrays = [self._segments[segment][1][name][place] for segment, place in places]
+            found[name] = Ragged.pack(arrays)
+        return found
+
+    def add(self, keys: Array, arrays: Mapping[str, Ragged]) -> None:
+        """Keep the arrays of these keys: written beside, flushed, renamed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+        try:
+            save_array(beside / "keys.npy", keys)
+            for name, ragged in arrays.items():
+                packed = ragged.compact()
+                save_array(beside / f"{name}.values.npy", packed.values)
+                save_array(beside / f"{name}.shapes.npy", packed.shapes)
+            name = "segment-" + xxhash.xxh3_64_hexdigest(keys.tobytes())
+            if not (self.folder / name).exists():
+                os.replace(beside, self.folder / name)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        self._load()
+
+    def _load(self) -> None:
+        if not self.folder.exists():
+            return
+        os.utime(self.folder)
+        for path in sorted(self.folder.glob("segment-*")):
+            if path.name in self._loaded:
+                continue
+            segment = read_segment(path)
+            if segment is None:
+                continue
+            self._loaded.add(path.name)
+            self._segments.append(segment)
+            number = len(self._segments) - 1
+            for place, key in enumerate(map(tuple, segment[0].tolist())):
+                self._places.setdefault(key, (number, place))
+
+
+def read_segment(path: Path) -> tuple[Array, dict[str, Ragged]] | None:
+    """One segment, or None if it is damaged: its rows are then computed again."""
+    try:
+        keys = np.load(path / "keys.npy", allow_pickle=False)
+        arrays = {}
+        for shapes_path in sorted(path.glob("*.shapes.npy")):
+            name = shapes_path.name.removesuffix(".shapes.npy")
+            values = np.load(path / f"{name}.values.npy", mmap_mode="r", allow_pickle=False)
+            arrays[name] = Ragged.of(values, np.load(shapes_path, allow_pickle=False))
+            if len(arrays[name]) != len(keys) or arrays[name].nbytes != values.nbytes:
+                return None
+    except (OSError, ValueError, EOFError):
+        return None
+    return keys, arrays
+
+
+def save_array(path: Path, array: Array) -> None:
+    """One .npy file, flushed to the disk."""
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def trim(settings: CacheSettings) -> int:
+    """Delete the least recently used caches above the limit; returns bytes freed."""
+    if settings.folder is None or not settings.folder.exists():
+        return 0
+    caches = sorted(settings.folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    total = freed = 0
+    for path in caches:
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        total += size
+        if total > settings.most_bytes:
+            shutil.rmtree(path, ignore_errors=True)
+            freed += size
+    return freed

@@ -1,0 +1,87 @@
+"""Two views of one model: float32 masters, which are kept, and working weights, which do the arithmetic.
+
+In bfloat16 the working copy is cast once an update, not at every call as autocast does; optimizer state and the
+masters stay float32 (Micikevicius et al. 2017, "Mixed Precision Training", arXiv:1710.03740). Scaler and head are
+always float32. In float32 both views are the same tensors.
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from whet.backbones.backbone import HeadedModel
+
+Precision = Literal["float32", "float32-medium", "bfloat16"]
+
+
+@dataclass(eq=False)
+class Working:
+    """The masters and the model that runs.
+
+    Args:
+        masters: Float32 model; what is saved.
+        live: What forward and backward run on; the same object in float32.
+    """
+
+    masters: HeadedModel
+    live: HeadedModel
+
+    @staticmethod
+    def of(model: HeadedModel, precision: Precision, device: torch.device) -> "Working":
+        """A working view of ``model``, which becomes the masters."""
+        torch.set_float32_matmul_precision("medium" if precision == "float32-medium" else "highest")
+        if precision != "bfloat16":
+            return Working(model.to(device), model)
+        live = copy.deepcopy(model).to(device)
+        live.body.to(torch.bfloat16)
+        return Working(model.to(device), live)
+
+    @property
+    def shared(self) -> bool:
+        return self.masters is self.live
+
+    def trainable(self, names: Iterable[str]) -> None:
+        """Only the named parameters of the live model ask for gradients."""
+        wanted = set(names)
+        for name, parameter in self.live.named_parameters():
+            parameter.requires_grad_(name in wanted)
+        for parameter in self.masters.parameters() if not self.shared else ():
+            parameter.requires_grad_(False)
+
+    def pull_gradients(self, names: Iterable[str], into: dict[str, Tensor]) -> None:
+        """Add the live gradients to the float32 sums ``into``, and clear them."""
+        live = dict(self.live.named_parameters())
+        for name in names:
+            gradient = live[name].grad
+            if gradient is not None:
+                if name in into:
+                    into[name] += gradient
+                else:
+                    into[name] = gradient.float()
+                live[name].grad = None
+
+    @torch.no_grad()
+    def push(self, names: Iterable[str]) -> None:
+        """Cast the named masters into the live model."""
+        if self.shared:
+            return
+        masters, live = dict(self.masters.named_parameters()), dict(self.live.named_parameters())
+        for name in names:
+            live[name].copy_(masters[name])
+
+    @torch.no_grad()
+    def push_head(self) -> None:
+        """Copy scaler and head, after a head was solved."""
+        if not self.shared:
+            self.live.scaler.load_state_dict(self.masters.scaler.state_dict())
+            self.live.head.load_state_dict(self.masters.head.state_dict())
+
+
+def parameter_dict(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """The named parameters, in the order of ``names``."""
+    every = dict(model.named_parameters())
+    return {name: every[name] for name in names}

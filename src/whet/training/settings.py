@@ -1,0 +1,59 @@
+"""How gradient steps are taken: the settings of the loop, checked when built."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from whet.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings of every stage that descends.
+
+    Args:
+        epochs: Passes over the training rows at most; None takes the method's.
+        learning_rate: Peak rate of the top group; None takes the method's.
+        head_learning_rate: Peak rate of the new head, as a multiple of ``learning_rate``.
+        batch_size: Examples an update.
+        micro_batch_size: Examples a backward; None takes the whole batch. Accumulation is exact.
+        warmup: Share of all steps over which the rate rises from zero.
+        schedule: How the rate falls afterwards.
+        weight_decay: Decoupled decay, on matrices only (not on norms, biases or the new head).
+        clip: Largest norm of the whole update's gradient; 0 is off.
+        patience: Evaluations without a better validation loss before a stage stops; 0 never stops early.
+        evaluations_per_epoch: How often validation loss is measured.
+        most_seconds: Clock limit of a stage; a stop by the clock is said and stored as a decision. 0 is none.
+    """
+
+    epochs: int | None = None
+    learning_rate: float | None = None
+    head_learning_rate: float = 1.0
+    batch_size: int = 32
+    micro_batch_size: int | None = None
+    warmup: float = 0.1
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    patience: int = 3
+    evaluations_per_epoch: int = 1
+    most_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._require("epochs", self.epochs is None or self.epochs >= 1, "1 or more")
+        self._require("learning_rate", self.learning_rate is None or 0 < self.learning_rate < 10, "above 0")
+        self._require("head_learning_rate", self.head_learning_rate > 0, "above 0")
+        self._require("batch_size", self.batch_size >= 1, "1 or more")
+        self._require("micro_batch_size", self.micro_batch_size is None or self.micro_batch_size >= 1, "1 or more")
+        self._require("warmup", 0 <= self.warmup < 1, "from 0 to below 1")
+        self._require("schedule", self.schedule in ("linear", "cosine", "constant"), "linear, cosine or constant")
+        self._require("weight_decay", 0 <= self.weight_decay < 1, "from 0 to below 1")
+        self._require("clip", self.clip >= 0, "0 or more")
+        self._require("patience", self.patience >= 0, "0 or more")
+        self._require("evaluations_per_epoch", self.evaluations_per_epoch >= 1, "1 or more")
+        self._require("most_seconds", self.most_seconds >= 0, "0 or more")
+
+    def _require(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise ConfigError(
+                f"{name} cannot be {getattr(self, name)!r}.", where=f"training.{name}", fix=f"use a value {wanted}"
+            )
