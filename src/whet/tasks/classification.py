@@ -98,6 +98,14 @@ class Classification:
         each = functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
         return [Term("cross-entropy", each * weights, weights)]
 
+    def solvable(self, targets: Array, state: State) -> tuple[Literal["softmax"], torch.Tensor]:
+        """Multinomial logistic regression."""
+        return "softmax", torch.from_numpy(targets)
+
+    def tune(self, outputs: Array, targets: Array, state: State) -> State:
+        """Nothing to tune: the likeliest class is chosen."""
+        return state
+
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """Softmax of (N, K) logits; the likeliest class."""
         logits = outputs.astype(np.float64)

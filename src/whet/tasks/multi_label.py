@@ -7,7 +7,7 @@ decision of its own: sigmoid, binary cross-entropy, and a threshold that out-of-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -93,6 +93,16 @@ class MultiLabel:
         weights = self.weights(targets, shares, state)["binary-cross-entropy"].to(outputs.dtype)
         return [Term("binary-cross-entropy", each.sum(1) * shares.to(outputs.dtype), weights)]
 
+    def solvable(self, targets: Array, state: State) -> tuple[Literal["sigmoid"], torch.Tensor]:
+        """One logistic regression a label."""
+        return "sigmoid", torch.from_numpy(targets)
+
+    def tune(self, outputs: Array, targets: Array, state: State) -> State:
+        """Each label's threshold becomes the one with the best F1 on held-out scores."""
+        scores = 0.5 * (1.0 + np.tanh(0.5 * outputs.astype(np.float64)))
+        found = [best_threshold(scores[:, k], targets[:, k] > 0.5) for k in range(scores.shape[1])]
+        return {**state, "thresholds": found}
+
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """Sigmoid of (N, K) logits; labels at or above their threshold."""
         scores = 0.5 * (1.0 + np.tanh(0.5 * outputs.astype(np.float64)))
@@ -121,6 +131,19 @@ class MultiLabel:
                 fix="use 0/1, true/false or yes/no, or name one column that lists the labels",
             )
         return text in TRUE
+
+
+def best_threshold(scores: Array, wanted: Array) -> float:
+    """The threshold on (N,) scores with the best F1; 0.5 where a label has fewer than 5 positive rows."""
+    if wanted.sum() < 5:
+        return 0.5
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(wanted[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + wanted.sum())
+    last = np.append(scores[order][:-1] > scores[order][1:], True)  # a threshold cannot part equal scores
+    place = int(np.argmax(np.where(last, f1, -1.0)))
+    below = scores[order][place + 1] if place + 1 < len(order) else 0.0
+    return float(0.5 * (scores[order][place] + below))
 
 
 def separator_of(values: list[str]) -> str | None:

@@ -6,7 +6,7 @@ Squared error on the standardised target; answers come back in the target's own 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -88,6 +88,15 @@ class Regression:
         wanted = (targets.to(outputs.dtype) - state["mean"]) / state["scale"]
         weights = shares.to(outputs.dtype)
         return [Term("squared-error", (outputs.squeeze(1) - wanted) ** 2 * weights, weights)]
+
+    def solvable(self, targets: Array, state: State) -> tuple[Literal["identity"], torch.Tensor]:
+        """Ridge regression of the standardised target."""
+        wanted = (targets.astype(np.float64) - state["mean"]) / state["scale"]
+        return "identity", torch.from_numpy(wanted.astype(np.float32)).unsqueeze(1)
+
+    def tune(self, outputs: Array, targets: Array, state: State) -> State:
+        """Nothing to tune."""
+        return state
 
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """(N, 1) standardised outputs to the target's own unit."""

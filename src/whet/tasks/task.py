@@ -1,8 +1,8 @@
 """The contract of a task: what the data mean, as examples, loss terms and predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -76,6 +76,7 @@ class Batch:
         targets: (B, ...); weights: (B,) float32, the share of its row that each example stands for.
         lengths: (B,) true lengths, or None where examples are not ragged.
         index: (B,) positions among the examples.
+        held: cached tensors that cross the cut under replay, else empty.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -83,6 +84,7 @@ class Batch:
     weights: torch.Tensor
     lengths: torch.Tensor | None
     index: Array
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,14 @@ class Task(Protocol):
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
         """Loss terms of a batch of outputs (B, K)."""
+        ...
+
+    def solvable(self, targets: Array, state: State) -> tuple[Literal["softmax", "sigmoid", "identity"], torch.Tensor]:
+        """The convex problem that a linear head solves: its link, and targets as it takes them."""
+        ...
+
+    def tune(self, outputs: Array, targets: Array, state: State) -> State:
+        """The state after seeing held-out outputs (N, K) of training rows: thresholds, where the task has any."""
         ...
 
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:

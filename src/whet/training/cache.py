@@ -99,7 +99,7 @@ class ActivationCache:
                 save_array(beside / f"{name}.shapes.npy", packed.shapes)
             name = "segment-" + xxhash.xxh3_64_hexdigest(keys.tobytes())
             if not (self.folder / name).exists():
-                os.replace(beside, self.folder / name)
+                beside.rename(self.folder / name)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         self._load()
