@@ -24,12 +24,14 @@ def write_rows(path: Path, count: int) -> None:
 
 def walk(path: Path, stage: str) -> None:
     """All steps on one file; prints seconds and peak bytes."""
+    from whet.data import read_csv
     from whet.data.checks import run_checks, view_of
     from whet.data.clean import clean
     from whet.data.read import read
     from whet.data.rows import Columns
     from whet.data.split import SplitSettings, split_rows
 
+    read_csv.STREAM_BYTES = 2**20  # both sizes go the way of large files
     columns = Columns(("text",), ("label",))
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from whet.data import read_csv, read_json, reader
+from whet.data import read_csv, read_json, reader, spill
 from whet.data.columns import describe_columns
 from whet.data.read import read, read_table
 from whet.data.rows import Rows
@@ -231,6 +231,7 @@ def test_any_quoted_text_survives_csv(records: list[tuple[str, str]]) -> None:
 def test_selections_of_mapped_rows_keep_order_and_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_csv, "STREAM_BYTES", 0)
     monkeypatch.setattr(read_csv, "_BLOCK", 500)
+    monkeypatch.setattr(spill, "_CHUNK_BYTES", 1000)
     path = tmp_path / "rows.csv"
     path.write_text("text,label\n" + "".join(f"text {i},{i % 3}\n" for i in range(1000)))
     rows, _ = read_table(path)

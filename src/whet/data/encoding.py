@@ -48,9 +48,14 @@ class TextFile:
     nuls: int
     size: int
 
+    @property
+    def plain(self) -> bool:
+        """Whether the bytes on disk are UTF-8 already (perhaps with a byte-order mark)."""
+        return self.encoding == "utf-8" and not self.nuls and not _packed(self.path)
+
     def open(self) -> BinaryIO:
         """A stream of UTF-8 bytes without byte-order mark and NUL."""
-        if self.encoding == "utf-8" and not self.nuls and not _packed(self.path):
+        if self.plain:
             stream = self.path.open("rb")
             stream.seek(self.mark)
             return stream

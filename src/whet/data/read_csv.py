@@ -19,7 +19,7 @@ from whet.data.rows import Finding, Rows
 from whet.data.spill import spill_batches
 from whet.errors import DataError
 
-_BLOCK = 2 * 2**20
+_BLOCK = 2**18  # arrow reads 32 blocks ahead
 _LARGEST_BLOCK = 2**30
 
 
@@ -66,7 +66,7 @@ def _parse(source: TextFile, dialect: Dialect, names: list[str]) -> pa.Table:
 
     with source.open() as stream:
         data = stream.read()
-    block = _BLOCK if len(data) > 8 * _BLOCK else len(data) + 1
+    block = max(_BLOCK, 2**20) if len(data) > 2**23 else len(data) + 1
     while True:
         try:
             return csv.read_csv(pa.py_buffer(data), **_options(dialect, names, block)).rename_columns(names)
@@ -79,16 +79,18 @@ def _stream(source: TextFile, dialect: Dialect, names: list[str], spill: Path | 
     block = _BLOCK
     while True:
         try:
-            with source.open() as stream:
-                return spill_batches(_batches(stream, dialect, names, block), schema, source.path, spill)
+            return spill_batches(_batches(source, dialect, names, block), schema, source.path, spill)
         except pa.ArrowInvalid as error:
             block = _larger_block(error, block) or _refuse(source, dialect, error)
 
 
-def _batches(stream: Any, dialect: Dialect, names: list[str], block: int) -> Iterator[pa.RecordBatch]:
+def _batches(source: TextFile, dialect: Dialect, names: list[str], block: int) -> Iterator[pa.RecordBatch]:
     from pyarrow import csv
 
-    with csv.open_csv(stream, **_options(dialect, names, block)) as reader:
+    stream = pa.OSFile(str(source.path)) if source.plain else source.open()
+    options = _options(dialect, names, block)
+    options["read_options"].use_threads = False  # threads read ahead, into memory
+    with stream, csv.open_csv(stream, **options) as reader:
         for batch in reader:
             yield batch.rename_columns(names)
 

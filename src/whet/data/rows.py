@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-_ROWS_BEFORE_RELEASE = 32_768
-_ROWS_A_FAULT = 512  # the system maps some 64 KiB around a row that is touched
+_ROWS_BEFORE_RELEASE = 65_536
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _gather(
     Goes chunk by chunk: ``Table.take`` would first join all chunks into one copy.
     """
     if len(starts) <= 2:
-        return part.take(positions), len(positions) * _ROWS_A_FAULT
+        return part.take(positions), len(positions)
     order = np.argsort(positions, kind="stable")
     ranked = positions[order]
     chunks = np.searchsorted(starts, ranked, side="right") - 1
@@ -143,7 +142,7 @@ def _gather(
         inside = ranked[chunks == chunk] - starts[chunk]
         first, last = int(inside[0]), int(inside[-1])
         pieces.append(part.slice(starts[chunk] + first, last - first + 1).take(inside - first))
-        touched += min(len(inside) * _ROWS_A_FAULT, last - first + 1)
+        touched += last - first + 1  # the system maps pages around those that are touched, so count all between
         if mapping is not None and touched > _ROWS_BEFORE_RELEASE:
             release(mapping)
             touched = 0

@@ -7,13 +7,15 @@ import hashlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from whet.data.rows import Rows, release
 from whet.errors import DataError, MachineError
+
+_CHUNK_BYTES = 2**21
 
 
 def spill_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, source: Path, folder: Path | None) -> Rows:
@@ -58,8 +60,7 @@ def map_rows(path: Path, source: str) -> Rows:
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     buffer = pa.BufferReader(pa.py_buffer(mapping))
     try:
-        opened = pa.ipc.open_file(buffer) if mapping[:6] == b"ARROW1" else pa.ipc.open_stream(buffer)
-        table = opened.read_all()
+        table = _table(buffer, mapping)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"The Arrow file cannot be read: {str(error).splitlines()[0]}",
@@ -70,11 +71,41 @@ def map_rows(path: Path, source: str) -> Rows:
     return Rows(table, source, mapping=mapping)
 
 
+def _table(buffer: pa.BufferReader, mapping: mmap.mmap) -> pa.Table:
+    """All record batches; the pages that finding them brought in are given back on the way."""
+    if mapping[:6] == b"ARROW1":
+        file = pa.ipc.open_file(buffer)
+        found, schema = (file.get_batch(number) for number in range(file.num_record_batches)), file.schema
+    else:
+        stream = pa.ipc.open_stream(buffer)
+        found, schema = iter(stream), stream.schema
+    batches = []
+    for number, batch in enumerate(found):
+        batches.append(batch)
+        if number % 8 == 7:
+            release(mapping)
+    return pa.Table.from_batches(batches, schema=schema)
+
+
 def _write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
     with path.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
-        for batch in batches:
+        for batch in _joined(batches):
             writer.write_batch(batch)
         writer.close()
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Small batches together, so that the file has few chunks."""
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        waiting.append(batch)
+        size += batch.nbytes
+        if size >= _CHUNK_BYTES:
+            yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
+            waiting, size = [], 0
+    if waiting:
+        yield from pa.Table.from_batches(waiting).combine_chunks().to_batches()
 
 
 def _mapped_and_forgotten(path: Path, source: str) -> Rows:
