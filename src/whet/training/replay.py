@@ -172,7 +172,7 @@ def step_of(
     inputs: dict[str, Tensor],
     batch: Batch,
     loss: Callable[[Tensor, Batch], list[Term]],
-    trainable: dict[str, Tensor],
+    trainable: Mapping[str, Tensor],
     seed: int,
     held: dict[str, Tensor] | None,
     cut: Cut,
