@@ -23,6 +23,7 @@ class Material:
     Shapes:
         targets: (N, ...) as ``task.encode_targets`` gives them; classification (N,) int64, multi-label (N, K)
             float32 of 0 and 1, regression (N,) float32 in the target's own unit.
+        units: (N,) rows of one unit stay in one fold, or None.
     """
 
     task: Task
@@ -31,6 +32,9 @@ class Material:
     train: Rows
     targets: Array
     seed: int = 0
+    pretrained: Any = None
+    """The pre-trained model (``neural.Pretrained``), for learners that rest on it."""
+    units: Array | None = None
 
 
 class Fitted(Protocol):

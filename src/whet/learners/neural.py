@@ -15,7 +15,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from whet.backbones.backbone import Backbone, Cut, HeadedModel, Holder
+from whet.backbones.backbone import Backbone, Cut, Family, HeadedModel, Holder
 from whet.backbones.cut import FeatureCut
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows
@@ -28,9 +28,9 @@ from whet.training.cache import ActivationCache
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.draws import numpy_generator
 from whet.training.events import Checkpointed, Event, Progressed, Said, Started
-from whet.training.loop import Budget, FitState, fit, start_state
-from whet.training.precision import Precision, Working
-from whet.training.replay import activations, feed, held_tensors, set_training, to_device, verify
+from whet.training.loop import Budget, FitState, fit, start_state, take_step
+from whet.training.precision import Precision, Working, parameter_dict
+from whet.training.replay import activations, feed, held_tensors, to_device, verify
 from whet.training.settings import Training
 from whet.training.solve import assign_folds, solve_head
 
@@ -99,7 +99,9 @@ class NeuralFitted:
 
     def predict(self, rows: Rows) -> Predictions:
         """Answers for rows, without targets."""
-        return drain(self.answer(self.task.encode(rows, self.columns, self.processor, self.state, targeted=False)))
+        examples = self.task.encode(rows, self.columns, self.processor, self.state, targeted=False)
+        found: Predictions = drain(self.answer(examples))
+        return found
 
     def answer(self, examples: Examples) -> Generator[Event, None, Predictions]:
         """Answers for encoded rows; features that never moved come from the cache."""
@@ -211,6 +213,11 @@ class Neural:
         cut = lowest_cut(backbone, names) if self.machinery.replay == "auto" else None
         source, valid, cut = yield from self._sources(stage, fitted, rows, cut)
         budget = self._budget(source, fitted, valid, cut)
+        if cut is not None and not (yield from self._holds(stage, fitted, source, cut, tuple(groups), rate, budget)):
+            cut, source.cached = None, None
+            if valid is not None:
+                valid.cached = None
+            budget = self._budget(source, fitted, valid, None)
         state = start_state(working, tuple(groups), rate, self.training)
         folder = None if self.checkpoints is None else self.checkpoints / f"{number}-{stage.name.replace(' ', '-')}"
         yield from resume(state, working, folder, stage.name)
@@ -219,14 +226,14 @@ class Neural:
         with ExitStack() as stack:
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
             objective = TaskObjective(self.task, fitted.state, working.live, holder)
-            set_training_mode(working.live, cut)
+            set_training_mode(working.live)
             events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
             yield from checkpointed(events, state, working, folder, self.machinery.checkpoint_seconds, stage.name)
         working.live.eval()
         fitted.features_moved = True
         fitted.steps += state.step
         fitted.notes += [f"{stage.name}: {decision['decision']}." for decision in state.decisions]
-        if valid is not None and valid.examples.targets is not None:
+        if valid is not None and valid.examples.targets is not None and "thresholds" in fitted.state:
             outputs = yield from fitted.outputs(valid.examples)
             fitted.state = self.task.tune(outputs, valid.examples.targets, fitted.state)
 
@@ -250,20 +257,46 @@ class Neural:
             live, cut, rows.train, self.processor, cache, stage=stage.name, most_tokens=most
         )
         train.ragged = cut.ragged
-        set_training(live, cut)
-        index = np.sort(numpy_generator("verify", self.seed).permutation(len(rows.train))[: min(8, len(rows.train))])
-        verdict = verify(live, cut, train.batch(index), TaskLoss(self.task, fitted.state), seed=self.seed)
-        if not verdict.holds:
-            yield from say(fitted, stage, f"Replay is off for this model: {verdict.reason}.")
-            train.cached = None
-            return train, valid, None
         if valid is not None:
             valid.cached = yield from activations(
                 live, cut, valid.examples, self.processor, cache, stage=stage.name, most_tokens=most
             )
             valid.ragged = cut.ragged
-        fitted.notes.append(f"{stage.name}: replayed from {cut.name}, verified equal bit by bit.")
         return train, valid, cut
+
+    def _holds(
+        self,
+        stage: Stage,
+        fitted: NeuralFitted,
+        source: "ReplaySource",
+        cut: Cut,
+        groups: tuple[RateGroup, ...],
+        rate: float,
+        budget: Budget,
+    ) -> Generator[Event, None, bool]:
+        """Verify replay before the stage and again after one trial update, which is taken back."""
+        working, loss = fitted.working, TaskLoss(self.task, fitted.state)
+        number = len(source.examples)
+        index = np.sort(numpy_generator("verify", self.seed).permutation(number)[: min(8, number)])
+        names = tuple(name for group in groups for name in group.names)
+        verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
+        if verdict.holds:
+            kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
+            trial = start_state(working, groups, rate, self.training)
+            with cut.inject(working.live) as holder:
+                set_training_mode(working.live)
+                objective = TaskObjective(self.task, fitted.state, working.live, holder)
+                take_step(trial, stage.name, source, objective, working, budget, self.seed)
+            verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
+            with torch.no_grad():
+                for name, parameter in parameter_dict(working.masters, names).items():
+                    parameter.copy_(kept[name])
+            working.push(names)
+        if not verdict.holds:
+            yield from say(fitted, stage, f"Replay is off for this model: {verdict.reason}.")
+            return False
+        fitted.notes.append(f"{stage.name}: replayed from {cut.name}, verified equal bit by bit.")
+        return True
 
     def _budget(
         self, source: "ReplaySource", fitted: NeuralFitted, valid: "ReplaySource | None", cut: Cut | None
@@ -282,6 +315,42 @@ class Neural:
             every=max(1, per_epoch // self.training.evaluations_per_epoch),
             evaluate=None if valid is None else evaluate,
             settings=self.training,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A pre-trained model on disk and how to run it; every learner made from it starts from the same weights."""
+
+    family: Family
+    folder: Path
+    processor: Processor
+    machinery: Machinery
+    seed: int
+    cache: Path | None = None
+
+    def learner(
+        self,
+        task: Task,
+        state: State,
+        columns: Columns,
+        method: Method,
+        training: Training | None = None,
+        checkpoints: Path | None = None,
+    ) -> Neural:
+        """A fresh copy of the model under a method."""
+        return Neural(
+            task=task,
+            state=state,
+            columns=columns,
+            backbone=self.family.load(self.folder, outputs=task.outputs(state), seed=self.seed),
+            processor=self.processor,
+            method=method,
+            training=training or Training(),
+            machinery=self.machinery,
+            seed=self.seed,
+            cache=self.cache,
+            checkpoints=checkpoints,
         )
 
 
@@ -358,7 +427,7 @@ def live_holder(live: HeadedModel) -> Holder | None:
     return next((holder for holder in found if isinstance(holder, Holder)), None)
 
 
-def set_training_mode(live: HeadedModel, cut: Cut | None) -> None:
+def set_training_mode(live: HeadedModel) -> None:
     """Training mode; what is frozen below a cut has stand-ins already. BatchNorm keeps its statistics."""
     live.train()
     for module in live.modules():

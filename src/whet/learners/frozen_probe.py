@@ -1,0 +1,25 @@
+"""The frozen probe as a baseline: what the untuned model's features give with a solved head.
+
+A deeper method that is not better than this did not need its steps.
+"""
+
+from dataclasses import dataclass
+
+from whet.learners.learner import Material
+from whet.learners.neural import NeuralFitted, Pretrained, TrainingRows, drain
+from whet.methods.probe import Probe
+
+
+@dataclass(frozen=True)
+class FrozenProbe:
+    """A convex head on the untuned model; refused for pairs, whose parts a frozen encoder never learnt to compare."""
+
+    def fit(self, material: Material) -> NeuralFitted:
+        """Features come from the cache where they are there."""
+        pretrained: Pretrained = material.pretrained
+        learner = pretrained.learner(material.task, material.state, material.columns, Probe())
+        examples = material.task.encode(
+            material.train, material.columns, pretrained.processor, material.state, targeted=True
+        )
+        fitted: NeuralFitted = drain(learner.fit(TrainingRows(examples, None, material.units)))
+        return fitted
