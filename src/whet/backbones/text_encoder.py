@@ -6,10 +6,7 @@ for generation and are not loaded here.
 """
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,19 +16,11 @@ from torch import Tensor, nn
 from whet.backbones.backbone import Backbone, Cut, HeadedModel
 from whet.backbones.cut import ChainCut, FeatureCut, find_chain, trace_chain
 from whet.backbones.pooling import PooledBody, fill, read_modules
+from whet.backbones.source import transformer_folder
+from whet.backbones.text_layout import quiet_transformers, save_native, save_pooled
 from whet.errors import ConfigError, ModelError
 from whet.modalities.text import read_json
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "sentence_bert_config.json",
-)
 DROPOUTS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop")
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_dropout")
 
@@ -73,24 +62,43 @@ class TextEncoder:
         model = HeadedModel(body, width, outputs).eval()
         return describe(model, tuple(f"body.{name}" for name in created))
 
-    def save(self, model: HeadedModel, folder: Path, *, source: Path, state: dict[str, Any]) -> None:
-        """A transformers classifier (native) or a sentence-transformers folder (pooled), scaler folded in."""
+    def save(
+        self, model: HeadedModel, folder: Path, *, source: Path, state: dict[str, Any], max_length: int | None = None
+    ) -> None:
+        """A transformers classifier (native) or a sentence-transformers folder (pooled), scaler folded in.
+
+        ``max_length`` is where plain loading truncates; None keeps what the source states.
+        """
         head = folded_head(model)
         if self.head == "native":
-            save_native(model, head, folder, transformer_folder(source), state)
+            save_native(model, head, folder, source, state, max_length)
         else:
-            save_pooled(model, head, folder, source)
+            save_pooled(model, head, folder, source, max_length)
 
     def reload(self, folder: Path) -> HeadedModel:
         """What ``save`` wrote."""
         if self.head == "native":
-            return reload_native(self, folder)
+            return self._reload_native(folder)
         listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         encoder = self._encoder(folder / listed[0]["path"], "AutoModel")[0]
         pooling, layers, _places = read_modules(folder, last=len(listed) - 1)
         config = read_json(folder / listed[-1]["path"] / "config.json")
         model = HeadedModel(PooledBody(encoder, pooling, layers), config["in_features"], config["out_features"])
         fill(model.head, folder / listed[-1]["path"], "linear.")
+        return model.eval()
+
+    def _reload_native(self, folder: Path) -> HeadedModel:
+        outputs = len(read_json(folder / "config.json")["id2label"])
+        classifier, missing = self._encoder(folder, "AutoModelForSequenceClassification", num_labels=outputs)
+        if missing:
+            raise ModelError(
+                f"The weights lack {missing[0]!r}.", where=str(folder), fix="restore the model folder from its run"
+            )
+        name = last_linear(classifier, outputs, folder)
+        head = classifier.get_submodule(name)
+        body = NativeBody(classifier, name)
+        model = HeadedModel(body, body.width, outputs)
+        model.head.load_state_dict(head.state_dict())
         return model.eval()
 
     def _pooled(self, root: Path, inner: Path) -> tuple[nn.Module, tuple[str, ...]]:
@@ -131,8 +139,6 @@ class TextEncoder:
                 )
             except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
                 if self.attention == "sdpa" and "scaled_dot_product" in str(error):
-                    from dataclasses import replace
-
                     return replace(self, attention="eager")._encoder(folder, auto, **options)
                 raise ModelError(
                     f"The model cannot be loaded as a text encoder: {str(error).splitlines()[0]}",
@@ -172,14 +178,6 @@ class NativeBody(nn.Module):
     def forward(self, **inputs: Tensor) -> Tensor:
         features: Tensor = self.model(**inputs).logits
         return features.float()
-
-
-def transformer_folder(root: Path) -> Path:
-    """Where config.json lies: the root, or the first module of a sentence-transformers folder."""
-    listed = root / "modules.json"
-    if listed.exists():
-        return root / str(json.loads(listed.read_text(encoding="utf-8"))[0]["path"])
-    return root
 
 
 def last_linear(model: nn.Module, outputs: int, folder: Path) -> str:
@@ -242,131 +240,3 @@ def folded_head(model: HeadedModel) -> nn.Linear:
     head.weight.data = scaled.float()
     head.bias.data = (bias - scaled @ model.scaler.mean.double()).float()
     return head
-
-
-def save_pooled(model: HeadedModel, head: nn.Linear, folder: Path, source: Path) -> None:
-    """A sentence-transformers folder: 0_Transformer, the source's modules in order, and the head as a Dense.
-
-    Nothing loadable lies at the root, so that no one gets a random head by accident.
-    """
-    from safetensors.torch import save_file
-
-    inner = transformer_folder(source)
-    write_encoder(model.body.encoder, folder / "0_Transformer", inner)  # type: ignore[arg-type]
-    for name in TOKENIZER_FILES:
-        if (inner / name).exists():
-            shutil.copyfile(inner / name, folder / "0_Transformer" / name)
-    entries = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
-    stated: list[tuple[str, Path | None]] = [*read_modules(source)[2]]
-    for kind, place in stated or [("sentence_transformers.models.Pooling", None)]:
-        entries.append(write_module(kind, place, folder, len(entries), model))
-    number = len(entries)
-    entries.append(
-        {"idx": number, "name": str(number), "path": f"{number}_Dense", "type": "sentence_transformers.models.Dense"}
-    )
-    dense = folder / f"{number}_Dense"
-    dense.mkdir()
-    write_json(
-        dense / "config.json",
-        {
-            "in_features": head.in_features,
-            "out_features": head.out_features,
-            "bias": True,
-            "activation_function": "torch.nn.modules.linear.Identity",
-        },
-    )
-    save_file({f"linear.{k}": v.contiguous() for k, v in head.state_dict().items()}, str(dense / "model.safetensors"))
-    write_json(folder / "modules.json", entries)
-    write_json(folder / "config_sentence_transformers.json", {"prompts": {}, "default_prompt_name": None})
-
-
-def write_module(kind: str, place: Path | None, folder: Path, number: int, model: HeadedModel) -> dict[str, Any]:
-    """One module behind the transformer: the source's files, with trained weights where it has any."""
-    from safetensors.torch import save_file
-
-    path = f"{number}_{kind.rpartition('.')[2]}"
-    target = folder / path
-    target.mkdir()
-    body: Any = model.body
-    if place is None:
-        width = int(body.encoder.config.hidden_size)
-        write_json(target / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True})
-    elif (place / "config.json").exists():
-        shutil.copyfile(place / "config.json", target / "config.json")
-    layer = body.layers[number - 2] if number >= 2 else None
-    if layer is not None and any(True for _ in layer.parameters()):
-        prefix = "linear." if kind.endswith("Dense") else "norm."
-        module = layer[0] if kind.endswith("Dense") else layer
-        tensors = {prefix + name: value.detach().contiguous() for name, value in module.state_dict().items()}
-        save_file(tensors, str(target / "model.safetensors"))
-    return {"idx": number, "name": str(number), "path": path, "type": kind}
-
-
-def write_encoder(encoder: nn.Module, folder: Path, source: Path, **changes: Any) -> None:
-    """Weights as safetensors and the source's config, with ``changes``."""
-    with quiet_transformers():
-        encoder.save_pretrained(str(folder), safe_serialization=True)  # type: ignore[operator]
-    saved = read_json(folder / "config.json")
-    stated = read_json(source / "config.json")
-    keep = {"architectures": saved.get("architectures")} if changes else {}
-    write_json(folder / "config.json", stated | keep | changes)
-
-
-def save_native(model: HeadedModel, head: nn.Linear, folder: Path, source: Path, state: dict[str, Any]) -> None:
-    """A transformers sequence classifier with its own head, labels and problem type in its config."""
-    body: Any = model.body
-    parent, _, leaf = body.head_name.rpartition(".")
-    holder = body.model.get_submodule(parent)
-    labels = list(state.get("labels") or ["value"])
-    kinds = {"thresholds": "multi_label_classification", "mean": "regression"}
-    problem = next((kind for key, kind in kinds.items() if key in state), "single_label_classification")
-    setattr(holder, leaf, head)
-    try:
-        write_encoder(
-            body.model,
-            folder,
-            source,
-            id2label={str(i): label for i, label in enumerate(labels)},
-            label2id={label: i for i, label in enumerate(labels)},
-            problem_type=problem,
-        )
-    finally:
-        setattr(holder, leaf, nn.Identity())
-    for name in TOKENIZER_FILES:
-        if (source / name).exists():
-            shutil.copyfile(source / name, folder / name)
-
-
-def reload_native(family: TextEncoder, folder: Path) -> HeadedModel:
-    """A native classifier that ``save_native`` wrote."""
-    outputs = len(read_json(folder / "config.json")["id2label"])
-    classifier, missing = family._encoder(folder, "AutoModelForSequenceClassification", num_labels=outputs)
-    if missing:
-        raise ModelError(
-            f"The weights lack {missing[0]!r}.", where=str(folder), fix="restore the model folder from its run"
-        )
-    name = last_linear(classifier, outputs, folder)
-    head = classifier.get_submodule(name)
-    body = NativeBody(classifier, name)
-    model = HeadedModel(body, body.width, outputs)
-    model.head.load_state_dict(head.state_dict())
-    return model.eval()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Indented UTF-8 JSON."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no advice from the transformers library; its errors still come."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
