@@ -28,6 +28,7 @@ from whet.training.cache import ActivationCache
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.draws import numpy_generator
 from whet.training.events import Checkpointed, Event, Progressed, Said, Started
+from whet.training.interrupt import listening
 from whet.training.loop import Budget, FitState, fit, start_state, take_step
 from whet.training.precision import Precision, Working, parameter_dict
 from whet.training.replay import activations, feed, held_tensors, to_device, verify
@@ -227,12 +228,13 @@ class Neural:
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
             objective = TaskObjective(self.task, fitted.state, working.live, holder)
             set_training_mode(working.live)
+            budget = replace(budget, asked=stack.enter_context(listening()))
             events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
             yield from checkpointed(events, state, working, folder, self.machinery.checkpoint_seconds, stage.name)
         working.live.eval()
         fitted.features_moved = True
         fitted.steps += state.step
-        fitted.notes += [f"{stage.name}: {decision['decision']}." for decision in state.decisions]
+        fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
         if valid is not None and valid.examples.targets is not None and "thresholds" in fitted.state:
             outputs = yield from fitted.outputs(valid.examples)
             fitted.state = self.task.tune(outputs, valid.examples.targets, fitted.state)

@@ -28,7 +28,7 @@ def solve_labels(
     penalty: float,
     *,
     start: Array | None = None,
-    steps: int = 20,
+    steps: int = 40,
     tolerance: float = 0.005,
 ) -> Array:
     """(F, K) float32 weights.

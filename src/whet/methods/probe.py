@@ -4,6 +4,7 @@ Source: Alain and Bengio 2016, "Understanding intermediate layers using linear c
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.methods.method import Solve, Stage
@@ -18,8 +19,8 @@ class Probe:
     """
 
     solve: Solve = field(default_factory=Solve)
-    learning_rate: float = 0.0
-    epochs: int = 0
+    learning_rate: ClassVar[float] = 0.0
+    epochs: ClassVar[int] = 0
 
     def prepare(self, backbone: Backbone) -> Backbone:
         return backbone  # nothing to insert

@@ -5,7 +5,7 @@ Softmax cross-entropy. A class that training never saw cannot be predicted; such
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,9 +33,9 @@ class Classification:
 
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = 0.0
-    kind: Kind = "classification"
-    baselines: tuple[str, ...] = ("majority", "tfidf", "frozen-probe")
-    metrics: tuple[str, ...] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
+    kind: ClassVar[Kind] = "classification"
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """Repeated values in one column."""

@@ -7,7 +7,7 @@ decision of its own: sigmoid, binary cross-entropy, and a threshold that out-of-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,9 +30,9 @@ FALSE = {"0", "false", "no", "n", "f", ""}
 class MultiLabel:
     """Multi-label classification."""
 
-    kind: Kind = "multi-label"
-    baselines: tuple[str, ...] = ("majority", "tfidf", "frozen-probe")
-    metrics: tuple[str, ...] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
+    kind: ClassVar[Kind] = "multi-label"
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
+    metrics: ClassVar[tuple[str, ...]] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """Lists, several 0/1 columns, or strings that are clearly joined from few parts."""

@@ -6,7 +6,7 @@ Squared error on the standardised target; answers come back in the target's own 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,9 +26,9 @@ FEWEST_VALUES = 20
 class Regression:
     """Regression of one number."""
 
-    kind: Kind = "regression"
-    baselines: tuple[str, ...] = ("majority", "tfidf", "frozen-probe")
-    metrics: tuple[str, ...] = ("rmse", "mae", "r2", "spearman")
+    kind: ClassVar[Kind] = "regression"
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
+    metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """One column of numbers, many of them different or not whole."""

@@ -67,6 +67,22 @@ class Examples:
         )
 
 
+def join_examples(first: Examples, second: Examples) -> Examples:
+    """The rows of both, in order; both with targets or both without."""
+    targets = None
+    if first.targets is not None and second.targets is not None:
+        targets = np.concatenate([first.targets, second.targets])
+    names = first.counted | second.counted
+    return Examples(
+        inputs={name: Ragged.join([first.inputs[name], second.inputs[name]]) for name in first.inputs},
+        row=np.concatenate([first.row, second.row + np.int32(first.rows)]),
+        part=np.concatenate([first.part, second.part]),
+        targets=targets,
+        row_ids=np.concatenate([first.row_ids, second.row_ids]),
+        counted={name: first.counted.get(name, 0) + second.counted.get(name, 0) for name in names},
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """B examples as padded tensors.

@@ -111,12 +111,14 @@ class Budget:
         every: Updates between evaluations; the last step is always evaluated.
         evaluate: Mean validation loss of the live model, or None without validation rows.
         settings: Rates, patience, clock.
+        asked: Whether the user asked to stop; read between two updates.
     """
 
     steps: int
     every: int
     evaluate: Callable[[], float] | None
     settings: Training
+    asked: Callable[[], bool] = bool
 
 
 def start_state(working: Working, groups: tuple[RateGroup, ...], learning_rate: float, settings: Training) -> FitState:
@@ -166,8 +168,8 @@ def fit(
         if patience_gone(state, budget):
             reason = "early"
             break
-        if clock_gone(state, stage, began, budget):
-            reason = "clock"
+        if (ended := ended_from_outside(state, stage, began, budget)) is not None:
+            reason = ended
             break
         yield take_step(state, stage, source, objective, precision, budget, seed)
     restore_best(state, precision)
@@ -274,15 +276,20 @@ def patience_gone(state: FitState, budget: Budget) -> bool:
     return budget.settings.patience > 0 and state.worse >= budget.settings.patience
 
 
-def clock_gone(state: FitState, stage: str, began: float, budget: Budget) -> bool:
-    """Whether the clock ends the stage, now or in the run that is being resumed."""
-    if any(decision["stage"] == stage and decision["step"] == state.step for decision in state.decisions):
-        return True
+def ended_from_outside(state: FitState, stage: str, began: float, budget: Budget) -> str | None:
+    """"clock" or "interrupt" if either ends the stage, now or in the run that is being resumed."""
+    for decision in state.decisions:
+        if decision["stage"] == stage and decision["step"] == state.step:
+            return str(decision["reason"])
     limit = budget.settings.most_seconds
-    if limit and time.monotonic() - began > limit:
-        state.decisions.append({"stage": stage, "step": state.step, "decision": "stopped by the clock"})
-        return True
-    return False
+    if budget.asked():
+        reason, said = "interrupt", "stopped by the user"
+    elif limit and time.monotonic() - began > limit:
+        reason, said = "clock", "stopped by the clock"
+    else:
+        return None
+    state.decisions.append({"stage": stage, "step": state.step, "reason": reason, "decision": said})
+    return reason
 
 
 @torch.no_grad()

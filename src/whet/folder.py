@@ -1,0 +1,136 @@
+"""One run's folder: made, locked, written to line by line, and found again.
+
+Two runs never write into one folder: an advisory lock is held while a run lives and vanishes with its process.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from whet.errors import RunError
+from whet.training.events import Event, as_record
+
+PLAN, EVENTS, METRICS, MODEL = "plan.yaml", "events.jsonl", "metrics.json", "model"
+WORK = ".work"
+LEFT = {PLAN, EVENTS, WORK, ".lock"}
+"""What an unfinished run may leave, and a resumed one takes up again."""
+
+
+def new_folder(out: Path | None, name: str, resume: bool, parent: Path = Path("runs")) -> Path:
+    """The folder of a run: as named, else the next free number under ``runs/``; made here.
+
+    Raises:
+        RunError: it holds other things, a finished run, or cannot be written.
+    """
+    if out is None:
+        taken = sorted(parent.glob(f"{name}-*"), key=lambda path: (len(path.name), path.name))
+        unfinished = [path for path in taken if is_unfinished(path)]
+        out = unfinished[-1] if resume and unfinished else parent / f"{name}-{next_number(taken, name)}"
+    if out.exists() and not out.is_dir():
+        raise RunError("The output is a file, not a folder.", where=str(out), fix="choose another --out")
+    foreign = {path.name for path in out.iterdir()} - LEFT if out.exists() else set()
+    if (out / METRICS).exists():
+        raise RunError("This folder holds a finished run.", where=str(out), fix="choose another --out")
+    if foreign:
+        raise RunError(
+            f"The output folder is not empty: it holds {sorted(foreign)[0]!r}.",
+            where=str(out),
+            fix="choose an empty or new folder with --out",
+        )
+    if (out / PLAN).exists() and not resume:
+        raise RunError(
+            "This folder holds an unfinished run.", where=str(out), fix="add --resume to go on, or choose another --out"
+        )
+    try:
+        (out / WORK).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"The run folder cannot be written: {error.strerror}.",
+            where=str(out),
+            fix="choose a folder you may write to with --out",
+        ) from error
+    return out
+
+
+def next_number(taken: list[Path], name: str) -> int:
+    """One more than the largest number in use."""
+    used = [path.name.removeprefix(f"{name}-") for path in taken]
+    return 1 + max((int(number) for number in used if number.isdigit()), default=0)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a run began here and did not end."""
+    return (folder / PLAN).exists() and not (folder / METRICS).exists()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                "Another run is writing into this folder.",
+                where=str(folder),
+                fix="wait for it, or choose another --out",
+            ) from error
+        yield
+    (folder / ".lock").unlink(missing_ok=True)
+
+
+class EventLog:
+    """Events as lines of JSON, flushed one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def __call__(self, event: Event) -> None:
+        self._file.write(json.dumps(as_record(event), ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a run's event log."""
+    path = folder / EVENTS
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue  # the last line of a killed run may be torn
+    return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON beside, flushed, then renamed."""
+    beside = path.with_name(f".{path.name}.part")
+    with beside.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def discard(folder: Path, keep_for_resume: bool) -> None:
+    """After a failure: keep what can be resumed, else leave nothing behind."""
+    if not keep_for_resume:
+        shutil.rmtree(folder, ignore_errors=True)
+        parent = folder.parent
+        if parent.name == "runs" and parent.exists() and not any(parent.iterdir()):
+            parent.rmdir()

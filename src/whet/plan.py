@@ -1,0 +1,314 @@
+"""One Plan: every choice of a run, resolved, and the one YAML file it is read from and written to.
+
+The same Plan gives the same bytes. Names stand for members of the catalog (``method: {name: top-layers, count: 2}``);
+an import path never appears. A partial plan, as a user writes it, has the same keys with some left out.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from whet import catalog
+from whet.errors import ConfigError, closest
+from whet.learners.neural import Machinery
+from whet.training.settings import Training
+
+FORMAT = 1
+MEMBERS = {"task": "task", "backbone": "backbone", "method": "method"}
+"""Parts of a plan that are members, and their kind in the catalog."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """Which rows, which columns, how they are divided.
+
+    Args:
+        source: A path, or "rows" for objects in memory.
+        fingerprint: Hash of what was read; a resumed run refuses other rows.
+        inputs: One column, or two for pairs. target: one column, or several of 0 and 1.
+        tests: Test files; empty draws ``test_fraction``. valid: a validation file.
+        valid_fraction: Share of the rest held out to stop and to choose; 0 for methods that need none.
+        max_length: Pieces (tokens) a window; None takes the model's.
+    """
+
+    source: str
+    inputs: tuple[str, ...]
+    target: tuple[str, ...]
+    fingerprint: str = ""
+    tests: tuple[str, ...] = ()
+    valid: str | None = None
+    encoding: str | None = None
+    group: str | None = None
+    time: str | None = None
+    max_length: int | None = None
+    test_fraction: float = 0.2
+    valid_fraction: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlan:
+    """Which pre-trained weights, by name and by hash."""
+
+    name: str
+    folder: str
+    origin: str = ""
+    revision: str | None = None
+    sha256: str = ""
+    licence: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One step of the automatic ladder: a method with its own budget of epochs, and the forecast."""
+
+    method: Any
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """The automatic ladder: rungs from cheap to dear, as many as the budget covers.
+
+    Args:
+        seconds: The budget from which the rungs were fixed; no clock is read during fit.
+        rungs: Filled when the plan is resolved.
+        left_out: Rungs the budget does not cover, with the reason.
+    """
+
+    seconds: float
+    rungs: tuple[Rung, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What decides, what is shown beside it, and whom the model must beat."""
+
+    metric: str
+    also: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What the run will take."""
+
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    parts: dict[str, float] = field(default_factory=dict)
+    replay_gain: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides a run."""
+
+    data: DataPlan
+    modality: str
+    task: Any
+    model: ModelPlan
+    backbone: Any
+    method: Any
+    training: Training
+    evaluation: Evaluation
+    machinery: Machinery
+    forecast: Forecast
+    cache: str | None = None
+    seed: int = 0
+    format: int = FORMAT
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, members by name; what the YAML file holds."""
+        found = {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
+        for part, kind in MEMBERS.items():
+            found[part] = member_dict(kind, getattr(self, part))
+        return found
+
+    def write(self, path: Path) -> None:
+        """Write the YAML file beside, then rename."""
+        import yaml
+
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_text(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        beside.replace(path)
+
+    @staticmethod
+    def read(path: Path) -> "Plan":
+        """A resolved plan from its file."""
+        return plan_of(read_partial(path))
+
+
+def read_partial(path: Path) -> dict[str, Any]:
+    """A plan file's content with known keys only; parts may be missing.
+
+    Raises:
+        ConfigError: no such file, not YAML, or an unknown key.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"The plan file cannot be read: {error.strerror}.", where=str(path), fix="check the path after --plan"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The plan file is not YAML: {str(error).splitlines()[0]}",
+            where=str(path),
+            fix="start from the file that `whet plan` writes",
+        ) from error
+    if not isinstance(found, dict):
+        raise ConfigError("The plan file is empty.", where=str(path), fix="start from the file `whet plan` writes")
+    check_keys(found, str(path))
+    return found
+
+
+def check_keys(partial: Mapping[str, Any], where: str) -> None:
+    """Refuse unknown keys at the top and in fixed parts, with the closest known one."""
+    hints = get_type_hints(Plan)
+    for key, value in partial.items():
+        if key not in hints:
+            raise unknown_key(key, list(hints), where)
+        if is_dataclass(hints[key]) and isinstance(value, Mapping):
+            known = [entry.name for entry in fields(hints[key])]
+            for inner in value:
+                if inner not in known:
+                    raise unknown_key(inner, known, f"{where}, {key}")
+
+
+def set_value(partial: dict[str, Any], assignment: str) -> None:
+    """Apply one ``part.field=value`` to a partial plan; the value reads as YAML."""
+    import yaml
+
+    path, sign, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not sign or not all(keys):
+        raise ConfigError(
+            f"{assignment!r} is not of the form part.field=value.",
+            where="--set",
+            fix="write for example --set training.learning_rate=3e-5",
+        )
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)  # YAML reads 3e-5 as text
+    into = partial
+    for key in keys[:-1]:
+        inner = into.setdefault(key, {})
+        if isinstance(inner, str):
+            inner = into[key] = {"name": inner}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key} has no fields.", where=f"--set {path}", fix="`whet plan` prints every field")
+        into = inner
+    into[keys[-1]] = value
+    check_keys(partial, "--set")
+
+
+def plan_of(content: Mapping[str, Any]) -> Plan:
+    """A Plan from plain values, every part given."""
+    check_keys(content, "plan")
+    hints = get_type_hints(Plan)
+    values: dict[str, Any] = {}
+    for entry in fields(Plan):
+        if entry.name not in content:
+            if entry.default is MISSING:
+                raise ConfigError(
+                    f"The plan lacks {entry.name!r}.", where="plan", fix="resolve it first: whet plan --plan FILE"
+                )
+            continue
+        value = content[entry.name]
+        kind = MEMBERS.get(entry.name)
+        values[entry.name] = member_of(kind, value) if kind else build(hints[entry.name], value, entry.name)
+    return Plan(**values)
+
+
+def member_dict(kind: str, member: Any) -> dict[str, Any]:
+    """A member as its catalog name and its settings."""
+    if isinstance(member, Auto):
+        rungs = [
+            {"method": member_dict("method", rung.method), "epochs": rung.epochs, "seconds": rung.seconds}
+            for rung in member.rungs
+        ]
+        return {"name": "auto", "seconds": member.seconds, "rungs": rungs, "left_out": list(member.left_out)}
+    found: dict[str, Any] = {"name": catalog.name_of(kind, member)}
+    return found | {entry.name: plain(getattr(member, entry.name)) for entry in fields(member)}
+
+
+def member_of(kind: str, value: Any) -> Any:
+    """A member from its name, or from a dict with its name and settings."""
+    if isinstance(value, str):
+        value = {"name": value}
+    settings = {key: content for key, content in value.items() if key != "name"}
+    if kind == "method" and value.get("name") == "auto":
+        given = settings.get("rungs", ())
+        rungs = tuple(replace(build(Rung, rung, "rung"), method=member_of("method", rung["method"])) for rung in given)
+        left_out = tuple(settings.get("left_out", ()))
+        return Auto(seconds=float(settings.get("seconds", 0)), rungs=rungs, left_out=left_out)
+    if "name" not in value:
+        raise ConfigError(f"The {kind} has no name.", where=kind, fix=f"add `name:`, one of {names_of(kind)}")
+    return build(catalog.find(kind, str(value["name"])), settings, kind)
+
+
+def names_of(kind: str) -> str:
+    """The names of one kind, for a message."""
+    return ", ".join(catalog.members(kind))
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and paths as YAML-able values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def build(hint: Any, value: Any, where: str) -> Any:
+    """A value of the hinted type from plain values; dataclasses from mappings, tuples from lists."""
+    origin = get_origin(hint)
+    if hint is Any or value is None:
+        return value
+    if origin in (Union, UnionType):
+        inner = [kind for kind in get_args(hint) if kind is not NoneType]
+        return build(inner[0], value, where) if len(inner) == 1 else value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            value = [value]
+        return tuple(build(get_args(hint)[0], inner, where) for inner in value)
+    if origin is Literal or origin is dict:
+        return value
+    if is_dataclass(hint):
+        return build_dataclass(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(hint, type) and hint in (int, float, str, bool) and not isinstance(value, hint):
+        raise ConfigError(f"{value!r} is not a value for {where}.", where=where, fix=f"give a {hint.__name__}")
+    return value
+
+
+def build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    """A dataclass from a mapping of its fields."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} needs fields, got {value!r}.", where=where, fix="`whet plan` prints every field")
+    hints = get_type_hints(kind)
+    known = [entry.name for entry in fields(kind)]
+    for key in value:
+        if key not in known:
+            raise unknown_key(str(key), known, where)
+    return kind(**{key: build(hints[key], inner, f"{where}.{key}") for key, inner in value.items()})
+
+
+def unknown_key(key: str, known: list[str], where: str) -> ConfigError:
+    """The error for a key nobody reads."""
+    near = closest(key, known) or known
+    return ConfigError(f"There is no setting {key!r}.", where=where, fix="use " + " or ".join(near))

@@ -1,0 +1,446 @@
+"""Every default, resolved: from what the user named to one Plan, with the rows read, checked and split.
+
+Mistakes are found here, before any weight moves: columns, files, model folder, and one example walked through
+every step. Whatever depends on the machine is measured here and written to the Plan.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet import catalog
+from whet.backbones.source import ModelSource, find_model, transformer_folder
+from whet.data.checks import run_checks, view_of
+from whet.data.clean import clean
+from whet.data.columns import ColumnSummary, describe_columns, require_columns
+from whet.data.read import Sources, read
+from whet.data.rows import Columns, Finding, Rows
+from whet.data.split import Split, SplitSettings, split_rows
+from whet.errors import ConfigError, DataError, closest
+from whet.evaluation.metric import Metric, metric_named
+from whet.forecast import Speeds, fit_rungs, forecast_of
+from whet.learners.neural import Machinery, Pretrained
+from whet.modalities.modality import Processor
+from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
+from whet.tasks.task import State, Task
+from whet.training.machine import Machine, choose_attention, choose_path, measure_machine, resolve_device
+from whet.training.settings import Training
+
+Array = np.ndarray[Any, Any]
+LADDER = ("probe", "top-layers", "full")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a run needs beside its Plan: the rows as they were split, and what training rows taught the task."""
+
+    plan: Plan
+    split: Split
+    columns: Columns
+    task: Task
+    state: State
+    findings: tuple[Finding, ...]
+    processor: Processor
+    pretrained: Pretrained
+    walked: tuple[tuple[str, str], ...]
+    scratch: Path
+    metric: Metric
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """Rows after check and split, before any model is chosen."""
+
+    sources_name: str
+    fingerprint: str
+    columns: Columns
+    modality: str
+    task: Task
+    split: Split
+    findings: tuple[Finding, ...]
+
+
+def default_cache() -> Path:
+    """Where caches of this user lie, by the convention of the operating system."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "whet"
+
+
+def check(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Checked:
+    """Read, find the columns and the task, clean, split and run every check that needs no model.
+
+    Args:
+        wanted: A partial plan.
+        rows: Objects in memory in place of ``wanted["data"]["source"]``, or None.
+        scratch: Folder of the sealed targets and of memory-mapped copies.
+    """
+    data: Mapping[str, Any] = wanted.get("data", {})
+    given = rows if rows is not None else data.get("source")
+    if given is None:
+        raise ConfigError("No rows were named.", where="data.source", fix="give a file: whet finetune rows.csv")
+    tests = data.get("test_rows") or data.get("tests") or ()
+    sources = read(given, tests=tests, valid=data.get("valid"), encoding=data.get("encoding"), spill=scratch / "rows")
+    columns, modality = find_columns(sources.train, data, wanted.get("modality"))
+    require_columns(sources.train, columns)
+    task = find_task(sources.train, columns, wanted.get("task"))
+    findings = list(sources.findings)
+    sources = clean(sources, columns)
+    findings += [finding for finding in sources.findings if finding not in findings]
+    separator = separator_of_task(task, sources.train, columns)
+    settings = SplitSettings(
+        test_fraction=data.get("test_fraction", 0.2),
+        valid_fraction=valid_fraction(data, wanted.get("method"), len(sources.train)),
+        seed=int(wanted.get("seed", 0)),
+        regression=task.kind == "regression",
+        separator=separator,
+    )
+    split = split_rows(sources, columns, settings, sealed_folder=scratch / "sealed")
+    findings += list(split.findings) + run_checks(view_of(split, columns, task.kind, separator))
+    name = str(given) if isinstance(given, str | Path) else "rows"
+    return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings))
+
+
+def resolve(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Prepared:
+    """The whole Plan and everything it needs; trains nothing."""
+    checked = check(wanted, rows, scratch)
+    cache = cache_folder(wanted)
+    model = find_model(wanted_name(wanted), revision=wanted.get("model", {}).get("revision"), cache=cache)
+    data = data_plan(wanted, checked)
+    pairs = len(checked.columns.inputs) > 1
+    modality = catalog.find("modality", checked.modality)()
+    processor = modality.processor(transformer_folder(model.folder), max_length=data.max_length, pairs=pairs)
+    walked = walk(processor, checked.split.train, checked.columns)
+    state, taught = checked.task.prepare(checked.split.train, checked.columns)
+    machinery, machine = find_machinery(wanted, cache)
+    backbone = find_backbone(wanted, machinery, machine, model, cache)
+    training = member_settings(wanted.get("training", {}))
+    method = find_method(wanted, pairs)
+    seed = int(wanted.get("seed", 0))
+    pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
+    evaluation = find_evaluation(wanted, checked, state, pairs)
+    speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, method, training)
+    if isinstance(method, Auto):
+        method = fit_rungs(method, speeds, training, [member_of("method", name) for name in ladder(pairs)])
+    elif training.epochs is None and method.epochs:
+        training = replace(training, epochs=method.epochs)
+    if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
+        training = replace(training, learning_rate=method.learning_rate)
+    plan = Plan(
+        data=data,
+        modality=checked.modality,
+        task=checked.task,
+        model=model_plan(model),
+        backbone=backbone,
+        method=method,
+        training=training,
+        evaluation=evaluation,
+        machinery=machinery,
+        forecast=forecast_of(speeds, method, training),
+        cache=None if pretrained.cache is None else str(cache),
+        seed=seed,
+    )
+    findings = (*checked.findings, *taught)
+    return Prepared(
+        plan, checked.split, checked.columns, checked.task, state, findings, processor, pretrained, walked, scratch
+    )
+
+
+def reopen(plan: Plan, rows: Any, scratch: Path) -> Prepared:
+    """The same rows and pieces again for a plan that is already resolved; nothing is measured or decided.
+
+    Raises:
+        RunError-like DataError: the rows or the weights are not those of the plan.
+    """
+    content = plan.as_dict()
+    checked = check(content, rows, scratch)
+    if plan.data.fingerprint and checked.fingerprint != plan.data.fingerprint:
+        raise DataError(
+            "The rows are not those of the plan.",
+            where=plan.data.source,
+            fix="restore the file, or start a new run without --resume and --plan",
+        )
+    model = find_model(plan.model.folder, cache=cache_folder(content))
+    if plan.model.sha256 and model.sha256 != plan.model.sha256:
+        raise ConfigError(
+            "The pre-trained weights are not those of the plan.",
+            where=plan.model.folder,
+            fix="restore the model folder, or start a new run",
+        )
+    pairs = len(checked.columns.inputs) > 1
+    modality = catalog.find("modality", plan.modality)()
+    processor = modality.processor(transformer_folder(model.folder), max_length=plan.data.max_length, pairs=pairs)
+    state, taught = checked.task.prepare(checked.split.train, checked.columns)
+    kept = None if plan.cache is None else Path(plan.cache) / "activations"
+    pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept)
+    walked = walk(processor, checked.split.train, checked.columns)
+    findings = (*checked.findings, *taught)
+    return Prepared(
+        plan, checked.split, checked.columns, checked.task, state, findings, processor, pretrained, walked, scratch
+    )
+
+
+def prepare(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Prepared:
+    """Resolve what the user named; a plan that is whole is taken as it is."""
+    whole = all(entry.name in wanted for entry in fields(Plan) if entry.name not in ("cache", "seed", "format"))
+    if whole and wanted["data"].get("fingerprint"):
+        return reopen(plan_of(wanted), rows, scratch)
+    return resolve(wanted, rows, scratch)
+
+
+def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> tuple[Columns, str]:
+    """The columns as named; the input column is inferred where it was not."""
+    target = names_of(data.get("target"))
+    summaries = describe_columns(rows)
+    if not target:
+        raise ConfigError(
+            "No target was named.",
+            where=rows.source,
+            fix="name the column to predict, for example --target " + likely_target(summaries),
+        )
+    inputs = names_of(data.get("inputs"))
+    columns = Columns(inputs, target, data.get("group"), data.get("time"))
+    require_columns(rows, replace(columns, inputs=inputs or target[:1]))
+    taken = {*target, columns.group, columns.time}
+    free = [summary for summary in summaries if summary.name not in taken]
+    scored = [
+        (catalog.find("modality", name)().recognise(s.kind, s.distinct_share, s.mean_length), s.name, name)
+        for name in ([modality] if modality else catalog.members("modality"))
+        for s in (free if not inputs else [s for s in summaries if s.name in inputs])
+    ]
+    best = max(scored, default=(0.0, "", ""))
+    if inputs:
+        return columns, best[2] or next(iter(catalog.members("modality")))
+    if best[0] <= 0:
+        listed = ", ".join(f"{s.name} ({s.kind})" for s in summaries)
+        raise DataError(
+            "No column looks like an input that a model could read.",
+            where=f"{rows.source}: {listed}",
+            fix="name it with --text COLUMN",
+        )
+    return replace(columns, inputs=(best[1],)), best[2]
+
+
+def names_of(value: Any) -> tuple[str, ...]:
+    """One name or several as a tuple."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(name) for name in value)
+
+
+def likely_target(summaries: list[ColumnSummary]) -> str:
+    """The column that looks most like a target, for a message."""
+    named = closest("label", [s.name for s in summaries], 1) if len(summaries) > 1 else []
+    few = [s.name for s in summaries if 1 < s.distinct <= max(20, s.rows // 10)]
+    return (few or named or [s.name for s in summaries])[0]
+
+
+def find_task(rows: Rows, columns: Columns, named: Any) -> Task:
+    """The task as named, else the one that suits a sample of the targets best."""
+    if named is not None:
+        task: Task = member_of("task", named)
+        return task
+    sample = next(rows.batches(columns.target, 2000)).column(0).to_pylist()
+    values = [value for value in sample if value not in (None, "")]
+    scored = {
+        name: catalog.find("task", name)().recognise(values, len(columns.target)) for name in catalog.members("task")
+    }
+    found: Task = catalog.find("task", max(scored, key=lambda name: scored[name]))()
+    return found
+
+
+def separator_of_task(task: Task, rows: Rows, columns: Columns) -> str | None:
+    """What stands between the labels of one text, for tasks whose state says so."""
+    if task.kind != "multi-label":
+        return None
+    form = task.prepare(rows, columns)[0].get("form", {})
+    found = form.get("separator")
+    return None if found is None else str(found)
+
+
+def valid_fraction(data: Mapping[str, Any], method: Any, rows: int) -> float:
+    """The share held out to stop and to choose: none for a solved head, else 15%, 10% from 5,000 rows on."""
+    if "valid_fraction" in data:
+        return float(data["valid_fraction"])
+    name = method if isinstance(method, str) else (method or {}).get("name", "auto")
+    if name == "probe":
+        return 0.0
+    return 0.15 if rows < 5000 else 0.1
+
+
+def fingerprint_of(sources: Sources) -> str:
+    """A hash of the shape and a sample of everything that was read."""
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    for rows in (sources.train, sources.valid, *sources.tests.values()):
+        if rows is None:
+            continue
+        digest.update(f"{rows.source}|{len(rows)}|{rows.names}".encode())
+        for batch in rows.batches(rows.names, 65536):
+            for column in batch.columns:
+                for buffer in column.buffers():
+                    if buffer is not None:
+                        digest.update(buffer)
+    return digest.hexdigest()
+
+
+def unique(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Each finding once, in order."""
+    return tuple(dict.fromkeys(findings))
+
+
+def cache_folder(wanted: Mapping[str, Any]) -> Path:
+    """The cache folder as named, else the user's own."""
+    named = wanted.get("cache")
+    return Path(named) if named and named != "off" else default_cache()
+
+
+def activations_folder(wanted: Mapping[str, Any], cache: Path) -> Path | None:
+    """Where activations are kept between runs; None when the cache is off."""
+    return None if wanted.get("cache") == "off" else cache / "activations"
+
+
+def wanted_name(wanted: Mapping[str, Any]) -> str | None:
+    """The model as named: a name, a folder or a hub id."""
+    model = wanted.get("model", {})
+    name = model.get("folder") or model.get("name")
+    return None if name is None else str(name)
+
+
+def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:
+    """The data part, resolved."""
+    data = dict(wanted.get("data", {}))
+    columns = checked.columns
+    return DataPlan(
+        source=checked.sources_name,
+        fingerprint=checked.fingerprint,
+        inputs=columns.inputs,
+        target=columns.target,
+        tests=tuple(str(test) for test in data.get("tests") or ()),
+        valid=None if data.get("valid") is None else str(data["valid"]),
+        encoding=data.get("encoding"),
+        group=columns.group,
+        time=columns.time,
+        max_length=data.get("max_length"),
+        test_fraction=data.get("test_fraction", 0.2),
+        valid_fraction=valid_fraction(data, wanted.get("method"), len(checked.split.train)),
+    )
+
+
+def walk(processor: Processor, rows: Rows, columns: Columns) -> tuple[tuple[str, str], ...]:
+    """One example through every step; the step that fails is named."""
+    value = tuple(
+        "" if v is None else str(v) for v in (rows.select(np.zeros(1, np.int64)).values(n)[0] for n in columns.inputs)
+    )
+    try:
+        steps = processor.walk(value)
+        processor.collate(processor.encode([value]).inputs)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise DataError(
+            f"The first training example cannot be turned into tensors: {error}",
+            where=f"{rows.place(int(rows.ids[0]))}: {str(value)[:80]!r}",
+            fix="look at this row and at the model's tokenizer; --model names another model",
+        ) from error
+    return tuple(steps)
+
+
+def find_machinery(wanted: Mapping[str, Any], cache: Path) -> tuple[Machinery, Machine]:
+    """Precision, threads and device: as named, else as measured on this machine."""
+    given = dict(wanted.get("machinery", {}))
+    device = resolve_device(str(given.pop("device", "auto")))
+    machine = measure_machine(cache, device=device)
+    path = choose_path(machine, device)
+    measured = {
+        "device": device,
+        "precision": path.inference,
+        "training_precision": path.training,
+        "threads": path.threads,
+    }
+    found: Machinery = build(Machinery, measured | given, "machinery")
+    return found, machine
+
+
+def find_backbone(
+    wanted: Mapping[str, Any], machinery: Machinery, machine: Machine, model: ModelSource, cache: Path
+) -> Any:
+    """The family with its settings; the attention kernel is the faster one at the usual length, as measured."""
+    given = wanted.get("backbone")
+    settings = {"name": "text-encoder"} if given is None else ({"name": given} if isinstance(given, str) else given)
+    if "attention" not in settings:
+        config = read_shape(model)
+        kernel = choose_attention(
+            cache,
+            heads=config[0],
+            head_dim=config[1],
+            length=16,
+            training=True,
+            dtype="bfloat16" if machinery.training_precision == "bfloat16" else "float32",
+            device=machinery.device,
+        )
+        settings = {**settings, "attention": kernel}
+    return member_of("backbone", settings)
+
+
+def read_shape(model: ModelSource) -> tuple[int, int]:
+    """Attention heads and the width of each."""
+    import json
+
+    config = json.loads((transformer_folder(model.folder) / "config.json").read_text(encoding="utf-8"))
+    heads = int(config.get("num_attention_heads") or config.get("n_heads") or 12)
+    width = int(config.get("hidden_size") or config.get("dim") or 768)
+    return heads, max(1, width // heads)
+
+
+def member_settings(given: Mapping[str, Any]) -> Training:
+    """Training settings from plain values."""
+    found: Training = build(Training, dict(given), "training")
+    return found
+
+
+def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:
+    """The method as named, ``auto`` otherwise; the probe is refused for pairs."""
+    named = wanted.get("method") or "auto"
+    method = member_of("method", named)
+    if pairs and not isinstance(method, Auto) and catalog.name_of("method", method) == "probe":
+        raise ConfigError(
+            "The probe cannot judge pairs: a frozen encoder never learnt to compare two texts.",
+            where="method",
+            fix="use --method top-layers, full or auto, or join the two texts into one column",
+        )
+    if isinstance(method, Auto) and wanted.get("seconds"):
+        return replace(method, seconds=float(wanted["seconds"]))
+    return method
+
+
+def ladder(pairs: bool) -> tuple[str, ...]:
+    """The rungs of ``auto``, cheap to dear; pairs begin above the probe."""
+    return LADDER[1:] if pairs else LADDER
+
+
+def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, pairs: bool) -> Evaluation:
+    """The deciding metric as named, else the task's; the task's other metrics and baselines beside it."""
+    given = dict(wanted.get("evaluation", {}))
+    task = checked.task
+    metric = given.get("metric") or task.default_metric(np.zeros(0), state)
+    metric_named(metric, task.kind)
+    baselines = tuple(given.get("baselines") or task.baselines)
+    if pairs:
+        baselines = tuple(name for name in baselines if name != "frozen-probe")
+    also = tuple(given.get("also") or (name for name in task.metrics if name != metric))
+    return Evaluation(metric=metric, also=also, baselines=baselines)
+
+
+def model_plan(model: ModelSource) -> ModelPlan:
+    """The model part of the plan."""
+    return ModelPlan(
+        name=model.name,
+        folder=str(model.folder),
+        origin=model.origin,
+        revision=model.revision,
+        sha256=model.sha256,
+        licence=model.licence,
+    )

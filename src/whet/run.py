@@ -1,0 +1,295 @@
+"""One Plan, from rows to a run folder: check and plan lie behind us, fit, judge and package happen here.
+
+Reads top to bottom as the story of one run. Everything is a generator of events, so that whoever runs it can
+show, log or stop it; the result comes with the last one.
+"""
+
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet import catalog
+from whet.data.fingerprints import input_hashes, value_codes
+from whet.data.rows import Rows
+from whet.data.split import TestSet
+from whet.data.targets import open_targets
+from whet.deploy.package import package
+from whet.evaluation.judge import judge
+from whet.evaluation.metric import metric_named
+from whet.evaluation.records import Judgement
+from whet.folder import MODEL, WORK, EventLog, write_json
+from whet.learners.learner import Material
+from whet.learners.neural import NeuralFitted, TrainingRows
+from whet.methods.method import Method
+from whet.report.card import render_card
+from whet.report.html import write_report
+from whet.report.story import Story, as_record
+from whet.resolve import Prepared
+from whet.tasks.predictions import Predictions
+from whet.tasks.task import Examples
+from whet.telling import tell
+from whet.training.events import Event, Said
+from whet.training.settings import Training
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class RunRows:
+    """Training and validation rows, encoded; rows of one unit (group, equal input) stay together in folds."""
+
+    train: Examples
+    valid: Examples | None
+    units: Array | None
+    valid_units: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run ended with."""
+
+    story: Story
+    judgements: tuple[Judgement, ...]
+    fitted: NeuralFitted
+    predictions: Mapping[str, Predictions]
+    folder: Path
+
+
+@dataclass
+class Clock:
+    """Seconds of each part, in order."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    _last: float = field(default_factory=time.monotonic)
+
+    def mark(self, part: str) -> None:
+        """What passed since the last mark belongs to ``part``."""
+        now = time.monotonic()
+        self.parts[part] = self.parts.get(part, 0.0) + now - self._last
+        self._last = now
+
+
+def run(prepared: Prepared, folder: Path, *, command: str, clock: Clock) -> Generator[Event, None, Outcome]:
+    """Fit the plan's one method, judge it once, package it."""
+    rows = encode(prepared)
+    clock.mark("encode")
+    method, training = prepared.plan.method, prepared.plan.training
+    training_rows = TrainingRows(rows.train, rows.valid, rows.units)
+    fitted = yield from fit_method(prepared, method, training, training_rows, folder / WORK / "checkpoints")
+    clock.mark("fit")
+    return (yield from finish(prepared, fitted, rows, folder, command=command, clock=clock))
+
+
+def encode(prepared: Prepared) -> RunRows:
+    """Training and validation rows to examples with targets."""
+    task, split, columns = prepared.task, prepared.split, prepared.columns
+    train = task.encode(split.train, columns, prepared.processor, prepared.state, targeted=True)
+    valid = None
+    if split.valid is not None:
+        valid = task.encode(split.valid, columns, prepared.processor, prepared.state, targeted=True)
+    units = units_of(split.train, prepared)
+    return RunRows(train, valid, units, None if split.valid is None else units_of(split.valid, prepared))
+
+
+def units_of(rows: Rows, prepared: Prepared) -> Array:
+    """(N,) the group of each row, or else equal numbers for rows with equal inputs."""
+    if prepared.columns.group:
+        return value_codes(rows, prepared.columns.group)
+    return input_hashes(rows, prepared.columns).astype(np.int64)
+
+
+def fit_method(
+    prepared: Prepared, method: Method, training: Training, rows: TrainingRows, checkpoints: Path | None
+) -> Generator[Event, None, NeuralFitted]:
+    """One method on a fresh copy of the pre-trained model."""
+    learner = prepared.pretrained.learner(
+        prepared.task, prepared.state, prepared.columns, method, training, checkpoints
+    )
+    return (yield from learner.fit(rows))
+
+
+def finish(
+    prepared: Prepared,
+    fitted: NeuralFitted,
+    rows: RunRows,
+    folder: Path,
+    *,
+    command: str,
+    clock: Clock,
+    rungs: tuple[Any, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Generator[Event, None, Outcome]:
+    """Judge the fitted model on every test set, package it, and write the report."""
+    write_model(prepared, fitted, folder)
+    clock.mark("package")
+    answers = {}
+    for name, test in prepared.split.tests.items():
+        answers[name] = yield from predict_test(prepared, fitted, test)
+    clock.mark("predict")
+    rivals = yield from fit_baselines(prepared, fitted, answers, clock)
+    judgements, judged = judge_all(prepared, answers, rivals)
+    clock.mark("judge")
+    story = tell(prepared, fitted, rows, judgements, judged, folder=folder, command=command, rungs=rungs, notes=notes)
+    story = replace(story, parts=dict(clock.parts), seconds=time.monotonic() - clock.began)
+    write_folder(folder, story, judged)
+    return Outcome(story, judgements, fitted, judged, folder)
+
+
+def write_model(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> None:
+    """The packaged model; refused if it does not answer as the live one does."""
+    sample = next(prepared.split.train.batches(prepared.columns.inputs, 4))
+    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in sample.columns]
+    package(
+        fitted.model,
+        family=prepared.plan.backbone,
+        source=prepared.pretrained.folder,
+        folder=folder / MODEL,
+        task=prepared.task,
+        state=fitted.state,
+        columns=prepared.columns,
+        modality=prepared.plan.modality,
+        max_length=prepared.plan.data.max_length,
+        check=list(zip(*texts, strict=True)),
+    )
+
+
+def predict_test(prepared: Prepared, fitted: NeuralFitted, test: TestSet) -> Generator[Event, None, Predictions]:
+    """Answers for one test set, whose targets are out of reach."""
+    examples = prepared.task.encode(test.rows, prepared.columns, prepared.processor, fitted.state, targeted=False)
+    answers = yield from fitted.answer(examples)
+    return replace(answers, units=test.units)
+
+
+def fit_baselines(
+    prepared: Prepared, fitted: NeuralFitted, answers: Mapping[str, Predictions], clock: Clock
+) -> Generator[Event, None, dict[str, dict[str, Predictions]]]:
+    """Answers of every baseline for every test set: baseline -> test -> predictions."""
+    rows, targets, units = learning_rows(prepared)
+    material = Material(
+        prepared.task, prepared.state, prepared.columns, rows, targets, prepared.plan.seed, prepared.pretrained, units
+    )
+    found: dict[str, dict[str, Predictions]] = {}
+    for name in prepared.plan.evaluation.baselines:
+        if name == "frozen-probe" and not fitted.features_moved:
+            found[name] = dict(answers)  # the model is this very probe
+            continue
+        yield Said(stage="judge", message=f"Fitting the baseline {name}.")
+        baseline = catalog.find("learner", name)().fit(material)
+        found[name] = {test: baseline.predict(part.rows) for test, part in prepared.split.tests.items()}
+        clock.mark(f"baseline {name}")
+    return found
+
+
+def learning_rows(prepared: Prepared) -> tuple[Rows, Array, Array]:
+    """Every row that is not a test row, with targets and units: baselines need none to stop by."""
+    split, task = prepared.split, prepared.task
+    rows = split.train
+    if split.valid is not None and split.valid.table is rows.table:
+        rows = Rows(rows.table, rows.source, np.sort(np.concatenate([rows.ids, split.valid.ids])))
+    return rows, task.encode_targets(rows, prepared.columns, prepared.state), units_of(rows, prepared)
+
+
+def judge_all(
+    prepared: Prepared, answers: Mapping[str, Predictions], rivals: Mapping[str, Mapping[str, Predictions]]
+) -> tuple[tuple[Judgement, ...], dict[str, Predictions]]:
+    """The only place where test targets are opened."""
+    evaluation, task = prepared.plan.evaluation, prepared.task
+    also = [metric_named(name, task.kind) for name in evaluation.also]
+    judgements, judged = [], {}
+    for name, test in prepared.split.tests.items():
+        table = open_targets(test.sealed)
+        targets = task.encode_targets(Rows(table, test.rows.source), prepared.columns, prepared.state)
+        judged[name] = answers[name].with_targets(targets, test.units)
+        others = {learner: by_test[name].with_targets(targets, test.units) for learner, by_test in rivals.items()}
+        notes = []
+        if len(test.leaked):
+            notes.append(f"{len(test.leaked):,} test rows have the same input as a training row.")
+        judgements.append(
+            judge(
+                judged[name],
+                others,
+                test=name,
+                metric=prepared.metric,
+                also=also,
+                seed=prepared.plan.seed,
+                notes=notes,
+            )
+        )
+    return tuple(judgements), judged
+
+
+def write_folder(folder: Path, story: Story, judged: Mapping[str, Predictions]) -> None:
+    """Predictions, model card, report, and last of all the metrics, which mark the run as finished."""
+    write_predictions(folder / "predictions.parquet", judged)
+    write_report(story, folder / "report.html")
+    (folder / "README.md").write_text(render_card(story), encoding="utf-8")
+    write_json(folder / "story.json", as_record(story))
+    metrics = {
+        judgement.test: {
+            "verdict": asdict(judgement.verdict),
+            "scores": {who: [asdict(score) for score in scores] for who, scores in judgement.scores.items()},
+            "comparisons": [asdict(comparison) for comparison in judgement.comparisons],
+        }
+        for judgement in story.judgements
+    }
+    write_json(folder / "metrics.json", metrics)
+
+
+def write_predictions(path: Path, judged: Mapping[str, Predictions]) -> None:
+    """Every test row's target, decision and scores, one row each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for test, found in judged.items():
+        assert found.targets is not None
+        tables.append(
+            pa.table(
+                {
+                    "test": pa.array([test] * len(found), pa.string()),
+                    "row": pa.array(found.row_ids + 1),
+                    "target": pa.array(readable(found, found.targets)),
+                    "predicted": pa.array(readable(found, found.decided)),
+                    "scores": pa.array(list(found.scores.astype(np.float64)), pa.list_(pa.float64())),
+                }
+            )
+        )
+    beside = path.with_name(f".{path.name}.part")
+    pq.write_table(pa.concat_tables(tables), beside)
+    beside.replace(path)
+
+
+def readable(predictions: Predictions, values: Array) -> list[Any]:
+    """Class names, lists of labels, or numbers."""
+    if predictions.kind == "classification":
+        return [predictions.labels[int(v)] if v >= 0 else None for v in values]
+    if predictions.kind == "multi-label":
+        return [[predictions.labels[k] for k in np.flatnonzero(row)] for row in values]
+    return [float(value) for value in values]
+
+
+def listened(events: Generator[Event, None, Any], folder: Path, observers: list[Any]) -> Any:
+    """Run to the end; every event goes to the log and to the observers. One that raises is dropped with a word."""
+    import sys
+
+    log = EventLog(folder / "events.jsonl")
+    listeners = [log, *observers]
+    try:
+        while True:
+            event = next(events)
+            for listener in list(listeners):
+                try:
+                    listener(event)
+                except Exception as error:  # noqa: BLE001 - an observer must never stop a run
+                    listeners.remove(listener)
+                    print(f"An observer failed and was dropped: {type(error).__name__}: {error}", file=sys.stderr)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        events.close()
+        log.close()

@@ -1,0 +1,146 @@
+"""The automatic ladder: probe, top blocks, every block; each rung must earn its place.
+
+Rungs are compared on validation rows that stopped nothing. The ladder climbs while the upper 95% bound of the last
+gain exceeds half a point, and keeps a rung if the lower 80% bound of its gain is above zero. Which rungs there are,
+and how many epochs each has, was fixed in the Plan; no clock chooses here.
+"""
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from whet import catalog
+from whet.evaluation.compare import gain
+from whet.evaluation.metric import Metric, value_of
+from whet.learners.neural import NeuralFitted, TrainingRows
+from whet.plan import Auto, Rung
+from whet.report.story import Rung as Told
+from whet.resolve import Prepared
+from whet.run import RunRows, fit_method
+from whet.tasks.predictions import Predictions
+from whet.tasks.task import Examples, join_examples
+from whet.training.draws import numpy_generator
+from whet.training.events import Event, Said
+
+CLIMB_POINTS = 0.5
+FEWEST_CHOOSING = 20
+"""With fewer rows to choose by, deeper rungs cannot be told apart and are not tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """The winner, and what happened on every rung."""
+
+    fitted: NeuralFitted
+    rungs: tuple[Told, ...]
+    notes: tuple[str, ...]
+
+
+def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Generator[Event, None, Climbed]:
+    """Fit rung after rung; return the one that earned its place, refitted on all rows if that is a solved head."""
+    auto = prepared.plan.method
+    assert isinstance(auto, Auto)
+    metric = prepared.metric
+    stopping, choosing = halves(rows.valid, prepared.plan.seed)
+    told: list[Told] = []
+    best: tuple[Rung, NeuralFitted, Predictions] | None = None
+    for number, rung in enumerate(auto.rungs):
+        reason = None if best is None else why_not(told, choosing)
+        if reason is not None:
+            told.append(not_tried(rung, reason))
+            continue
+        began = time.monotonic()
+        folder = None if checkpoints is None else checkpoints / f"rung-{number}"
+        training = replace(prepared.plan.training, epochs=rung.epochs or None)
+        fitted = yield from fit_method(
+            prepared, rung.method, training, TrainingRows(rows.train, stopping, rows.units), folder
+        )
+        answers = yield from on_choosing(fitted, choosing)
+        entry = compare_rung(rung, fitted, answers, None if best is None else best[2], metric, prepared.plan.seed)
+        told.append(replace(entry, seconds=time.monotonic() - began))
+        yield Said(stage=entry.name, message=entry.why)
+        if best is None or entry.kept:
+            best = (rung, fitted, answers)
+    assert best is not None
+    told += [not_tried_for_budget(text) for text in auto.left_out]
+    winner = best[1]
+    if not best[0].epochs and rows.valid is not None:
+        everything = join_examples(rows.train, rows.valid)
+        units = (
+            None if rows.units is None or rows.valid_units is None else np.concatenate([rows.units, rows.valid_units])
+        )
+        winner = yield from fit_method(
+            prepared, best[0].method, prepared.plan.training, TrainingRows(everything, None, units), None
+        )
+    tried = sum(entry.score is not None for entry in told)
+    note = f"Best of {tried} rung{'s' if tried != 1 else ''}, chosen on {choosing_rows(choosing)} validation rows."
+    return Climbed(winner, tuple(told), (note,))
+
+
+def halves(valid: Examples | None, seed: int) -> tuple[Examples | None, Examples | None]:
+    """Validation rows to stop by, and others to choose by."""
+    if valid is None:
+        return None, None
+    order = numpy_generator("choose", seed).permutation(valid.rows)
+    middle = valid.rows // 2
+    return valid.select(np.sort(order[:middle])), valid.select(np.sort(order[middle:]))
+
+
+def on_choosing(fitted: NeuralFitted, choosing: Examples | None) -> Generator[Event, None, Predictions]:
+    """Answers for the rows to choose by, with their targets."""
+    if choosing is None:
+        empty = np.zeros(0, np.int64)
+        return Predictions(fitted.task.kind, empty, np.zeros((0, 1)), empty)
+    found = yield from fitted.answer(choosing)
+    assert choosing.targets is not None
+    return found.with_targets(choosing.targets)
+
+
+def compare_rung(
+    rung: Rung, fitted: NeuralFitted, answers: Predictions, before: Predictions | None, metric: Metric, seed: int
+) -> Told:
+    """What the report says of one rung, and whether it is kept."""
+    name = catalog.name_of("method", rung.method)
+    score = value_of(metric, answers) if len(answers) else None
+    entry = Told(
+        name=name, trainable_parameters=fitted.trainable, steps=fitted.steps, seconds=0.0, score=score, kept=True
+    )
+    if before is None or not len(answers):
+        return replace(entry, why=f"{name} is the first rung.")
+    found = gain(answers, before, metric, seed)
+    point = max(found.point, 1e-12)
+    low, high, value = found.low80 / point, found.high95 / point, found.value / point
+    kept = found.low80 > 0
+    word = "kept" if kept else "not kept"
+    why = f"{name} is {word}: {value:+.1f} points, at least {low:+.1f} (80%), at most {high:+.1f} (95%)."
+    return replace(entry, gain=value, gain_low=low, gain_high=high, kept=kept, why=why)
+
+
+def why_not(told: list[Told], choosing: Examples | None) -> str | None:
+    """The reason not to climb on, or None to climb."""
+    if choosing is None or choosing.rows < FEWEST_CHOOSING:
+        return f"too few validation rows to choose by ({choosing_rows(choosing)})"
+    last = told[-1]
+    if last.gain_high is not None and last.gain_high <= CLIMB_POINTS:
+        return f"{last.name} can have gained at most {last.gain_high:.1f} points, so more depth is not worth its time"
+    return None
+
+
+def not_tried(rung: Rung, reason: str) -> Told:
+    """A rung that was not climbed."""
+    name = catalog.name_of("method", rung.method)
+    return Told(name=name, trainable_parameters=0, steps=0, seconds=0.0, why=f"Not tried: {reason}.")
+
+
+def not_tried_for_budget(text: str) -> Told:
+    """A rung that the budget does not cover."""
+    name, _, reason = text.partition(": ")
+    return Told(name=name, trainable_parameters=0, steps=0, seconds=0.0, why=f"Not tried: {reason}; --time gives more.")
+
+
+def choosing_rows(choosing: Examples | None) -> int:
+    """How many rows choose."""
+    return 0 if choosing is None else choosing.rows

@@ -1,0 +1,228 @@
+"""The story of a finished run, gathered for report, card and terminal. Formats nothing, decides nothing."""
+
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet import catalog
+from whet.data.rows import Rows
+from whet.evaluation.records import Judgement
+from whet.folder import read_events
+from whet.learners.neural import NeuralFitted
+from whet.plan import Auto
+from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
+from whet.resolve import Prepared
+from whet.tasks.predictions import Predictions
+from whet.training.machine import peak_memory_bytes, processor_name
+
+TEXT_LENGTH = 500
+SCATTER_POINTS = 2000
+PACKAGES = ("whet", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "scikit-learn")
+
+
+def tell(
+    prepared: Prepared,
+    fitted: NeuralFitted,
+    rows: Any,
+    judgements: tuple[Judgement, ...],
+    judged: dict[str, Predictions],
+    *,
+    folder: Path,
+    command: str,
+    rungs: tuple[Any, ...],
+    notes: tuple[str, ...],
+) -> Story:
+    """Everything a reader needs to know of one run."""
+    plan = prepared.plan
+    forecast = plan.forecast
+    return Story(
+        name=folder.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        task=prepared.task.kind,
+        data=data_facts(prepared),
+        model=model_facts(prepared, fitted),
+        method=method_name(prepared, rungs),
+        summary=method_summary(prepared, rungs),
+        folder=shown(folder),
+        labels=tuple(prepared.state.get("labels", ())),
+        plan=plan.as_dict(),
+        forecast=Cost(seconds=forecast.seconds, memory_bytes=forecast.memory_bytes, disk_bytes=forecast.disk_bytes),
+        actual=Cost(memory_bytes=peak_memory_bytes(), disk_bytes=size_of(folder)),
+        rungs=rungs,
+        curve=curve_of(folder),
+        notes=(*window_notes(rows), *notes, *dict.fromkeys(fitted.notes)),
+        judgements=judgements,
+        examples=examples_of(prepared, judgements, judged),
+        scatter=scatter_of(judged),
+        machine=machine_line(prepared),
+        versions={name: version(name) for name in PACKAGES},
+    )
+
+
+def data_facts(prepared: Prepared) -> DataFacts:
+    """Where the rows came from and how they were divided."""
+    split = prepared.split
+    sizes = {"train": len(split.train)}
+    if split.valid is not None:
+        sizes["valid"] = len(split.valid)
+    sizes |= {name: len(test.rows) for name, test in split.tests.items()}
+    labels, counts = prepared.state.get("labels", []), prepared.state.get("counts", [])
+    return DataFacts(
+        source=Path(prepared.plan.data.source).name,
+        columns=prepared.columns,
+        rows=sizes,
+        split=split.how,
+        class_counts=dict(zip(labels, counts, strict=False)),
+        findings=prepared.findings,
+    )
+
+
+def model_facts(prepared: Prepared, fitted: NeuralFitted) -> ModelFacts:
+    """What the run started from."""
+    plan = prepared.plan
+    name = plan.model.name if plan.model.origin != "folder" else Path(plan.model.folder).name
+    return ModelFacts(
+        name=name,
+        revision=plan.model.revision or "",
+        sha256=plan.model.sha256,
+        licence=plan.model.licence or "",
+        parameters=sum(parameter.numel() for parameter in fitted.working.masters.parameters()),
+        loading="transformers" if getattr(plan.backbone, "head", "") == "native" else "sentence-transformers",
+        window=getattr(prepared.processor, "max_length", None),
+    )
+
+
+def method_name(prepared: Prepared, rungs: tuple[Any, ...]) -> str:
+    """The method, for ``auto`` the rung that won."""
+    method = prepared.plan.method
+    if not isinstance(method, Auto):
+        return catalog.name_of("method", method)
+    kept = [rung.name for rung in rungs if rung.kept]
+    return f"auto: {kept[-1]}" if kept else "auto"
+
+
+def method_summary(prepared: Prepared, rungs: tuple[Any, ...]) -> str:
+    """One sentence about the method."""
+    name = method_name(prepared, rungs).removeprefix("auto: ")
+    return catalog.members("method")[name].summary if name in catalog.members("method") else ""
+
+
+def window_notes(rows: Any) -> tuple[str, ...]:
+    """What was pooled or lost of long inputs."""
+    counted = rows.train.counted
+    windowed, lost = counted.get("windowed", 0), counted.get("tokens lost", 0)
+    if not windowed:
+        return ()
+    text = f"{windowed:,} training rows are longer than the model's window; their overlapping windows are pooled."
+    return (text + (f" {lost:,} tokens beyond the most windows of a text were lost." if lost else ""),)
+
+
+def examples_of(
+    prepared: Prepared, judgements: tuple[Judgement, ...], judged: dict[str, Predictions]
+) -> tuple[Example, ...]:
+    """The worst rows of every test set, and the rows that findings point at."""
+    found: list[Example] = []
+    for judgement in judgements:
+        predictions = judged[judgement.test]
+        rows = prepared.split.tests[judgement.test].rows
+        place = {int(row): position for position, row in enumerate(predictions.row_ids)}
+        for row_id in judgement.worst:
+            position = place[row_id]
+            found.append(worst_example(prepared, judgement.test, rows, predictions, position))
+    table = prepared.split.train
+    pointed = dict.fromkeys(row for finding in prepared.findings for row in finding.row_ids[:3])
+    inside = {int(row) for row in table.ids} if pointed else set()
+    for row_id in list(pointed)[:40]:
+        if row_id in inside:
+            text = text_of(prepared, Rows(table.table, table.source, np.array([row_id])))
+            found.append(Example(source="", row_id=row_id, text=text))
+    return tuple(found)
+
+
+def worst_example(prepared: Prepared, test: str, rows: Rows, predictions: Predictions, position: int) -> Example:
+    """One test row whose answer was most clearly wrong."""
+    assert predictions.targets is not None
+    decided, target = predictions.decided[position], predictions.targets[position]
+    confidence = None
+    if predictions.kind == "classification":
+        confidence = float(predictions.scores[position, int(decided)])
+    return Example(
+        source=test,
+        row_id=int(predictions.row_ids[position]),
+        text=text_of(prepared, rows.select(np.array([position]))),
+        target=words(predictions, target),
+        predicted=words(predictions, decided),
+        confidence=confidence,
+    )
+
+
+def words(predictions: Predictions, value: Any) -> tuple[str, ...]:
+    """One target or decision as labels or a number."""
+    if predictions.kind == "classification":
+        return (predictions.labels[int(value)],) if value >= 0 else ("a class that training never saw",)
+    if predictions.kind == "multi-label":
+        return tuple(predictions.labels[k] for k in np.flatnonzero(value))
+    return (f"{float(value):.6g}",)
+
+
+def text_of(prepared: Prepared, row: Rows) -> str:
+    """One row's input, shortened."""
+    texts = [row.values(name)[0] for name in prepared.columns.inputs]
+    text = " | ".join("" if value is None else str(value) for value in texts)
+    return text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + "…"
+
+
+def curve_of(folder: Path) -> tuple[CurvePoint, ...]:
+    """Training and validation loss by step, from the event log; at most about 200 training points a stage."""
+    points: dict[tuple[str, int], dict[str, float]] = {}
+    for event in read_events(folder):
+        if event["event"] == "stepped" and (event["step"] % max(1, event["steps"] // 200) == 0):
+            points.setdefault((event["stage"], event["step"]), {})["train_loss"] = event["loss"]
+        elif event["event"] == "evaluated":
+            points.setdefault((event["stage"], event["step"]), {})["valid_loss"] = event["loss"]
+    return tuple(CurvePoint(stage=stage, step=step, **losses) for (stage, step), losses in points.items())
+
+
+def scatter_of(judged: dict[str, Predictions]) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Targets and predictions of regressions, evenly thinned."""
+    found = {}
+    for test, predictions in judged.items():
+        if predictions.kind == "regression" and predictions.targets is not None:
+            step = max(1, len(predictions) // SCATTER_POINTS)
+            pairs = zip(predictions.targets[::step].tolist(), predictions.decided[::step].tolist(), strict=True)
+            found[test] = tuple((float(target), float(value)) for target, value in pairs)
+    return found
+
+
+def machine_line(prepared: Prepared) -> str:
+    """Processor, threads and precision."""
+    machinery = prepared.plan.machinery
+    return (
+        f"{processor_name()}, {machinery.threads} threads, {machinery.device}, "
+        f"{machinery.precision} inference, {machinery.training_precision} training, {platform.system()}"
+    )
+
+
+def shown(folder: Path) -> str:
+    """A folder as commands name it: relative where it lies below the working folder."""
+    try:
+        return str(folder.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def read_story(folder: Path) -> dict[str, Any]:
+    """The record that a finished run left."""
+    found: dict[str, Any] = json.loads((folder / "story.json").read_text(encoding="utf-8"))
+    return found
