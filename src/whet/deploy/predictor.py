@@ -1,0 +1,275 @@
+"""A packaged model that answers: from raw values to decided labels, with no training code behind it.
+
+Rows stream through in chunks; within a chunk, texts of like length share a batch, and the windows of a long text
+are averaged. Everything needed lies in the model folder, and its weights are compared with their recorded hashes
+before they are used.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from whet import catalog
+from whet.backbones.backbone import HeadedModel
+from whet.backbones.source import check_weights, transformer_folder, verify_recorded
+from whet.backbones.weights import RECORD
+from whet.data.read import read_table
+from whet.data.rows import Columns, Rows
+from whet.errors import ConfigError, DataError, MachineError, ModelError, closest
+from whet.modalities.modality import Array, Processor
+from whet.tasks.predictions import Predictions
+from whet.tasks.task import State, Task
+
+FORMAT = 1
+"""Version of ``whet.json``; a folder with a later one is refused."""
+CHUNK = 4096
+"""Rows that are tokenised and sorted by length together."""
+MOST_TOKENS = 4096
+"""Padded positions a batch."""
+LIKE_LENGTH = 0.9
+"""The shortest text of a batch has at least this share of the longest one's tokens."""
+
+Precision = Literal["float32", "float32-medium", "bfloat16"]
+Value = str | None | Sequence[str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A model with all it needs to answer; ``Predictor.load`` makes it from a folder.
+
+    Args:
+        model: A plain module: a batch's tensors by name to outputs (B, K).
+        record: What the folder's ``whet.json`` states.
+    """
+
+    model: HeadedModel
+    processor: Processor
+    task: Task
+    state: State
+    columns: Columns
+    record: Mapping[str, Any]
+    precision: Precision = "float32"
+
+    @staticmethod
+    def load(folder: Path, *, device: str = "cpu", precision: Precision = "float32") -> "Predictor":
+        """The model in a run folder, or in its model/ folder.
+
+        Args:
+            precision: "float32-medium" lets the processor's fastest float32 kernels be used, "bfloat16" halves memory.
+
+        Raises:
+            ModelError: whet wrote no model there, or it is damaged or altered.
+            MachineError: the device is not there.
+        """
+        place = folder if (folder / RECORD).is_file() else folder / "model"
+        record = read_record(place)
+        check_weights(place)
+        verify_recorded(place)
+        family = catalog.find("backbone", record["family"]["name"])(**record["family"]["settings"])
+        model = family.reload(place)
+        if precision == "bfloat16":
+            model.body.to(torch.bfloat16)
+        try:
+            model = model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise MachineError(
+                f"The device {device!r} cannot be used: {str(error).splitlines()[0]}",
+                where="device",
+                fix="leave it out to use the processor",
+            ) from error
+        modality = catalog.find("modality", record["modality"])()
+        columns = record["columns"]
+        return Predictor(
+            model=model.eval(),
+            processor=modality.processor(
+                transformer_folder(place), max_length=record["max_length"], pairs=record["pairs"]
+            ),
+            task=catalog.find("task", record["task"]["name"])(**record["task"]["settings"]),
+            state=record["state"],
+            columns=Columns(inputs=tuple(columns["inputs"]), target=tuple(columns["target"])),
+            record=record,
+            precision=precision,
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes or labels, in the order of probabilities; none for a regression."""
+        return tuple(self.state.get("labels") or ())
+
+    def predict(self, values: Any) -> list[Any]:
+        """A label a row; a list of labels (multi-label); a number (regression).
+
+        Args:
+            values: Texts (pairs of texts for a model of pairs), or rows: dicts, a frame, a Dataset, ``Rows``.
+
+        Raises:
+            DataError: a column is missing, or a value is not a text.
+        """
+        return answers(self._predictions(values))
+
+    def predict_proba(self, values: Any) -> Array:
+        """(N, K) probabilities in the order of ``labels``; each label's own for multi-label.
+
+        Raises:
+            ConfigError: the model predicts numbers, which have no probabilities.
+        """
+        if self.task.kind == "regression":
+            raise ConfigError(
+                "A regression has no probabilities.", where="predict_proba", fix="use predict, which gives the numbers"
+            )
+        return self._predictions(values).scores
+
+    def answer(self, rows: Rows) -> Predictions:
+        """Predictions for rows, in their order. Memory grows with the answers, not with the texts."""
+        self.check_columns(rows)
+        parts = [self.outputs(texts_of(batch.columns)) for batch in rows.batches(self.columns.inputs, CHUNK)]
+        return self.task.decode(np.concatenate([self.outputs([]), *parts]), rows.ids, self.state)
+
+    def outputs(self, values: Sequence[tuple[str, ...]]) -> Array:
+        """(N, K) float32 outputs for raw values, windows averaged."""
+        with matmul_precision("medium" if self.precision == "float32-medium" else "highest"):
+            return run(self.model, self.processor, values)
+
+    def check_columns(self, rows: Rows) -> None:
+        """Does this table have the columns that the model reads?
+
+        Raises:
+            DataError: one is missing; the message names those that are most alike.
+        """
+        for name in self.columns.inputs:
+            if name not in rows.names:
+                near = closest(name, rows.names)
+                fix = "rename " + " or ".join(map(repr, near)) + f" to {name!r}" if near else f"add a column {name!r}"
+                raise DataError(
+                    f"The column {name!r} that the model reads is missing; there are "
+                    f"{', '.join(map(repr, rows.names[:10]))}.",
+                    where=rows.source,
+                    fix=fix,
+                )
+
+    def _predictions(self, values: Any) -> Predictions:
+        if isinstance(values, Rows):
+            return self.answer(values)
+        if isinstance(values, str):
+            raise DataError("A list of texts is needed, got one text.", where="values", fix="predict([text])")
+        listed = plain_values(values)
+        if listed is None:
+            return self.answer(read_table(values)[0])
+        texts = [as_texts(value, number, len(self.columns.inputs)) for number, value in enumerate(listed)]
+        parts = [self.outputs(texts[begin : begin + CHUNK]) for begin in range(0, len(texts), CHUNK)]
+        outputs = np.concatenate([self.outputs([]), *parts])
+        return self.task.decode(outputs, np.arange(len(texts), dtype=np.int64), self.state)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``whet.json`` states.
+
+    Raises:
+        ModelError: there is none, it is damaged, or a later whet wrote it.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise ModelError(
+            f"There is no model that whet packaged: {RECORD} is missing.",
+            where=str(folder),
+            fix="give a run folder of whet, or the model/ folder in one",
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        written = int(record["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{RECORD} is damaged.", where=str(path), fix="restore the model folder from its run"
+        ) from error
+    if written > FORMAT:
+        raise ModelError(
+            f"The model was packaged by a later whet ({record.get('whet')}).",
+            where=str(path),
+            fix="pip install --upgrade whet",
+        )
+    return dict(record)
+
+
+def run(model: HeadedModel, processor: Processor, values: Sequence[tuple[str, ...]]) -> Array:
+    """(N, K) float32 outputs of a model for raw values: longest first, the pieces of a value averaged."""
+    found = np.zeros((len(values), model.head.out_features), np.float32)
+    if not values:
+        return found
+    encoded = processor.encode(values)
+    device = model.head.weight.device
+    share = (1.0 / np.bincount(encoded.value, minlength=len(values))).astype(np.float32)
+    with torch.inference_mode():
+        for index in by_length(next(iter(encoded.inputs.values())).lengths):
+            batch = processor.collate({name: ragged.take(index) for name, ragged in encoded.inputs.items()})
+            outputs = model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu().numpy()
+            rows = encoded.value[index]
+            np.add.at(found, rows, outputs * share[rows, None])
+    return found
+
+
+def by_length(lengths: Array) -> Iterator[Array]:
+    """Positions in batches, longest first, of like length and at most ``MOST_TOKENS`` with padding."""
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    ordered = lengths[order]
+    begin = 0
+    while begin < len(order):
+        longest = max(int(ordered[begin]), 1)
+        alike = int(np.searchsorted(-ordered, -LIKE_LENGTH * longest, side="right"))
+        end = min(begin + max(1, MOST_TOKENS // longest), max(alike, begin + 1))
+        yield order[begin:end]
+        begin = end
+
+
+def answers(predictions: Predictions) -> list[Any]:
+    """What was decided, as plain Python values, one a row."""
+    if predictions.kind == "multi-label":
+        labels = np.array(predictions.labels, dtype=object)
+        return [labels[row].tolist() for row in predictions.decided]
+    if predictions.kind == "classification":
+        return [predictions.labels[place] for place in predictions.decided.tolist()]
+    return list(predictions.decided.tolist())
+
+
+def texts_of(columns: Sequence[Any]) -> list[tuple[str, ...]]:
+    """The texts of each row; a missing one is empty."""
+    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in columns]
+    return list(zip(*texts, strict=True))
+
+
+def plain_values(values: Any) -> list[Any] | None:
+    """The values as a list if they are texts or tuples of texts, None if they are rows of a table."""
+    if isinstance(values, Mapping) or hasattr(values, "columns") or hasattr(values, "column_names"):
+        return None
+    listed = list(values)
+    return None if listed and isinstance(listed[0], Mapping) else listed
+
+
+def as_texts(value: Any, number: int, inputs: int) -> tuple[str, ...]:
+    """One value as texts, one for each input column."""
+    parts = (value,) if value is None or isinstance(value, str) else value
+    fits = isinstance(parts, list | tuple) and len(parts) == inputs
+    if fits and all(part is None or isinstance(part, str) for part in parts):
+        return tuple(part or "" for part in parts)
+    wanted = "a text" if inputs == 1 else f"a tuple of {inputs} texts"
+    raise DataError(
+        f"The model takes {wanted} for each value, got {str(value)[:60]!r} ({type(value).__name__}).",
+        where=f"value {number + 1}",
+        fix="predict([text, ...])" if inputs == 1 else "predict([(text, other), ...])",
+    )
+
+
+@contextmanager
+def matmul_precision(wanted: str) -> Iterator[None]:
+    """Float32 matrix products at this precision, and back as they were."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(wanted)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
