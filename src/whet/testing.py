@@ -1,0 +1,528 @@
+"""Does a member keep its contract? Public checks and tiny models for people who extend whet.
+
+Each ``check_*`` runs one member on tiny things made on the spot and raises AssertionError with a sentence that tells
+its author what is missing; scikit-learn's estimator checks are the model. A check needs seconds and no network.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from whet import catalog
+from whet.backbones.backbone import Backbone, Family, HeadedModel
+from whet.backbones.text_encoder import TextEncoder
+from whet.data.rows import Columns, Rows
+from whet.evaluation.metric import Metric, value_of
+from whet.learners.learner import Learner, Material
+from whet.learners.neural import Machinery, Pretrained, TaskObjective, set_training_mode
+from whet.methods.method import Descend, Method, RateGroup, Solve, Stage
+from whet.modalities.modality import Modality
+from whet.modalities.text import Text
+from whet.tasks.predictions import Kind, Predictions
+from whet.tasks.task import Examples, State, Task
+from whet.training.batches import Source
+from whet.training.loop import Budget, start_state, take_step
+from whet.training.precision import Working
+from whet.training.settings import Training
+
+__all__ = [
+    "check_backbone",
+    "check_learner",
+    "check_method",
+    "check_metric",
+    "check_modality",
+    "check_task",
+    "tiny_rows",
+    "tiny_text_model",
+]
+
+TOPICS = (
+    ("refund", "invoice", "payment", "charge", "price"),
+    ("login", "password", "account", "locked", "email"),
+    ("parcel", "late", "delivery", "courier", "tracking"),
+)
+FILLERS = ("the", "my", "is", "a", "please", "help", "with", "today", "again", "why", "and", "was", "not", "now")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+STEPS = 3
+RATE = 1e-2
+
+Array = np.ndarray[Any, Any]
+
+
+def tiny_text_model(
+    folder: Path,
+    *,
+    layers: int = 3,
+    hidden: int = 32,
+    pairs: bool = False,
+    dropout: float = 0.1,
+    positions: int = 64,
+    seed: int = 0,
+) -> Path:
+    """Write a BERT that fits in a test into ``folder``: config, WordPiece tokenizer, random weights.
+
+    Args:
+        layers: Number of blocks.
+        hidden: Width, a multiple of 4.
+        pairs: Whether the model tells the two texts of a pair apart.
+        dropout: On hidden states and attention weights.
+        positions: Longest input in tokens.
+        seed: Of the weights.
+
+    Returns:
+        ``folder``.
+    """
+    from transformers import BertConfig, BertModel
+
+    from whet.backbones.text_layout import quiet_transformers
+
+    vocabulary = tiny_vocabulary()
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=positions,
+        type_vocab_size=2 if pairs else 1,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=0.2,  # at the usual 0.02 a model this small ignores its input
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertModel(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        model.save_pretrained(str(folder))
+    write_tokenizer(folder, vocabulary, positions)
+    return folder
+
+
+def tiny_rows(kind: Kind, rows: int = 48, *, seed: int = 0, pairs: bool = False) -> tuple[Rows, Columns]:
+    """Rows that can be learnt: short texts about three topics, with a class, labels or a number.
+
+    Args:
+        kind: What the column "target" holds: a topic's name, a list of names, or a number.
+        pairs: Whether there is a second text column, "other".
+    """
+    draw = np.random.default_rng(seed)
+    topic = draw.integers(0, len(TOPICS), rows)
+    columns: dict[str, Any] = {"text": [sentence(TOPICS[number], draw) for number in topic]}
+    if pairs:
+        columns["other"] = [sentence(TOPICS[number], draw) for number in draw.permutation(topic)]
+    names = np.array(["billing", "access", "shipping"])
+    if kind == "classification":
+        columns["target"] = names[topic].tolist()
+    elif kind == "multi-label":
+        columns["target"] = [
+            sorted({str(names[number]), *(["urgent"] if "now" in text.split() else [])})
+            for number, text in zip(topic, columns["text"], strict=True)
+        ]
+    else:
+        columns["target"] = (10.0 * topic + draw.normal(0, 1, rows)).round(3).tolist()
+    inputs = ("text", "other") if pairs else ("text",)
+    return Rows(pa.table(columns), "rows"), Columns(inputs, ("target",))
+
+
+def check_method(method: Method) -> None:
+    """Run a method on a tiny encoder of four blocks.
+
+    Checks that preparing changes no answer; that stages are well named and name parameters that exist; that after
+    three steps everything named moved (but for ``Stage.still``) and nothing else did; that weights saved and loaded
+    into a freshly prepared model give the same answers; and that finishing and packaging keep them.
+    """
+    with TemporaryDirectory() as place, torch.random.fork_rng(devices=[]):
+        folder = tiny_text_model(Path(place) / "model", layers=4)
+        family = TextEncoder(dropout=0.0)
+        source, task, state = tiny_source(folder)
+        inputs = source.batch(np.arange(8)).inputs
+        backbone = tiny_backbone(family, folder, task.outputs(state))
+        before = answers(backbone.model, inputs)
+        backbone = method.prepare(backbone)
+        require(
+            torch.equal(answers(backbone.model, inputs), before),
+            "prepare() changes the model's answers; what it inserts must start as the identity",
+        )
+        stages = method.stages(backbone)
+        check_stages(method, stages, backbone)
+        for stage in stages:
+            check_movement(stage, backbone, source, task, state)
+        check_reloading(method, family, folder, backbone, inputs)
+        trained = answers(backbone.model, inputs)
+        finished = method.finish(backbone)
+        require(near(answers(finished.model, inputs), trained), "finish() changes the model's answers")
+        family.save(finished.model, Path(place) / "saved", source=folder, state=state)
+        again = family.reload(Path(place) / "saved")
+        require(near(answers(again, inputs), trained), "the packaged model answers otherwise than the live one")
+
+
+def check_task(task: Task) -> None:
+    """Run a task of one of the three kinds on tiny rows.
+
+    Checks the state, targets and shapes; that denominators follow from targets alone and the loss couples no
+    examples; that outputs which minimise the loss decode to the targets; and that every name is in the catalog.
+    """
+    rows, columns = tiny_rows(task.kind)
+    state, _ = task.prepare(rows, columns)
+    require(json.loads(json.dumps(state)) == state, "prepare() must return a state that JSON keeps as it is")
+    targets = task.encode_targets(rows, columns, state)
+    require(len(targets) == len(rows), f"encode_targets() gave {len(targets)} targets for {len(rows)} rows")
+    for name in (*task.metrics, task.default_metric(targets, state)):
+        metric = catalog.find("metric", name)
+        require(task.kind in metric.kinds, f"the metric {name!r} does not fit {task.kind}")
+    for name in task.baselines:
+        catalog.find("learner", name)
+    outputs = check_loss(task, state, torch.from_numpy(targets))
+    found = task.decode(outputs.numpy(), rows.ids, task.tune(outputs.numpy(), targets, state))
+    require(found.kind == task.kind, f"decode() says {found.kind!r}, the task {task.kind!r}")
+    require(np.array_equal(found.row_ids, rows.ids), "decode() must keep the row ids and their order")
+    right = found.decided == targets if task.kind != "regression" else np.isclose(found.decided, targets, rtol=0.05)
+    require(bool(np.mean(right) > 0.95), "outputs with the lowest loss must decode to the targets")
+    link, wanted = task.solvable(targets, state)
+    require(link in ("softmax", "sigmoid", "identity"), f"solvable() names an unknown link {link!r}")
+    require(len(wanted) == len(rows), "solvable() must give one target a row")
+
+
+def check_modality(modality: Modality, folder: Path | None = None, values: Sequence[tuple[Any, ...]] = ()) -> None:
+    """Run a modality's processor on a few values.
+
+    Args:
+        folder: The pre-trained model that the processor belongs to; by default a tiny text model.
+        values: Raw values, one or two to a tuple; by default texts.
+    """
+    draw = np.random.default_rng(0)
+    some = list(values) or [("",), *((sentence(topic, draw),) for topic in TOPICS), (" ".join(FILLERS * 20),)]
+    with TemporaryDirectory() as place:
+        home = folder or tiny_text_model(Path(place) / "model")
+        processor = modality.processor(home, max_length=None, pairs=len(some[0]) > 1)
+        again = modality.processor(home, max_length=None, pairs=len(some[0]) > 1)
+        require(processor.fingerprint() == again.fingerprint(), "fingerprint() must be the same for the same processor")
+        encoded = processor.encode(some)
+        owners = encoded.value
+        require(bool((np.diff(owners) >= 0).all()), "encode() must keep the order of the values")
+        require(set(owners.tolist()) == set(range(len(some))), "every value must become at least one piece")
+        parts = np.concatenate([np.arange(count) for count in np.bincount(owners)])
+        require(np.array_equal(encoded.part, parts), "parts must count 0, 1, ... within each value")
+        for name, ragged in encoded.inputs.items():
+            require(len(ragged) == len(owners), f"{name!r} has {len(ragged)} arrays for {len(owners)} pieces")
+        batch = processor.collate(encoded.inputs)
+        for name, tensor in batch.items():
+            require(len(tensor) == len(owners), f"collate() gave {len(tensor)} of {name!r} for {len(owners)} pieces")
+        alone = [processor.encode([value]) for value in some]
+        for name, ragged in encoded.inputs.items():
+            apart = [array for one in alone for array in one.inputs[name]]
+            require(
+                len(apart) == len(ragged) and all(np.array_equal(a, b) for a, b in zip(apart, ragged, strict=True)),
+                f"encode() must treat each value on its own; {name!r} differs when values come alone",
+            )
+        require(len(processor.walk(some[-1])) > 0, "walk() must show at least one step")
+
+
+def check_backbone(family: Family, folder: Path, inputs: Mapping[str, Tensor] | None = None) -> None:
+    """Load a model and check its shape, its cuts, and that saving and reloading keep its answers.
+
+    Args:
+        folder: A pre-trained model of the family, the smaller the better.
+        inputs: A batch that it takes; by default eight rows of token ids.
+    """
+    batch = dict(inputs or {"input_ids": torch.arange(5, 53).reshape(8, 6)})
+    backbone = family.load(folder, outputs=3, seed=0)
+    model = backbone.model
+    require(not any(module.training for module in model.modules()), "load() must return the model in evaluation mode")
+    require(not answers(model, batch).any(), "the new head must start at zero, every class equally likely")
+    start_head(model)
+    before = answers(model, batch)
+    other = family.load(folder, outputs=3, seed=0).model
+    start_head(other)
+    require(torch.equal(answers(other, batch), before), "load() must give the same model for the same seed")
+    names = {name for name, _ in model.named_parameters()}
+    for kind in ("created", "unused"):
+        unknown = set(getattr(backbone, kind)) - names
+        require(not unknown, f"{kind} names parameters that do not exist: {sorted(unknown)[:3]}")
+    for name in (*backbone.blocks, *backbone.stem, *backbone.tail):
+        model.get_submodule(name)
+    require(len(backbone.cuts) > 0, "there must be at least one cut, the one behind the body")
+    for cut in backbone.cuts:
+        require(not set(cut.below) & set(backbone.created), f"the cut {cut.name!r} has a new parameter below it")
+        with torch.no_grad():
+            held = cut.capture(model, batch)
+            with cut.inject(model) as holder:
+                holder.tensors = held
+                replayed = model(**batch)
+        require(torch.equal(replayed, before), f"replaying the cut {cut.name!r} changes the answers")
+    require(torch.equal(answers(model, batch), before), "inject() must put everything back afterwards")
+    with TemporaryDirectory() as place:
+        model.scaler.mean.fill_(0.1)
+        model.scaler.scale.fill_(2.0)
+        scaled = answers(model, batch)
+        family.save(model, Path(place) / "saved", source=folder, state={"labels": ["a", "b", "c"]})
+        again = family.reload(Path(place) / "saved")
+        require(near(answers(again, batch), scaled), "what save() wrote answers otherwise; is the scaler folded in?")
+
+
+def check_metric(metric: Metric) -> None:
+    """Run a metric on random predictions of every kind it names."""
+    require(len(metric.kinds) > 0, "a metric must name the kinds of predictions it fits")
+    for kind in sorted(metric.kinds):
+        good, poor = tiny_predictions(kind, 0.9), tiny_predictions(kind, 0.3)
+        rows = metric.per_row(good)
+        require(len(rows) == len(good), f"per_row() gave {len(rows)} rows for {len(good)} predictions")
+        require(bool(np.isfinite(rows).all()), "per_row() must be finite")
+        some = np.array([5, 2, 2, 40])
+        require(np.allclose(metric.per_row(good.take(some)), rows[some]), "per_row() must look at each row alone")
+        high, low = value_of(metric, good), value_of(metric, poor)
+        require(all(metric.bounds[0] <= value <= metric.bounds[1] for value in (high, low)), "a value is out of bounds")
+        require(
+            (high > low) == metric.higher_is_better,
+            f"better predictions got {high:.3f}, worse ones {low:.3f}; is higher_is_better right?",
+        )
+        if metric.additive:
+            sums = np.stack([rows.sum(axis=0), rows.sum(axis=0)])
+            require(np.shape(metric.combine(sums)) == (2,), "an additive metric must combine (..., S) to (...)")
+        if metric.proportion:
+            require(bool((rows[:, 1] == 1).all()), "the statistics of a proportion are (right, 1)")
+
+
+def check_learner(learner: Learner, kinds: Sequence[Kind] = ("classification", "multi-label", "regression")) -> None:
+    """Fit a learner to tiny rows of every kind and ask it for answers to rows without targets."""
+    with TemporaryDirectory() as place:
+        folder = tiny_text_model(Path(place) / "model", layers=2)
+        processor = Text().processor(folder, max_length=None, pairs=False)
+        pretrained = Pretrained(TextEncoder(), folder, processor, Machinery(), 0)
+        for kind in kinds:
+            rows, columns = tiny_rows(kind)
+            task: Task = catalog.find("task", kind)()
+            state, _ = task.prepare(rows, columns)
+            targets = task.encode_targets(rows, columns, state)
+            material = Material(task, state, columns, rows, targets, 0, pretrained)
+            fitted = learner.fit(material)
+            unseen = rows.without(columns.target).select(np.arange(20)[::-1])
+            found = fitted.predict(unseen)
+            require(found.kind == kind, f"predict() says {found.kind!r} after a fit to {kind!r}")
+            require(np.array_equal(found.row_ids, unseen.ids), "predict() must keep the row ids and their order")
+            require(found.targets is None, "predict() must not fill in targets; only judge knows them")
+            require(bool(np.isfinite(found.scores).all()), "scores must be finite")
+            if kind == "classification":
+                require(np.allclose(found.scores.sum(axis=1), 1, atol=1e-5), "class scores must sum to 1")
+            again = learner.fit(material).predict(unseen)
+            require(
+                again.scores.tobytes() == found.scores.tobytes(), "the same material and seed must give the same bytes"
+            )
+            alone = fitted.predict(unseen.select(np.array([3])))
+            require(
+                np.allclose(alone.scores, found.scores[3:4], rtol=1e-3, atol=1e-4),
+                "the answer for a row must not depend on the rows it is asked with",
+            )
+
+
+def require(holds: bool, sentence: str) -> None:
+    """Raise AssertionError, also under ``python -O``."""
+    if not holds:
+        raise AssertionError(sentence[0].upper() + sentence[1:] + ".")
+
+
+def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> None:
+    """Names, groups and settings of a method's stages."""
+    require(len(stages) > 0, "stages() must name at least one stage")
+    labels = [stage.name for stage in stages]
+    require(len(set(labels)) == len(labels), f"stages must have different names, got {labels}")
+    known = {name for name, _ in backbone.model.named_parameters()}
+    for stage in stages:
+        names = [name for group in stage.groups for name in group.names]
+        unknown = set(names) - known
+        require(not unknown, f"stage {stage.name!r} names parameters that do not exist: {sorted(unknown)[:3]}")
+        require(len(set(names)) == len(names), f"stage {stage.name!r} names a parameter in two groups")
+        again = set(names) & set(backbone.created)
+        require(not again, f"stage {stage.name!r} names new parameters, which train anyway: {sorted(again)[:3]}")
+        require(set(stage.still) <= set(names), f"stage {stage.name!r} calls parameters still that it does not name")
+        if isinstance(stage.fit, Solve):
+            require(not names, f"stage {stage.name!r} solves the head, so it cannot move {names[:3]}")
+        else:
+            require(bool(names) or stage.head, f"stage {stage.name!r} trains nothing")
+    if any(isinstance(stage.fit, Descend) for stage in stages):
+        require(method.learning_rate > 0, "a method that descends must state a learning_rate above 0")
+        require(method.epochs >= 1, "a method that descends must state at least one epoch")
+
+
+def check_movement(stage: Stage, backbone: Backbone, source: Source, task: Task, state: State) -> None:
+    """Take three steps and compare every tensor; a solved stage takes none."""
+    if isinstance(stage.fit, Solve):
+        return
+    model = backbone.model
+    groups = stage.groups + ((RateGroup(names=backbone.created),) if stage.head else ())
+    named = {name for group in groups for name in group.names}
+    kept = {name: tensor.detach().clone() for name, tensor in all_tensors(model).items()}
+    working = Working.of(model, "float32", torch.device("cpu"))
+    working.trainable(named)
+    settings = Training(warmup=0.0, schedule="constant", clip=0.0)
+    steps = start_state(working, groups, RATE, settings)
+    budget = Budget(steps=STEPS, every=STEPS, evaluate=None, settings=settings)
+    objective = TaskObjective(task, state, working.live, None)
+    set_training_mode(working.live)
+    for _ in range(STEPS):
+        take_step(steps, stage.name, source, objective, working, budget, 0)
+    model.eval()
+    moved = {name for name, tensor in all_tensors(model).items() if not torch.equal(tensor, kept[name])}
+    stayed = sorted(named - moved - set(stage.still))
+    require(
+        not stayed,
+        f"stage {stage.name!r} names {len(stayed)} parameters that did not move in {STEPS} steps, first {stayed[:1]}; "
+        "list those whose gradient is zero by construction in Stage.still",
+    )
+    strays = sorted(moved - named)
+    require(not strays, f"stage {stage.name!r} moved {len(strays)} tensors that it does not name, first {strays[:1]}")
+
+
+def check_reloading(
+    method: Method, family: Family, folder: Path, backbone: Backbone, inputs: Mapping[str, Tensor]
+) -> None:
+    """Weights saved as safetensors and loaded into a freshly prepared model."""
+    from safetensors.torch import load, save
+
+    model = backbone.model
+    data = save({name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()})
+    fresh = method.prepare(tiny_backbone(family, folder, model.head.out_features)).model
+    unknown = set(fresh.state_dict()) ^ set(load(data))
+    require(not unknown, f"prepare() must insert the same modules when loading; differing: {sorted(unknown)[:3]}")
+    fresh.load_state_dict(load(data))
+    require(torch.equal(answers(fresh, inputs), answers(model, inputs)), "loaded weights give other answers than saved")
+
+
+def check_loss(task: Task, state: State, targets: Tensor) -> Tensor:
+    """Denominators and terms of a task's loss; returns outputs (N, K) at which it is lowest."""
+    count, width = len(targets), task.outputs(state)
+    draw = torch.Generator().manual_seed(0)
+    shares = 0.5 + torch.rand(count, generator=draw)
+    outputs = torch.randn(count, width, generator=draw).requires_grad_()
+    terms = task.loss(outputs, targets, shares, state)
+    weights = task.weights(targets, shares, state)
+    require({term.name for term in terms} == set(weights), "weights() and loss() must name the same terms")
+    half = count // 3
+    parts = [
+        task.loss(outputs[place], targets[place], shares[place], state)
+        for place in (slice(0, half), slice(half, count))
+    ]
+    for term, first, second in zip(terms, *parts, strict=True):
+        require(term.sums.shape == (count,), f"the sums of {term.name!r} must be one number an example")
+        require(near(term.weights, weights[term.name]), f"the weights of {term.name!r} must follow from targets alone")
+        joined = torch.cat([first.sums, second.sums])
+        require(near(joined, term.sums), f"the term {term.name!r} couples examples: a part of the batch gives others")
+    free = torch.zeros(count, width, requires_grad=True)
+    optimizer = torch.optim.Adam([free], lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        found = task.loss(free, targets, torch.ones(count), state)
+        torch.stack([term.coefficient * term.sums.sum() / term.weights.sum() for term in found]).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return free.detach()
+
+
+def tiny_vocabulary() -> list[str]:
+    """Special tokens, the words of ``tiny_rows``, and letters, so that any Latin word can be written."""
+    words = dict.fromkeys((*FILLERS, *(word for topic in TOPICS for word in topic)))
+    return [*SPECIAL, *words, *LETTERS, *(f"##{letter}" for letter in LETTERS), *".,;!?"]
+
+
+def write_tokenizer(folder: Path, vocabulary: list[str], positions: int) -> None:
+    """A WordPiece tokenizer.json and its config."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    numbers = {token: number for number, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", numbers["[CLS]"]), ("[SEP]", numbers["[SEP]"])],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": positions,
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def sentence(words: Sequence[str], draw: np.random.Generator) -> str:
+    """Two of ``words`` among two to nine fillers."""
+    chosen = [*draw.choice(words, 2), *draw.choice(FILLERS, int(draw.integers(2, 10)))]
+    return " ".join(str(word) for word in draw.permutation(chosen))
+
+
+def tiny_source(folder: Path) -> tuple[Source, Task, State]:
+    """Batches of eight classified rows for the model in ``folder``."""
+    rows, columns = tiny_rows("classification")
+    task: Task = catalog.find("task", "classification")()
+    state, _ = task.prepare(rows, columns)
+    processor = Text().processor(folder, max_length=None, pairs=False)
+    examples: Examples = task.encode(rows, columns, processor, state, targeted=True)
+    return Source(examples, processor, 8, 8, 0), task, state
+
+
+def tiny_backbone(family: Family, folder: Path, outputs: int) -> Backbone:
+    """Freshly loaded, with a head that is no longer zero, so that gradients reach the body."""
+    backbone = family.load(folder, outputs=outputs, seed=0)
+    start_head(backbone.model)
+    return backbone
+
+
+def start_head(model: HeadedModel) -> None:
+    """Draw the head from a fixed seed."""
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.randn(model.head.weight.shape, generator=draw))
+
+
+def all_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer by name."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def answers(model: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Outputs in evaluation mode."""
+    model.eval()
+    with torch.no_grad():
+        found: Tensor = model(**inputs)
+    return found
+
+
+def near(one: Tensor, other: Tensor) -> bool:
+    """Equal but for the rounding of float32."""
+    return one.shape == other.shape and bool(torch.allclose(one.float(), other.float(), rtol=1e-4, atol=1e-5))
+
+
+def tiny_predictions(kind: Kind, skill: float, rows: int = 200) -> Predictions:
+    """Random predictions that are right with probability ``skill``."""
+    draw = np.random.default_rng(0)
+    right, ids, labels = draw.random(rows) < skill, np.arange(rows), ("a", "b", "c")
+    if kind == "regression":
+        targets = draw.normal(10, 3, rows)
+        values = np.asarray(targets + draw.normal(0, 3 * (1 - skill), rows))
+        return Predictions(kind, ids, values[:, None], values, (), targets)
+    if kind == "classification":
+        targets = draw.integers(0, 3, rows)
+        classes = np.where(right, targets, (targets + 1) % 3)
+        scores = np.full((rows, 3), 0.05)
+        scores[ids, classes] = 0.9
+        return Predictions(kind, ids, scores, classes, labels, targets)
+    wanted = draw.random((rows, 3)) < 0.4
+    decided = wanted ^ ~right[:, None]
+    return replace(Predictions(kind, ids, np.where(decided, 0.9, 0.1), decided, labels), targets=wanted)
