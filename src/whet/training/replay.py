@@ -145,6 +145,7 @@ def verify(
         return Verdict(False, f"{shared} is shared between what trains and what is frozen")
     device = next(model.parameters()).device
     inputs = to_device(batch.inputs, device)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     modes = {name: module.training for name, module in model.named_modules()}
     try:
         set_training(model, cut)
@@ -154,13 +155,21 @@ def verify(
         if far is not None:
             return Verdict(False, far)
         plain = step_of(model, inputs, batch, loss, trainable, seed, None, cut)
+        updated = next((name for name in buffers_below(model, cut) if not same_buffer(model, name, buffers)), None)
+        if updated is not None:
+            return Verdict(False, f"{updated} is frozen but changes whenever the model runs")
         replayed = step_of(model, inputs, batch, loss, trainable, seed, fresh, cut)
-    except (TypeError, AttributeError, RuntimeError, IndexError, KeyError) as error:
-        return Verdict(False, f"its blocks cannot be replaced ({type(error).__name__}: {str(error).splitlines()[0]})")
+    except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError, LookupError) as error:
+        message = " ".join(str(error).split("\n", 1)[0].split())
+        return Verdict(False, f"its blocks cannot be replaced ({type(error).__name__}: {message})")
     finally:
         model.zero_grad(set_to_none=True)
         for name, module in model.named_modules():
             module.training = modes.get(name, module.training)
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in buffers and buffers[name].shape == buffer.shape:
+                    buffer.copy_(buffers[name])
     for name, (one, other) in {n: (plain[n], replayed[n]) for n in plain}.items():
         if not same(one, other):
             return Verdict(False, f"{name} differs from the plain model's")
@@ -223,6 +232,16 @@ def furthest(fresh: Mapping[str, Tensor], cached: Mapping[str, Tensor], lengths:
         if relative > limit:
             return f"cached values differ from fresh ones by {relative:.1e}, more than {limit:.0e}"
     return None
+
+
+def buffers_below(model: HeadedModel, cut: Cut) -> list[str]:
+    """Names of the buffers of what lies below a cut."""
+    return [f"{prefix}.{name}" for prefix in cut.below for name, _ in model.get_submodule(prefix).named_buffers()]
+
+
+def same_buffer(model: HeadedModel, name: str, before: Mapping[str, Tensor]) -> bool:
+    """Whether a buffer is what it was; one that is new is not."""
+    return name in before and torch.equal(model.get_buffer(name), before[name])
 
 
 def shared_storage(model: HeadedModel, cut: Cut, trainable: Mapping[str, Tensor]) -> str | None:
