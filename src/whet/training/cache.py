@@ -38,13 +38,15 @@ class CacheSettings:
 
 
 def content_keys(examples: Examples) -> Array:
-    """(E, 2) uint64: a hash of each example's inputs."""
+    """(E, 2) uint64: a hash of each example's inputs and their shapes."""
     found = np.empty((len(examples), 2), np.uint64)
     columns = list(examples.inputs.values())
     for position in range(len(examples)):
         digest = xxhash.xxh3_128()
         for ragged in columns:
-            digest.update(ragged[position].tobytes())
+            array = ragged[position]
+            digest.update(repr(array.shape).encode())
+            digest.update(array.tobytes())
         number = digest.intdigest()
         found[position] = number >> 64, number & 0xFFFFFFFFFFFFFFFF
     return found
@@ -98,7 +100,8 @@ class ActivationCache:
                 save_array(beside / f"{name}.values.npy", packed.values)
                 save_array(beside / f"{name}.shapes.npy", packed.shapes)
             name = "segment-" + xxhash.xxh3_64_hexdigest(keys.tobytes())
-            if not (self.folder / name).exists():
+            if read_segment(self.folder / name) is None:  # not there, or damaged
+                shutil.rmtree(self.folder / name, ignore_errors=True)
                 beside.rename(self.folder / name)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
