@@ -27,7 +27,8 @@ def save_checkpoint(folder: Path, number: int, tensors: Mapping[str, Tensor], st
 
     folder.mkdir(parents=True, exist_ok=True)
     beside, final = folder / f".new-{number:09d}", folder / f"step-{number:09d}"
-    shutil.rmtree(beside, ignore_errors=True)
+    for left in folder.glob(".new-*"):  # what a killed run was writing
+        shutil.rmtree(left, ignore_errors=True)
     try:
         beside.mkdir()
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
