@@ -87,15 +87,21 @@ class Classification:
         return "macro-f1" if min(state["counts"]) * 3 < max(state["counts"]) else "accuracy"
 
     def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
-        """(B,) class weight times row share."""
-        if state["class_weights"] is None:
-            return {"cross-entropy": shares}
-        return {"cross-entropy": shares * torch.tensor(state["class_weights"], device=targets.device)[targets]}
+        """(B,) class weight times row share; nothing for a class that training never saw."""
+        weights = shares * (targets >= 0)
+        if state["class_weights"] is not None:
+            weights = weights * torch.tensor(state["class_weights"], device=targets.device)[targets.clamp(min=0)]
+        return {"cross-entropy": weights}
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
-        """Cross-entropy of logits (B, K) against class indices (B,)."""
+        """Cross-entropy of logits (B, K) against class indices (B,).
+
+        Validation rows of a class that training never saw (-1) weigh nothing: no head can make their loss finite.
+        """
         weights = self.weights(targets, shares, state)["cross-entropy"].to(outputs.dtype)
-        each = functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
+        each = functional.cross_entropy(
+            outputs, targets.clamp(min=0), reduction="none", label_smoothing=self.label_smoothing
+        )
         return [Term("cross-entropy", each * weights, weights)]
 
     def solvable(self, targets: Array, state: State) -> tuple[Literal["softmax"], torch.Tensor]:
