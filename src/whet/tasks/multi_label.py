@@ -22,7 +22,7 @@ from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Array, Examples, State, Term
 
 SEPARATORS = (";", "|", ",")
-TRUE = {"1", "true", "yes", "y", "t"}
+TRUE = {"1", "true", "yes", "y", "t", "x"}
 FALSE = {"0", "false", "no", "n", "f", ""}
 
 
@@ -113,7 +113,9 @@ class MultiLabel:
         sample = next(train.batches(columns.target)).column(0).to_pylist()
         if any(isinstance(value, list) for value in sample):
             return {"list": True}
-        return {"separator": separator_of([str(value) for value in sample if value is not None]) or ";"}
+        texts = [str(value) for value in sample if value is not None]
+        commonest = max(SEPARATORS, key=lambda separator: sum(separator in text for text in texts))
+        return {"separator": separator_of(texts) or commonest}
 
     def _labels(self, row: tuple[Any, ...], form: dict[str, Any], rows: Rows, columns: Columns) -> set[str]:
         if "columns" in form:
@@ -147,12 +149,19 @@ def best_threshold(scores: Array, wanted: Array) -> float:
 
 
 def separator_of(values: list[str]) -> str | None:
-    """The separator by which a sample of strings is joined from few, repeated parts; None if it is not."""
+    """The separator by which a sample of strings is joined from few, repeated parts; None if it is not.
+
+    A comma stands inside many names ("Austin, TX", "Tea, green"), whose parts keep their place; labels do not.
+    """
     distinct = set(values)
     for separator in SEPARATORS:
         split = [[part.strip() for part in value.split(separator) if part.strip()] for value in distinct]
         parts = Counter(part for one in split for part in one)
         joined = sum(len(one) > 1 for one in split)
+        places = {(part, place) for one in split for place, part in enumerate(one)}
+        moving = sum(count > 1 for count in Counter(part for part, _ in places).values())
+        if separator == "," and 3 * moving < len(parts):
+            continue
         if joined >= 0.2 * len(distinct) and parts and sum(parts.values()) >= 1.5 * len(parts):
             return separator
     return None
