@@ -18,7 +18,7 @@ class Solve:
         folds: Parts of the cross-validation.
     """
 
-    penalties: tuple[float, ...] = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+    penalties: tuple[float, ...] = (3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
     folds: int = 5
 
 
