@@ -24,7 +24,7 @@ ORDER = [
     ["report", "deploy"],
     ["forecast"],
     ["resolve", "folder"],
-    ["telling"],
+    ["telling", "evaluate", "listing"],
     ["run"],
     ["search"],
     ["api"],

@@ -1,1 +1,63 @@
-"""Turn a pre-trained model and your own rows into a model for your task."""
+"""Turn a pre-trained model and your own rows into a model for your task, with an honest verdict.
+
+    import whet
+    result = whet.finetune("tickets.csv", target="intent")
+    result.verdict, result.predict(["where is my parcel?"])
+
+Nothing heavy is imported until a name below is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whet import methods as methods
+    from whet.api import Result as Result
+    from whet.api import check as check
+    from whet.api import evaluate as evaluate
+    from whet.api import finetune as finetune
+    from whet.api import load as load
+    from whet.api import plan as plan
+    from whet.api import predict as predict
+    from whet.deploy.predictor import Predictor as Predictor
+    from whet.errors import WhetError as WhetError
+    from whet.training.settings import Training as Training
+
+_PLACES = {
+    "Predictor": "whet.deploy.predictor",
+    "Result": "whet.api",
+    "Training": "whet.training.settings",
+    "WhetError": "whet.errors",
+    "check": "whet.api",
+    "evaluate": "whet.api",
+    "finetune": "whet.api",
+    "load": "whet.api",
+    "methods": "whet.methods",
+    "plan": "whet.api",
+    "predict": "whet.api",
+}
+
+__all__ = [
+    "Predictor",
+    "Result",
+    "Training",
+    "WhetError",
+    "check",
+    "evaluate",
+    "finetune",
+    "load",
+    "methods",
+    "plan",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'whet' has no attribute {name!r}")
+    module = import_module(_PLACES[name])
+    return module if name == "methods" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

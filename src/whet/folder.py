@@ -17,7 +17,7 @@ from whet.training.events import Event, as_record
 
 PLAN, EVENTS, METRICS, MODEL = "plan.yaml", "events.jsonl", "metrics.json", "model"
 WORK = ".work"
-LEFT = {PLAN, EVENTS, WORK, ".lock"}
+LEFT = {PLAN, EVENTS, WORK, ".lock", MODEL, "predictions.parquet", "report.html", "README.md", "story.json"}
 """What an unfinished run may leave, and a resumed one takes up again."""
 
 
@@ -33,7 +33,8 @@ def new_folder(out: Path | None, name: str, resume: bool, parent: Path = Path("r
         out = unfinished[-1] if resume and unfinished else parent / f"{name}-{next_number(taken, name)}"
     if out.exists() and not out.is_dir():
         raise RunError("The output is a file, not a folder.", where=str(out), fix="choose another --out")
-    foreign = {path.name for path in out.iterdir()} - LEFT if out.exists() else set()
+    present = {path.name for path in out.iterdir()} if out.exists() else set()
+    foreign = present - (LEFT if PLAN in present else {WORK, ".lock"})
     if (out / METRICS).exists():
         raise RunError("This folder holds a finished run.", where=str(out), fix="choose another --out")
     if foreign:
@@ -127,10 +128,11 @@ def write_json(path: Path, content: Any) -> None:
     beside.replace(path)
 
 
-def discard(folder: Path, keep_for_resume: bool) -> None:
-    """After a failure: keep what can be resumed, else leave nothing behind."""
-    if not keep_for_resume:
-        shutil.rmtree(folder, ignore_errors=True)
-        parent = folder.parent
-        if parent.name == "runs" and parent.exists() and not any(parent.iterdir()):
-            parent.rmdir()
+def discard(folder: Path) -> None:
+    """After a failure before the plan stood: leave nothing of ours behind."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    for name in (".lock", EVENTS, PLAN):
+        (folder / name).unlink(missing_ok=True)
+    for empty in (folder, folder.parent if folder.parent.name == "runs" else folder):
+        if empty.exists() and not any(empty.iterdir()):
+            empty.rmdir()

@@ -5,7 +5,7 @@ every step. Whatever depends on the machine is measured here and written to the 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from whet.forecast import Speeds, fit_rungs, forecast_of
 from whet.learners.neural import Machinery, Pretrained
 from whet.modalities.modality import Processor
 from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
+from whet.tasks.own_loss import plain_task, with_loss
 from whet.tasks.task import State, Task
 from whet.training.machine import Machine, choose_attention, choose_path, measure_machine, resolve_device
 from whet.training.settings import Training
@@ -52,10 +53,27 @@ class Prepared:
 
 
 @dataclass(frozen=True, eq=False)
+class Objects:
+    """What a Python caller gives as objects, which a plan file cannot hold.
+
+    Args:
+        rows, valid: In memory, in place of files; tests: likewise, by name or as a list.
+        metric: A user's own metric in place of a named one.
+        loss: A user's own loss: ``loss(outputs (B, K), targets (B, ...)) -> (B,)``.
+    """
+
+    rows: Any = None
+    valid: Any = None
+    tests: Any = None
+    metric: Metric | None = None
+    loss: Callable[[Any, Any], Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Checked:
     """Rows after check and split, before any model is chosen."""
 
-    sources_name: str
+    source: str
     fingerprint: str
     columns: Columns
     modality: str
@@ -70,23 +88,24 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "whet"
 
 
-def check(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Checked:
+def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked:
     """Read, find the columns and the task, clean, split and run every check that needs no model.
 
     Args:
         wanted: A partial plan.
-        rows: Objects in memory in place of ``wanted["data"]["source"]``, or None.
+        objects: Rows and functions that were given as objects.
         scratch: Folder of the sealed targets and of memory-mapped copies.
     """
     data: Mapping[str, Any] = wanted.get("data", {})
-    given = rows if rows is not None else data.get("source")
+    given = objects.rows if objects.rows is not None else data.get("source")
     if given is None:
         raise ConfigError("No rows were named.", where="data.source", fix="give a file: whet finetune rows.csv")
-    tests = data.get("test_rows") or data.get("tests") or ()
-    sources = read(given, tests=tests, valid=data.get("valid"), encoding=data.get("encoding"), spill=scratch / "rows")
+    tests = objects.tests if objects.tests is not None else data.get("tests") or ()
+    valid = objects.valid if objects.valid is not None else data.get("valid")
+    sources = read(given, tests=tests, valid=valid, encoding=data.get("encoding"), spill=scratch / "rows")
     columns, modality = find_columns(sources.train, data, wanted.get("modality"))
     require_columns(sources.train, columns)
-    task = find_task(sources.train, columns, wanted.get("task"))
+    task = with_loss(find_task(sources.train, columns, wanted.get("task")), objects.loss)
     findings = list(sources.findings)
     sources = clean(sources, columns)
     findings += [finding for finding in sources.findings if finding not in findings]
@@ -104,9 +123,9 @@ def check(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Checked:
     return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings))
 
 
-def resolve(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Prepared:
+def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepared:
     """The whole Plan and everything it needs; trains nothing."""
-    checked = check(wanted, rows, scratch)
+    checked = check(wanted, objects, scratch)
     cache = cache_folder(wanted)
     model = find_model(wanted_name(wanted), revision=wanted.get("model", {}).get("revision"), cache=cache)
     data = data_plan(wanted, checked)
@@ -121,7 +140,7 @@ def resolve(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Prepared:
     method = find_method(wanted, pairs)
     seed = int(wanted.get("seed", 0))
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
-    evaluation = find_evaluation(wanted, checked, state, pairs)
+    evaluation = find_evaluation(wanted, checked, state, pairs, objects.metric)
     speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, method, training)
     if isinstance(method, Auto):
         method = fit_rungs(method, speeds, training, [member_of("method", name) for name in ladder(pairs)])
@@ -132,7 +151,7 @@ def resolve(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Prepared:
     plan = Plan(
         data=data,
         modality=checked.modality,
-        task=checked.task,
+        task=plain_task(checked.task),
         model=model_plan(model),
         backbone=backbone,
         method=method,
@@ -144,19 +163,19 @@ def resolve(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Prepared:
         seed=seed,
     )
     findings = (*checked.findings, *taught)
-    return Prepared(
-        plan, checked.split, checked.columns, checked.task, state, findings, processor, pretrained, walked, scratch
-    )
+    metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
+    split, columns, task = checked.split, checked.columns, checked.task
+    return Prepared(plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric)
 
 
-def reopen(plan: Plan, rows: Any, scratch: Path) -> Prepared:
+def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     """The same rows and pieces again for a plan that is already resolved; nothing is measured or decided.
 
     Raises:
         RunError-like DataError: the rows or the weights are not those of the plan.
     """
     content = plan.as_dict()
-    checked = check(content, rows, scratch)
+    checked = check(content, objects, scratch)
     if plan.data.fingerprint and checked.fingerprint != plan.data.fingerprint:
         raise DataError(
             "The rows are not those of the plan.",
@@ -178,17 +197,17 @@ def reopen(plan: Plan, rows: Any, scratch: Path) -> Prepared:
     pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept)
     walked = walk(processor, checked.split.train, checked.columns)
     findings = (*checked.findings, *taught)
-    return Prepared(
-        plan, checked.split, checked.columns, checked.task, state, findings, processor, pretrained, walked, scratch
-    )
+    metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
+    split, columns, task = checked.split, checked.columns, checked.task
+    return Prepared(plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric)
 
 
-def prepare(wanted: Mapping[str, Any], rows: Any, scratch: Path) -> Prepared:
+def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepared:
     """Resolve what the user named; a plan that is whole is taken as it is."""
     whole = all(entry.name in wanted for entry in fields(Plan) if entry.name not in ("cache", "seed", "format"))
     if whole and wanted["data"].get("fingerprint"):
-        return reopen(plan_of(wanted), rows, scratch)
-    return resolve(wanted, rows, scratch)
+        return reopen(plan_of(wanted), objects, scratch)
+    return resolve(wanted, objects, scratch)
 
 
 def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> tuple[Columns, str]:
@@ -203,7 +222,7 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> t
         )
     inputs = names_of(data.get("inputs"))
     columns = Columns(inputs, target, data.get("group"), data.get("time"))
-    require_columns(rows, replace(columns, inputs=inputs or target[:1]))
+    require_columns(rows, columns)
     taken = {*target, columns.group, columns.time}
     free = [summary for summary in summaries if summary.name not in taken]
     scored = [
@@ -316,7 +335,7 @@ def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:
     data = dict(wanted.get("data", {}))
     columns = checked.columns
     return DataPlan(
-        source=checked.sources_name,
+        source=checked.source,
         fingerprint=checked.fingerprint,
         inputs=columns.inputs,
         target=columns.target,
@@ -421,12 +440,15 @@ def ladder(pairs: bool) -> tuple[str, ...]:
     return LADDER[1:] if pairs else LADDER
 
 
-def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, pairs: bool) -> Evaluation:
+def find_evaluation(
+    wanted: Mapping[str, Any], checked: Checked, state: State, pairs: bool, own: Metric | None
+) -> Evaluation:
     """The deciding metric as named, else the task's; the task's other metrics and baselines beside it."""
     given = dict(wanted.get("evaluation", {}))
     task = checked.task
-    metric = given.get("metric") or task.default_metric(np.zeros(0), state)
-    metric_named(metric, task.kind)
+    metric = own.name if own else given.get("metric") or task.default_metric(np.zeros(0), state)
+    if own is None:
+        metric_named(metric, task.kind)
     baselines = tuple(given.get("baselines") or task.baselines)
     if pairs:
         baselines = tuple(name for name in baselines if name != "frozen-probe")

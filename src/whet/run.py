@@ -4,6 +4,7 @@ Reads top to bottom as the story of one run. Everything is a generator of events
 show, log or stop it; the result comes with the last one.
 """
 
+import shutil
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -142,6 +143,7 @@ def finish(
 
 def write_model(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> None:
     """The packaged model; refused if it does not answer as the live one does."""
+    shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that was killed after packaging
     sample = next(prepared.split.train.batches(prepared.columns.inputs, 4))
     texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in sample.columns]
     package(
@@ -154,6 +156,7 @@ def write_model(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> None:
         columns=prepared.columns,
         modality=prepared.plan.modality,
         max_length=prepared.plan.data.max_length,
+        pairs=len(prepared.columns.inputs) > 1,
         check=list(zip(*texts, strict=True)),
     )
 

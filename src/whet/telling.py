@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
-from whet.data.rows import Rows
+from whet.data.rows import Columns, Finding, Rows
+from whet.data.split import Split
 from whet.evaluation.records import Judgement
 from whet.folder import read_events
 from whet.learners.neural import NeuralFitted
 from whet.plan import Auto
 from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
-from whet.resolve import Prepared
+from whet.resolve import Checked, Prepared
 from whet.tasks.predictions import Predictions
 from whet.training.machine import peak_memory_bytes, processor_name
 
@@ -67,20 +69,23 @@ def tell(
 
 def data_facts(prepared: Prepared) -> DataFacts:
     """Where the rows came from and how they were divided."""
-    split = prepared.split
+    labels, counts = prepared.state.get("labels", []), prepared.state.get("counts", [])
+    facts = split_facts(prepared.split, prepared.plan.data.source, prepared.columns, prepared.findings)
+    return replace(facts, class_counts=dict(zip(labels, counts, strict=False)))
+
+
+def checked_facts(checked: Checked) -> DataFacts:
+    """The same for rows that were only checked."""
+    return split_facts(checked.split, checked.source, checked.columns, checked.findings)
+
+
+def split_facts(split: Split, source: str, columns: Columns, findings: tuple[Finding, ...]) -> DataFacts:
+    """Names and sizes of every part."""
     sizes = {"train": len(split.train)}
     if split.valid is not None:
         sizes["valid"] = len(split.valid)
     sizes |= {name: len(test.rows) for name, test in split.tests.items()}
-    labels, counts = prepared.state.get("labels", []), prepared.state.get("counts", [])
-    return DataFacts(
-        source=Path(prepared.plan.data.source).name,
-        columns=prepared.columns,
-        rows=sizes,
-        split=split.how,
-        class_counts=dict(zip(labels, counts, strict=False)),
-        findings=prepared.findings,
-    )
+    return DataFacts(source=Path(source).name, columns=columns, rows=sizes, split=split.how, findings=findings)
 
 
 def model_facts(prepared: Prepared, fitted: NeuralFitted) -> ModelFacts:

@@ -514,9 +514,9 @@ def tiny_predictions(kind: Kind, skill: float, rows: int = 200) -> Predictions:
     draw = np.random.default_rng(0)
     right, ids, labels = draw.random(rows) < skill, np.arange(rows), ("a", "b", "c")
     if kind == "regression":
-        targets = draw.normal(10, 3, rows)
-        values = np.asarray(targets + draw.normal(0, 3 * (1 - skill), rows))
-        return Predictions(kind, ids, values[:, None], values, (), targets)
+        numbers = draw.normal(10, 3, rows)
+        values = np.asarray(numbers + draw.normal(0, 3 * (1 - skill), rows))
+        return Predictions(kind, ids, values[:, None], values, (), numbers)
     if kind == "classification":
         targets = draw.integers(0, 3, rows)
         classes = np.where(right, targets, (targets + 1) % 3)

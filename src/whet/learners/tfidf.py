@@ -27,7 +27,7 @@ from whet.tasks.predictions import Kind, Predictions
 
 MOST_ROWS = 100_000
 MOST_CHARACTERS = 6_000_000
-VOCABULARY_CHARACTERS = 150_000
+VOCABULARY_CHARACTERS = 1_500_000
 LONGEST_TEXT = 20_000
 MOST_PIECES = 2**17  # of words, and of characters, apart
 RARE_FROM = 1_000  # from so many rows on, a piece must occur in two of them
@@ -124,11 +124,15 @@ class TextVectors:
         ]
 
     def learn(self, texts: Texts) -> Any:
-        """The vocabulary, from the first rows up to 1.5 million characters, and (N, F) the texts' own features."""
-        sizes = np.cumsum(np.sum([[len(text) for text in column] for column in texts], axis=0))
-        first = max(1, int((sizes <= VOCABULARY_CHARACTERS).sum()))
-        known = [text for column in texts for text in column[:first]]
-        self.counters = [counter for counter in self.counters if _learnt(counter, known)]
+        """The vocabulary, from every so many-th row where texts are more than 1.5 million characters, and (N, F) the
+        features of all texts."""
+        size = sum(len(text) for column in texts for text in column)
+        stride = -(-size // VOCABULARY_CHARACTERS) or 1
+        known = [text for column in texts for text in column[::stride]]
+        found = [(counter, _learnt(counter, known)) for counter in self.counters]
+        self.counters = [counter for counter, counted in found if counted is not None]
+        if stride == 1 and len(texts) == 1:
+            return _features([[counted] for _, counted in found if counted is not None], len(texts[0]))
         return self.of(texts)
 
     def of(self, texts: Texts) -> Any:
@@ -143,13 +147,12 @@ class TextVectors:
         return vstack(parts, format="csr")
 
 
-def _learnt(counter: Any, texts: list[str]) -> bool:
-    """Learns the vocabulary in place; False where there is not a single piece, as in nothing but blanks."""
+def _learnt(counter: Any, texts: list[str]) -> Any:
+    """Learns the vocabulary in place and counts; None where there is not a single piece, as in nothing but blanks."""
     try:
-        counter.fit(texts)
+        return counter.fit_transform(texts)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def choose_and_solve(

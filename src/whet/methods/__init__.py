@@ -1,1 +1,19 @@
-"""What may move, and when."""
+"""What may move, and when. ``whet.methods.TopLayers(2)``: every method of the catalog by its class name."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from whet import catalog
+
+if TYPE_CHECKING:
+    from whet.methods.full import Full as Full
+    from whet.methods.probe import Probe as Probe
+    from whet.methods.top_layers import TopLayers as TopLayers
+
+
+def __getattr__(name: str) -> Any:
+    for member in catalog.members("method").values():
+        module, _, attribute = member.path.partition(":")
+        if attribute == name:
+            return getattr(import_module(module), attribute)
+    raise AttributeError(f"module 'whet.methods' has no attribute {name!r}")

@@ -277,7 +277,7 @@ def patience_gone(state: FitState, budget: Budget) -> bool:
 
 
 def ended_from_outside(state: FitState, stage: str, began: float, budget: Budget) -> str | None:
-    """"clock" or "interrupt" if either ends the stage, now or in the run that is being resumed."""
+    """ "clock" or "interrupt" if either ends the stage, now or in the run that is being resumed."""
     for decision in state.decisions:
         if decision["stage"] == stage and decision["step"] == state.step:
             return str(decision["reason"])

@@ -1,0 +1,371 @@
+"""Flags to a partial plan to the api, and answers to the terminal; nothing else.
+
+Exit codes: 0 done, 2 the user's input or machine cannot work (said without a traceback), 130 interrupted.
+Heavy imports happen inside the commands, so that ``--help`` is quick.
+"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="whet",
+    help="Fine-tune a pre-trained model on your own rows, on your own machine, with an honest verdict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Rows = Annotated[Optional[str], typer.Argument(help="A CSV, TSV, JSON, JSONL, Parquet or Arrow file, or a folder.")]
+Target = Annotated[Optional[list[str]], typer.Option("--target", help="Column to predict; repeat for 0/1 columns.")]
+TextColumn = Annotated[Optional[list[str]], typer.Option("--text", help="Input column; repeat for pairs.")]
+Model = Annotated[Optional[str], typer.Option("--model", help="Name, folder or hub id of the pre-trained model.")]
+Method = Annotated[Optional[str], typer.Option("--method", help="probe, top-layers, full or auto (default).")]
+Test = Annotated[Optional[list[str]], typer.Option("--test", help="Test file; repeat for several verdicts.")]
+Valid = Annotated[Optional[str], typer.Option("--valid", help="Validation file.")]
+Seed = Annotated[Optional[int], typer.Option("--seed", help="Of every random draw (default 0).")]
+Metric = Annotated[Optional[str], typer.Option("--metric", help="What selects and decides.")]
+MaxLength = Annotated[Optional[int], typer.Option("--max-length", help="Tokens a window; longer texts are pooled.")]
+Device = Annotated[Optional[str], typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Time = Annotated[Optional[str], typer.Option("--time", help="Budget of auto, such as 90s, 5m or 1h.")]
+Group = Annotated[Optional[str], typer.Option("--group", help="Column whose equal values stay on one side.")]
+TimeColumn = Annotated[Optional[str], typer.Option("--time-column", help="Column of times; test is the latest.")]
+Encoding = Annotated[Optional[str], typer.Option("--encoding", help="Of the text files.")]
+Head = Annotated[Optional[str], typer.Option("--head", help="pooled (default) or native.")]
+PlanFile = Annotated[Optional[str], typer.Option("--plan", help="A plan file; flags go before it.")]
+Settings = Annotated[Optional[list[str]], typer.Option("--set", help="part.field=value for any field of the plan.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def finetune(
+    rows: Rows = None,
+    target: Target = None,
+    text: TextColumn = None,
+    model: Model = None,
+    method: Method = None,
+    test: Test = None,
+    valid: Valid = None,
+    out: Annotated[Optional[str], typer.Option("--out", help="Run folder (default: numbered under runs/).")] = None,
+    seed: Seed = None,
+    metric: Metric = None,
+    max_length: MaxLength = None,
+    device: Device = None,
+    time: Time = None,
+    group: Group = None,
+    time_column: TimeColumn = None,
+    encoding: Encoding = None,
+    head: Head = None,
+    plan: PlanFile = None,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the verdict.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check, plan, fit, judge and package: rows in, a judged model out."""
+    from whet import api
+    from whet.report import progress, terminal
+
+    console = make_console(stderr=as_json)
+    shown = terminal if not quiet and not as_json else None
+    with progress.choose(quiet=quiet, as_json=as_json) as observer:
+        result = api.finetune(
+            rows,
+            target,
+            text=text,
+            model=model,
+            method=method,
+            test=test,
+            valid=valid,
+            out=out,
+            seed=seed,
+            metric=metric,
+            max_length=max_length,
+            device=device,
+            time=time,
+            group=group,
+            time_column=time_column,
+            encoding=encoding,
+            head=head,
+            plan=plan,
+            settings=settings or (),
+            resume=resume,
+            observers=[observer],
+            on_plan=None if shown is None else lambda prepared: show_prepared(prepared, console, "warning"),
+            command=shlex.join(["whet", *sys.argv[1:]]),
+        )
+    if as_json:
+        print_json({"event": "finished", "folder": str(result.folder), "metrics": result.metrics,
+                    "verdict": result.verdict.sentence})  # fmt: skip
+    else:
+        terminal.print_verdict(result.story, console)
+
+
+@app.command()
+def check(
+    rows: Rows = None,
+    target: Target = None,
+    text: TextColumn = None,
+    test: Test = None,
+    valid: Valid = None,
+    seed: Seed = None,
+    group: Group = None,
+    time_column: TimeColumn = None,
+    encoding: Encoding = None,
+    plan: PlanFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Find what will hurt in the rows; loads no model."""
+    from dataclasses import asdict
+
+    from whet import api
+    from whet.report import terminal
+    from whet.telling import checked_facts
+
+    found = api.check(
+        rows, target, text=text, test=test, valid=valid, seed=seed, group=group, time_column=time_column,
+        encoding=encoding, plan=plan, settings=settings or (),
+    )  # fmt: skip
+    if as_json:
+        for finding in found.findings:
+            print_json(asdict(finding))
+        return
+    console = make_console()
+    terminal.print_data(checked_facts(found), console)
+    terminal.print_findings(found.findings, console)
+    terminal.print_checked(found.findings, console)
+
+
+@app.command("plan")
+def plan_command(
+    rows: Rows = None,
+    target: Target = None,
+    text: TextColumn = None,
+    model: Model = None,
+    method: Method = None,
+    test: Test = None,
+    valid: Valid = None,
+    out: Annotated[str, typer.Option("--out", help="Where the plan is written.")] = "plan.yaml",
+    seed: Seed = None,
+    metric: Metric = None,
+    max_length: MaxLength = None,
+    device: Device = None,
+    time: Time = None,
+    group: Group = None,
+    time_column: TimeColumn = None,
+    encoding: Encoding = None,
+    head: Head = None,
+    plan: PlanFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Resolve every choice, forecast, and write the plan; trains nothing."""
+    from whet import api
+
+    found = api.plan(
+        rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
+        max_length=max_length, device=device, time=time, group=group, time_column=time_column, encoding=encoding,
+        head=head, plan=plan, settings=settings or (),
+    )  # fmt: skip
+    api.write_plan(found, Path(out))
+    if as_json:
+        print_json(found.plan.as_dict())
+        return
+    console = make_console()
+    show_prepared(found, console, "info")
+    console.print(f"\n  plan    {out}\n  use     whet finetune --plan {out}", highlight=False, markup=False)
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    what: Annotated[str, typer.Argument(help="A text, or a file of rows.")],
+    second: Annotated[Optional[str], typer.Argument(help="The second text of a pair.")] = None,
+    out: Annotated[Optional[str], typer.Option("--out", help="A .csv or .jsonl file for the answers.")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Answer for one text, or for every row of a file."""
+    from whet import api
+
+    api.predict_command(Path(run), what, second, None if out is None else Path(out), device=device, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    rows: Annotated[str, typer.Argument(help="Rows with targets that the model has not seen.")],
+    metric: Metric = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Judge a run's model on new rows."""
+    from dataclasses import asdict
+
+    from whet import api
+    from whet.report.lines import score_lines
+    from whet.report.terminal import show
+
+    found = api.evaluate(run, rows, metric=metric, seed=seed)
+    if as_json:
+        print_json(asdict(found))
+        return
+    console = make_console()
+    show(score_lines(found, min(console.width, 110)), console)
+    for note in found.notes:
+        console.print(f"  {note}", highlight=False, markup=False)
+
+
+@app.command()
+def runs(
+    folder: Annotated[str, typer.Argument(help="Where runs lie.")] = "runs",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List runs, newest first."""
+    from whet import listing
+    from whet.report.terminal import print_runs
+
+    emit(listing.runs(Path(folder)), print_runs, as_json)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    print_path: Annotated[bool, typer.Option("--path", help="Only print where it is.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Open a run's report, or print its path where there is no browser."""
+    from whet import api
+
+    path = api.report_path(run)
+    if not print_path and sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")):
+        typer.launch(path.resolve().as_uri())
+    print(path)
+
+
+@app.command()
+def models(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List models at hand: packaged, local and cached, with size and licence."""
+    from whet import listing
+    from whet.report.terminal import print_models
+
+    emit(listing.models(), print_models, as_json)
+
+
+@app.command()
+def doctor(
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure this machine: speed in each precision, the path chosen, memory, disk, versions."""
+    from whet import listing
+    from whet.report.terminal import print_doctor
+
+    emit(listing.doctor(device), print_doctor, as_json)
+
+
+@app.command()
+def demo(
+    time: Annotated[str, typer.Option("--time", help="Budget.")] = "15s",
+    out: Annotated[Optional[str], typer.Option("--out", help="Run folder.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Run the main job on packaged support tickets with the packaged encoder; needs no network."""
+    from whet.demo import tickets_path
+
+    words = ["finetune", str(tickets_path()), "--target", "intent", "--time", time]
+    words += ["--out", out] if out else []
+    print("$ " + shlex.join(["whet", *words]) + "\n", flush=True)
+    sys.argv = ["whet", *words]
+    app(words, standalone_mode=False)
+
+
+def show_prepared(prepared: Any, console: "Console", level: str) -> None:
+    """Data, findings from ``level`` up, and the plan with its forecast."""
+    from whet.report import terminal
+    from whet.report.story import Cost
+    from whet.telling import data_facts
+
+    forecast = prepared.plan.forecast
+    terminal.print_data(data_facts(prepared), console)
+    terminal.print_findings(prepared.findings, console, level)
+    cost = Cost(seconds=forecast.seconds, memory_bytes=forecast.memory_bytes, disk_bytes=forecast.disk_bytes)
+    terminal.print_plan(prepared.plan.as_dict(), cost, console)
+
+
+def make_console(stderr: bool = False) -> "Console":
+    """A rich console; plain where the output is not a terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, width=None if sys.stdout.isatty() else 110)
+
+
+def emit(records: list[dict[str, Any]], printer: Any, as_json: bool) -> None:
+    """Records as lines of JSON or as a table."""
+    if as_json:
+        for record in records:
+            print_json(record)
+    else:
+        printer(records, make_console())
+
+
+def print_json(content: Any) -> None:
+    """One line of JSON."""
+    import json
+
+    print(json.dumps(content, ensure_ascii=False, default=str), flush=True)
+
+
+def main() -> None:
+    """The command ``whet``."""
+    from whet.errors import WhetError
+
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except WhetError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        sys.stderr.write("\nInterrupted. The same command with --resume goes on where it can.\n")
+        sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"{os_error_text(error)}\n")
+        sys.exit(2)
+
+
+def os_error_text(error: OSError) -> str:
+    """A disk or file error in the form of every other error."""
+    import errno
+
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = "free some space, then go on with --resume" if full else "check the path and your rights to it"
+    what = "The disk is full." if full else f"A file cannot be used: {error.strerror or error}."
+    return f"MachineError: {what}\n  where: {error.filename or 'while writing'}\n  try:   {fix}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""A packaged model judged again, on rows that it has not seen."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet.data.clean import clean
+from whet.data.fingerprints import value_codes
+from whet.data.read import Sources, read_table
+from whet.data.rows import Columns
+from whet.deploy.predictor import Predictor
+from whet.evaluation.judge import judge
+from whet.evaluation.metric import metric_named
+from whet.evaluation.records import Judgement
+from whet.folder import PLAN
+from whet.plan import Plan
+
+
+def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -> Judgement:
+    """Scores with intervals on new rows; no baselines are refitted, so there is no comparison.
+
+    Raises:
+        DataError: the rows lack the model's columns or targets.
+    """
+    predictor = Predictor.load(folder)
+    plan = Plan.read(folder / PLAN) if (folder / PLAN).exists() else None
+    rows, _ = read_table(source)
+    group = plan.data.group if plan is not None and plan.data.group in rows.names else None
+    columns = Columns(predictor.columns.inputs, predictor.columns.target, group)
+    rows = clean(Sources(rows, None, {}, ()), columns).train
+    task, state = predictor.task, predictor.state
+    name = metric or (plan.evaluation.metric if plan is not None else task.default_metric(np.zeros(0), state))
+    targets = task.encode_targets(rows, columns, state)
+    units = value_codes(rows, group) if group else None
+    answers = predictor.answer(rows).with_targets(targets, units)
+    also = [metric_named(other, task.kind) for other in task.metrics if other != name]
+    return judge(answers, {}, test=rows.source, metric=metric_named(name, task.kind), also=also, seed=seed)

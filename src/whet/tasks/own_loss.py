@@ -1,0 +1,51 @@
+"""A user's own loss in place of the task's; everything else stays the task's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from whet.errors import ConfigError
+from whet.tasks.task import State, Task, Term
+
+
+class OwnLoss:
+    """A task whose loss is a plain function.
+
+    Args:
+        task: Gives targets, predictions, metrics and the solved head.
+        function: ``function(outputs (B, K), targets (B, ...)) -> (B,)``, differentiable; low is good.
+    """
+
+    def __init__(self, task: Task, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        self.task = task
+        self.function = function
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
+        """(B,) row shares."""
+        return {"own": shares}
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
+        """The function's value for each example, times its share."""
+        each = self.function(outputs, targets)
+        if each.shape != shares.shape:
+            raise ConfigError(
+                f"The loss must give one value an example, shape {tuple(shares.shape)}; got {tuple(each.shape)}.",
+                where="loss",
+                fix="use reduction='none', and sum over classes or labels",
+            )
+        weights = shares.to(outputs.dtype)
+        return [Term("own", each * weights, weights)]
+
+
+def with_loss(task: Task, function: Callable[[Any, Any], Any] | None) -> Task:
+    """The task, with the user's loss if there is one."""
+    return task if function is None else OwnLoss(task, function)
+
+
+def plain_task(task: Task) -> Task:
+    """The task as the catalog knows it."""
+    return task.task if isinstance(task, OwnLoss) else task
