@@ -255,17 +255,11 @@ def write_plan(prepared: Prepared, path: Path) -> None:
         ) from error
 
 
-def predict_command(
-    folder: Path, what: str, second: str | None, out: Path | None, *, device: str, as_json: bool
-) -> None:
-    """Answer for one text on the terminal, or for a file of rows into a file or onto standard output."""
-    from whet.deploy.predict_file import predict_file, predict_text
+def predict_file(folder: str | Path, source: str | Path, out: str | Path | None = None, *, device: str = "cpu") -> Any:
+    """Answer every row of a file into another; says where, and how many rows."""
+    from whet.deploy.predict_file import predict_file as answer_file
 
-    predictor = load(folder, device=device)
-    if Path(what).suffix and Path(what).exists():
-        predict_file(predictor, what, out)
-    else:
-        predict_text(predictor, (what,) if second is None else (what, second), as_json=as_json)
+    return answer_file(load(folder, device=device), source, None if out is None else Path(out))
 
 
 def report_path(folder: str | Path) -> Path:

@@ -202,7 +202,16 @@ def predict(
     """Answer for one text, or for every row of a file."""
     from whet import api
 
-    api.predict_command(Path(run), what, second, None if out is None else Path(out), device=device, as_json=as_json)
+    if Path(what).suffix and Path(what).exists():
+        written = api.predict_file(run, what, out, device=device)
+        if as_json:
+            print_json({"path": written.path, "rows": written.rows, "empty": written.empty})
+        else:
+            print(f"{written.rows:,} rows answered: {written.path}")
+        return
+    if out is not None:
+        raise_no_file(what)
+    show_answer(api.load(run, device=device), what if second is None else (what, second), as_json)
 
 
 @app.command()
@@ -295,6 +304,26 @@ def demo(
     print("$ " + shlex.join(["whet", *words]) + "\n", flush=True)
     sys.argv = ["whet", *words]
     app(words, standalone_mode=False)
+
+
+def raise_no_file(what: str) -> None:
+    """``--out`` belongs to a file of rows."""
+    from whet.errors import DataError
+
+    raise DataError(f"There is no file {what!r}.", where="whet predict", fix="leave --out out to answer a single text")
+
+
+def show_answer(predictor: Any, value: Any, as_json: bool) -> None:
+    """One text's answer, with the likeliest labels and their probabilities."""
+    answer = predictor.predict([value])[0]
+    scores = predictor.predict_proba([value])[0] if predictor.labels else []
+    ranked = sorted(zip(scores, predictor.labels, strict=False), reverse=True)[:5]
+    if as_json:
+        print_json({"predicted": answer, "scores": {label: float(score) for score, label in ranked}})
+        return
+    print(answer if isinstance(answer, str) else ", ".join(answer) if isinstance(answer, list) else f"{answer:.6g}")
+    for score, label in ranked:
+        print(f"  {score:6.1%}  {label}")
 
 
 def show_prepared(prepared: Any, console: "Console", level: str) -> None:

@@ -457,7 +457,7 @@ def row_features(found: Ragged, examples: Examples) -> Array:
     """(N, D) float32: the features of a row's pieces, averaged."""
     pieces = np.ascontiguousarray(found.compact().values).reshape(len(examples), -1)
     if examples.rows == len(examples):
-        return pieces
+        return pieces if pieces.flags.writeable else pieces.copy()
     features = np.zeros((examples.rows, pieces.shape[1]), np.float32)
     np.add.at(features, examples.row, pieces * examples.piece_weights[:, None])
     return features
