@@ -158,6 +158,8 @@ def verify(
         updated = next((name for name in buffers_below(model, cut) if not same_buffer(model, name, buffers)), None)
         if updated is not None:
             return Verdict(False, f"{updated} is frozen but changes whenever the model runs")
+        with torch.no_grad():
+            cut.capture(model, unlike(inputs))  # what blocks keep on the side must not match this batch any more
         replayed = step_of(model, inputs, batch, loss, trainable, seed, fresh, cut)
     except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError, LookupError) as error:
         message = " ".join(str(error).split("\n", 1)[0].split())
@@ -232,6 +234,14 @@ def furthest(fresh: Mapping[str, Tensor], cached: Mapping[str, Tensor], lengths:
         if relative > limit:
             return f"cached values differ from fresh ones by {relative:.1e}, more than {limit:.0e}"
     return None
+
+
+def unlike(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Another batch of the same kind: rows in another order, sequences (B, T) one position shorter."""
+    rolled = {name: tensor.roll(1, 0) for name, tensor in inputs.items()}
+    return {
+        name: tensor[:, :-1] if tensor.dim() == 2 and tensor.shape[1] > 2 else tensor for name, tensor in rolled.items()
+    }
 
 
 def buffers_below(model: HeadedModel, cut: Cut) -> list[str]:
