@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class ActivationCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._segments: list[tuple[Array, dict[str, Ragged]]] = []
+        self._segments: list[dict[str, Ragged]] = []
         self._loaded: set[str] = set()
         self._places: dict[tuple[int, int], tuple[int, int]] = {}
         self._load()
@@ -81,16 +82,27 @@ class ActivationCache:
         places = [self._places[key] for key in map(tuple, keys.tolist())]
         used = sorted({segment for segment, _ in places})
         found: dict[str, Ragged] = {}
-        for name in self._segments[used[0]][1] if used else ():
+        for name in self._segments[used[0]] if used else ():
             if len(used) == 1:
-                found[name] = self._segments[used[0]][1][name].take(np.array([place for _, place in places]))
+                found[name] = self._segments[used[0]][name].take(np.array([place for _, place in places]))
                 continue
-            arrays = [self._segments[segment][1][name][place] for segment, place in places]
+            arrays = [self._segments[segment][name][place] for segment, place in places]
             found[name] = Ragged.pack(arrays)
         return found
 
     def add(self, keys: Array, arrays: Mapping[str, Ragged]) -> None:
-        """Keep the arrays of these keys: written beside, flushed, renamed."""
+        """Keep the arrays of these keys: written beside, flushed, renamed.
+
+        Where the disk is full or may not be written, they stay in memory: a cache costs time, never a run.
+        """
+        try:
+            self._write(keys, arrays)
+        except OSError:
+            self._hold(keys, arrays)
+        else:
+            self._load()
+
+    def _write(self, keys: Array, arrays: Mapping[str, Ragged]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
         try:
@@ -105,12 +117,12 @@ class ActivationCache:
                 beside.rename(self.folder / name)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        self._load()
 
     def _load(self) -> None:
         if not self.folder.exists():
             return
-        os.utime(self.folder)
+        with suppress(OSError):  # it may belong to another user
+            os.utime(self.folder)
         for path in sorted(self.folder.glob("segment-*")):
             if path.name in self._loaded:
                 continue
@@ -118,10 +130,13 @@ class ActivationCache:
             if segment is None:
                 continue
             self._loaded.add(path.name)
-            self._segments.append(segment)
-            number = len(self._segments) - 1
-            for place, key in enumerate(map(tuple, segment[0].tolist())):
-                self._places.setdefault(key, (number, place))
+            self._hold(*segment)
+
+    def _hold(self, keys: Array, arrays: Mapping[str, Ragged]) -> None:
+        self._segments.append(dict(arrays))
+        number = len(self._segments) - 1
+        for place, key in enumerate(map(tuple, keys.tolist())):
+            self._places.setdefault(key, (number, place))
 
 
 def read_segment(path: Path) -> tuple[Array, dict[str, Ragged]] | None:
@@ -131,7 +146,7 @@ def read_segment(path: Path) -> tuple[Array, dict[str, Ragged]] | None:
         arrays = {}
         for shapes_path in sorted(path.glob("*.shapes.npy")):
             name = shapes_path.name.removesuffix(".shapes.npy")
-            values = np.load(path / f"{name}.values.npy", mmap_mode="r", allow_pickle=False)
+            values = np.load(path / f"{name}.values.npy", mmap_mode="c", allow_pickle=False)
             arrays[name] = Ragged.of(values, np.load(shapes_path, allow_pickle=False))
             if len(arrays[name]) != len(keys) or arrays[name].nbytes != values.nbytes:
                 return None
