@@ -26,6 +26,7 @@ from whet.tasks.task import Batch, Examples, State, Task, Term
 from whet.training.batches import Source, by_length, make_batch
 from whet.training.cache import ActivationCache
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
+from whet.training.compact import compacted
 from whet.training.draws import numpy_generator
 from whet.training.events import Checkpointed, Event, Progressed, Said, Started
 from whet.training.interrupt import listening
@@ -219,12 +220,15 @@ class Neural:
             if valid is not None:
                 valid.cached = None
             budget = self._budget(source, fitted, valid, None)
-        state = start_state(working, tuple(groups), rate, self.training)
         folder = None if self.checkpoints is None else self.checkpoints / f"{number}-{stage.name.replace(' ', '-')}"
-        yield from resume(state, working, folder, stage.name)
-        yield Started(stage=stage.name, steps=budget.steps, examples=len(rows.train), note=cut.name if cut else "")
-        fitted.trainable = sum(parameter.numel() for parameter in working.live.parameters() if parameter.requires_grad)
+        every = dict(working.masters.named_parameters())
+        fitted.trainable = sum(every[name].numel() for name in names)
+        sets = [rows.train.inputs] if rows.valid is None else [rows.train.inputs, rows.valid.inputs]
         with ExitStack() as stack:
+            stack.enter_context(compacted(working, trained_tables(backbone, names), sets))
+            state = start_state(working, tuple(groups), rate, self.training, table_weights(backbone))
+            yield from resume(state, working, folder, stage.name)
+            yield Started(stage=stage.name, steps=budget.steps, examples=len(rows.train), note=cut.name if cut else "")
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
             objective = TaskObjective(self.task, fitted.state, working.live, holder)
             set_training_mode(working.live)
@@ -255,15 +259,20 @@ class Neural:
         cache = cut_cache(fitted, cut, self.machinery.training_precision)
         most = self.machinery.most_tokens
         live = fitted.working.live
-        train.cached = yield from activations(
-            live, cut, rows.train, self.processor, cache, stage=stage.name, most_tokens=most
-        )
-        train.ragged = cut.ragged
-        if valid is not None:
-            valid.cached = yield from activations(
-                live, cut, valid.examples, self.processor, cache, stage=stage.name, most_tokens=most
+        sources = [train] if valid is None else [train, valid]
+        try:
+            for source in sources:
+                source.cached = yield from activations(
+                    live, cut, source.examples, self.processor, cache, stage=stage.name, most_tokens=most
+                )
+                source.ragged = cut.ragged
+        except (TypeError, ValueError, AttributeError, RuntimeError, LookupError) as error:  # whatever a model raises
+            reason = " ".join(str(error).split("\n", 1)[0].split())
+            yield from say(
+                fitted, stage, f"Replay is off for this model: what crosses the cut cannot be kept ({reason})."
             )
-            valid.ragged = cut.ragged
+            train.cached = None
+            return train, valid, None
         return train, valid, cut
 
     def _holds(
@@ -284,7 +293,8 @@ class Neural:
         verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
         if verdict.holds:
             kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
-            trial = start_state(working, groups, rate, self.training)
+            buffers = {name: buffer.clone() for name, buffer in working.live.named_buffers()}
+            trial = start_state(working, groups, rate, self.training, table_weights(fitted.backbone))
             with cut.inject(working.live) as holder:
                 set_training_mode(working.live)
                 objective = TaskObjective(self.task, fitted.state, working.live, holder)
@@ -293,6 +303,8 @@ class Neural:
             with torch.no_grad():
                 for name, parameter in parameter_dict(working.masters, names).items():
                     parameter.copy_(kept[name])
+                for name, buffer in working.live.named_buffers():
+                    buffer.copy_(buffers[name])
             working.push(names)
         if not verdict.holds:
             yield from say(fitted, stage, f"Replay is off for this model: {verdict.reason}.")
@@ -441,6 +453,16 @@ def lowest_cut(backbone: Backbone, names: tuple[str, ...]) -> Cut | None:
     """The highest cut that has everything trainable above it, or None if even the stem trains."""
     fitting = [cut for cut in backbone.cuts if not any(within(name, cut.below) for name in names)]
     return fitting[-1] if fitting else None
+
+
+def table_weights(backbone: Backbone) -> frozenset[str]:
+    """Parameter names of the embedding tables."""
+    return frozenset(f"{name}.weight" for name in backbone.tables)
+
+
+def trained_tables(backbone: Backbone, names: tuple[str, ...]) -> dict[str, str]:
+    """The embedding tables among the trainable parameters."""
+    return {name: column for name, column in backbone.tables.items() if f"{name}.weight" in names}
 
 
 def cache_bytes(backbone: Backbone, cut: Cut, rows: TrainingRows, precision: Precision) -> int:
