@@ -26,15 +26,15 @@ class StandIn(nn.Module):
         original: The module it replaces; unknown attributes are looked up there.
         holder: Where the first stand-in finds its tensor; None for those that pass their input on.
         name: Key of that tensor.
-        wrapped: Whether the original returns a tuple whose first element is the hidden state.
+        items: How many items the original returns in a tuple, the hidden state first; 0 for a bare tensor.
     """
 
-    def __init__(self, original: nn.Module, holder: Holder | None, name: str, wrapped: bool) -> None:
+    def __init__(self, original: nn.Module, holder: Holder | None, name: str, items: int) -> None:
         super().__init__()
         object.__setattr__(self, "original", original)  # not registered: it must not count as our parameters
         object.__setattr__(self, "holder", holder)
         self.name = name
-        self.wrapped = wrapped
+        self.items = items
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -45,7 +45,7 @@ class StandIn(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         held: Holder | None = object.__getattribute__(self, "holder")
         hidden = held.tensors[self.name] if held is not None else first_tensor(args, kwargs)
-        return (hidden,) if self.wrapped else hidden
+        return (hidden, *[None] * (self.items - 1)) if self.items else hidden
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class ChainCut:
         chain: Names of all blocks, from input to output.
         stem: Names of the modules before the first block.
         depth: How many blocks lie below.
-        wrapped: Whether a block returns a tuple.
+        items: How many items a block returns in a tuple, the hidden state first; 0 for a bare tensor.
     """
 
     chain: tuple[str, ...]
     stem: tuple[str, ...]
     depth: int
-    wrapped: bool
+    items: int
 
     @property
     def name(self) -> str:
@@ -101,8 +101,8 @@ class ChainCut:
         originals = {name: model.get_submodule(name) for name in replaced}
         try:
             for position, (name, module) in enumerate(originals.items()):
-                wrapped = self.wrapped and name not in self.stem
-                put_module(model, name, StandIn(module, holder if position == 0 else None, "hidden", wrapped))
+                items = 0 if name in self.stem else self.items
+                put_module(model, name, StandIn(module, holder if position == 0 else None, "hidden", items))
             yield holder
         finally:
             for name, module in originals.items():
@@ -135,7 +135,7 @@ class FeatureCut:
         holder = Holder()
         original = model.get_submodule("body")
         try:
-            put_module(model, "body", StandIn(original, holder, "features", wrapped=False))
+            put_module(model, "body", StandIn(original, holder, "features", items=0))
             yield holder
         finally:
             put_module(model, "body", original)
@@ -169,11 +169,13 @@ def find_chain(model: nn.Module) -> tuple[str, ...]:
 
 def trace_chain(
     model: nn.Module, chain: tuple[str, ...], inputs: Mapping[str, Tensor]
-) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """Run once and see what is called before and after the chain, and whether a block returns a tuple.
+) -> tuple[tuple[str, ...], tuple[str, ...], int] | None:
+    """Run once and see what is called before and after the chain, and what a block returns.
 
     Returns:
-        Names of the topmost modules with parameters before the chain (stem) and after it (tail), and ``wrapped``.
+        Names of the topmost modules before the chain (stem) and after it (tail) that have parameters or drop values
+        at random, and how many items a block returns in a tuple (0 for a bare tensor). None if the blocks are
+        not called as modules, so that nothing can stand in for them.
     """
     holders = {name.rpartition(".")[0] for name in chain}
     ancestors = {""} | {".".join(name.split(".")[:size]) for name in holders for size in range(1, name.count(".") + 2)}
@@ -182,16 +184,18 @@ def trace_chain(
         for name, module in model.named_modules()
         if name not in ancestors
         and name.rpartition(".")[0] in ancestors - holders
-        and any(True for _ in module.parameters())
+        and (any(True for _ in module.parameters()) or isinstance(module, nn.Dropout))
     ]
     called: list[str] = []
-    wrapped: list[bool] = []
+    items: list[int] = []
     hooks = [
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
         for name in (*outer, chain[0])
     ]
     hooks.append(
-        model.get_submodule(chain[0]).register_forward_hook(lambda *o: wrapped.append(isinstance(o[2], tuple)))
+        model.get_submodule(chain[0]).register_forward_hook(
+            lambda *o: items.append(len(o[2]) if isinstance(o[2], tuple) else 0)
+        )
     )
     try:
         with torch.no_grad():
@@ -199,6 +203,9 @@ def trace_chain(
     finally:
         for hook in hooks:
             hook.remove()
+    if chain[0] not in called:
+        return None
     place = called.index(chain[0])
     never = tuple(name for name in outer if name not in called)
-    return tuple(called[:place]), tuple(dict.fromkeys(called[place + 1 :])) + never, bool(wrapped and wrapped[0])
+    stem = tuple(dict.fromkeys(called[:place]))
+    return stem, tuple(name for name in dict.fromkeys((*called[place + 1 :], *never)) if name not in stem), items[0]

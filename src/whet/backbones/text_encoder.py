@@ -194,8 +194,15 @@ def last_linear(model: nn.Module, outputs: int, folder: Path) -> str:
 
 def feature_width(body: nn.Module) -> int:
     """D, by running four tokens."""
-    with torch.no_grad():
-        return int(body(**probe_input()).shape[1])
+    try:
+        with torch.no_grad():
+            return int(body(**probe_input()).shape[1])
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ModelError(
+            f"The model does not answer to token ids alone ({type(error).__name__}: {str(error).splitlines()[0]}).",
+            where=type(body).__name__,
+            fix="choose an encoder such as all-MiniLM-L6-v2; `whet models` lists what is here",
+        ) from error
 
 
 def probe_input() -> dict[str, Tensor]:
@@ -206,12 +213,11 @@ def probe_input() -> dict[str, Tensor]:
 def describe(model: HeadedModel, created: tuple[str, ...]) -> Backbone:
     """Find the chain of blocks, what lies around it, and where the model can be cut."""
     chain = find_chain(model)
-    stem: tuple[str, ...] = ()
-    tail: tuple[str, ...] = ()
-    cuts: list[Cut] = []
-    if chain:
-        stem, tail, wrapped = trace_chain(model, chain, probe_input())
-        cuts = [ChainCut(chain, stem, depth, wrapped) for depth in range(len(chain))]
+    traced = trace_chain(model, chain, probe_input()) if chain else None
+    if traced is None:
+        chain = ()
+    stem, tail, items = traced or ((), (), 0)
+    cuts: list[Cut] = [ChainCut(chain, stem, depth, items) for depth in range(len(chain))]
     return Backbone(
         model=model,
         blocks=chain,
