@@ -64,7 +64,11 @@ def intercepts(width: int, targets: Array) -> Array:
 
 def curvature(features: Any, targets: Array, penalty: float) -> Any:
     """A function of a block of labels: (F, block) second derivatives of the loss where intercepts alone fit."""
-    squares = np.asarray(features.multiply(features).sum(axis=0), np.float32).reshape(-1, 1)
+    squares = np.zeros((features.shape[1], 1), np.float32)
+    for begin in range(0, features.nnz, BLOCK_NUMBERS):  # in parts: a second copy of the features would be large
+        part = slice(begin, begin + BLOCK_NUMBERS)
+        counted = np.bincount(features.indices[part], features.data[part] ** 2, features.shape[1])
+        squares[:, 0] += counted.astype(np.float32)
     rate = np.clip(targets.mean(axis=0), 1e-6, 1 - 1e-6).astype(np.float32)
     return lambda block: 1 + np.float32(penalty) * squares * (rate * (1 - rate))[block]
 

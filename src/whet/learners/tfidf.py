@@ -4,7 +4,7 @@ Words 1-2 and characters 2-4 within words, sublinear counts (across words, chara
 0.2 on banking77 and cost a fifth more); one-versus-rest logistic regression for classes and labels, ridge regression
 for numbers. The penalty comes from 3-fold cross-validation. What differs from the textbook, to bound time and memory:
 
-- at most 100,000 rows and 6 million characters are fitted, a seeded sample; a text counts up to 20,000 characters;
+- at most 100,000 rows and 5 million characters are fitted, a seeded sample; a text counts up to 20,000 characters;
 - pieces and their document frequencies are learnt once for all folds (targets are not involved), from up to 1.5 million
   characters, in which a piece that helps is seldom missing;
 - folds are solved less exactly than the final model, which starts from the mean of their weights;
@@ -26,7 +26,7 @@ from whet.learners.one_versus_rest import sigmoid, solve_labels
 from whet.tasks.predictions import Kind, Predictions
 
 MOST_ROWS = 100_000
-MOST_CHARACTERS = 6_000_000
+MOST_CHARACTERS = 5_000_000
 VOCABULARY_CHARACTERS = 1_500_000
 LONGEST_TEXT = 20_000
 MOST_PIECES = 2**17  # of words, and of characters, apart
@@ -224,7 +224,7 @@ def one_hot(targets: Array, classes: int) -> Array:
 
 
 def sample_rows(rows: Rows, inputs: tuple[str, ...], rng: np.random.Generator) -> Array:
-    """Ascending positions of at most 100,000 rows and 6 million characters."""
+    """Ascending positions of at most 100,000 rows and 5 million characters."""
     chosen = rng.permutation(len(rows))[:MOST_ROWS]
     sizes = np.sum([[len(text) for text in column] for column in texts_of(rows.select(chosen), inputs)], axis=0)
     return np.sort(chosen[: max(1, int((np.cumsum(sizes) <= MOST_CHARACTERS).sum()))])
