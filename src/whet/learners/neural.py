@@ -567,9 +567,9 @@ def checkpointed(
                 path = save_checkpoint(folder, state.step, state.tensors(working), state.counters())
                 last, saved = time.monotonic(), state.step
                 yield Checkpointed(stage=stage, step=state.step, path=str(path))
-        if folder is not None and state.step > saved:  # a resumed run passes over what has ended
+        if folder is not None and (state.step > saved or state.decisions):  # a resumed run passes over what has ended
             save_checkpoint(folder, state.step, state.tensors(working), state.counters())
-    except (GeneratorExit, KeyboardInterrupt):
+    except GeneratorExit:  # at an event, where the state is whole; Ctrl-C may come in the middle of an update
         if folder is not None and state.step > saved:
             save_checkpoint(folder, state.step, state.tensors(working), state.counters())
         raise
