@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learners.make import TOP, bytes_of, drained, made
 from torch import nn
 
+from learners.make import TOP, bytes_of, drained, made
 from whet.learners.neural import Neural, TrainingRows, lowest_cut
 from whet.methods.full import Full
 from whet.training.events import Said
