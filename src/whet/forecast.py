@@ -14,12 +14,13 @@ from whet import catalog
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
 from whet.data.split import Split
-from whet.learners.neural import Neural, Pretrained, TaskObjective, drain, set_training_mode
+from whet.learners.neural import Neural, Pretrained, TaskObjective, drain, set_training_mode, trained_tables
 from whet.methods.full import Full
 from whet.methods.method import Descend, Method, RateGroup
 from whet.plan import Auto, Forecast, Rung
 from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
+from whet.training.compact import compacted
 from whet.training.loop import Budget, start_state, take_step
 from whet.training.precision import Working
 from whet.training.replay import pick, run_prefix
@@ -155,15 +156,16 @@ def time_step(learner: Neural, examples: Examples, training: Training) -> float:
     size = min(training.batch_size, len(examples))
     source = Source(examples, learner.processor, size, training.micro_batch_size or size, 0)
     budget = Budget(steps=100, every=100, evaluate=None, settings=training)
-    state = start_state(working, groups, 1e-9, training)
-    objective = TaskObjective(learner.task, learner.state, working.live, None)
-    set_training_mode(working.live)
     best = 0.0
-    for _ in range(min(3, source.steps_per_epoch)):
-        index = np.concatenate([b.index for b in source.window("plan", 0, state.step % source.steps_per_epoch)])
-        began = time.perf_counter()
-        take_step(state, "plan", source, objective, working, budget, 0)
-        best = max(best, float(examples.lengths[index].sum()) / (time.perf_counter() - began))
+    with compacted(working, trained_tables(backbone, names), [examples.inputs]):
+        state = start_state(working, groups, 1e-9, training)
+        objective = TaskObjective(learner.task, learner.state, working.live, None)
+        set_training_mode(working.live)
+        for _ in range(min(3, source.steps_per_epoch)):
+            index = np.concatenate([b.index for b in source.window("plan", 0, state.step % source.steps_per_epoch)])
+            began = time.perf_counter()
+            take_step(state, "plan", source, objective, working, budget, 0)
+            best = max(best, float(examples.lengths[index].sum()) / (time.perf_counter() - began))
     return best
 
 

@@ -28,7 +28,7 @@ from whet.modalities.modality import Processor
 from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
 from whet.tasks.own_loss import plain_task, with_loss
 from whet.tasks.task import State, Task
-from whet.training.machine import Machine, choose_attention, choose_path, measure_machine, resolve_device
+from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
@@ -134,8 +134,8 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     processor = modality.processor(transformer_folder(model.folder), max_length=data.max_length, pairs=pairs)
     walked = walk(processor, checked.split.train, checked.columns)
     state, taught = checked.task.prepare(checked.split.train, checked.columns)
-    machinery, machine = find_machinery(wanted, cache)
-    backbone = find_backbone(wanted, machinery, machine, model, cache)
+    machinery = find_machinery(wanted, cache)
+    backbone = find_backbone(wanted, machinery, model, cache)
     training = member_settings(wanted.get("training", {}))
     method = find_method(wanted, pairs)
     seed = int(wanted.get("seed", 0))
@@ -367,28 +367,22 @@ def walk(processor: Processor, rows: Rows, columns: Columns) -> tuple[tuple[str,
     return tuple(steps)
 
 
-def find_machinery(wanted: Mapping[str, Any], cache: Path) -> tuple[Machinery, Machine]:
-    """Precision, threads and device: as named, else as measured on this machine."""
+def find_machinery(wanted: Mapping[str, Any], cache: Path) -> Machinery:
+    """Precision, threads and device: as named, else as measured on this machine; nothing is measured for naught."""
     given = dict(wanted.get("machinery", {}))
     device = resolve_device(str(given.pop("device", "auto")))
-    machine = measure_machine(cache, device=device)
-    path = choose_path(machine, device)
-    measured = {
-        "device": device,
-        "precision": path.inference,
-        "training_precision": path.training,
-        "threads": path.threads,
-    }
+    measured: dict[str, Any] = {"device": device}
+    if not {"precision", "training_precision", "threads"} <= set(given):
+        path = choose_path(measure_machine(cache, device=device), device)
+        measured |= {"precision": path.inference, "training_precision": path.training, "threads": path.threads}
     found: Machinery = build(Machinery, measured | given, "machinery")
-    return found, machine
+    return found
 
 
-def find_backbone(
-    wanted: Mapping[str, Any], machinery: Machinery, machine: Machine, model: ModelSource, cache: Path
-) -> Any:
+def find_backbone(wanted: Mapping[str, Any], machinery: Machinery, model: ModelSource, cache: Path) -> Any:
     """The family with its settings; the attention kernel is the faster one at the usual length, as measured."""
-    given = wanted.get("backbone")
-    settings = {"name": "text-encoder"} if given is None else ({"name": given} if isinstance(given, str) else given)
+    given = wanted.get("backbone") or {}
+    settings = {"name": "text-encoder"} | ({"name": given} if isinstance(given, str) else dict(given))
     if "attention" not in settings:
         config = read_shape(model)
         kernel = choose_attention(

@@ -103,6 +103,7 @@ class Backbone:
         stem: Names of modules that run before the first block; tail: those that run after the last.
         created: Names of parameters that the pre-trained weights did not hold; they train in every stage.
         unused: Names of parameters that no gradient of the features reaches, such as an unused pooler.
+        tables: Module name of each embedding table -> the input it looks up.
         cuts: From input to output; the last one is behind the body, where the features are.
     """
 
@@ -112,6 +113,7 @@ class Backbone:
     tail: tuple[str, ...]
     created: tuple[str, ...]
     unused: tuple[str, ...]
+    tables: dict[str, str]
     cuts: tuple[Cut, ...]
 
 

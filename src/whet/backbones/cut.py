@@ -174,8 +174,9 @@ def trace_chain(
 
     Returns:
         Names of the topmost modules before the chain (stem) and after it (tail) that have parameters or drop values
-        at random, and how many items a block returns in a tuple (0 for a bare tensor). None if the blocks are
-        not called as modules, so that nothing can stand in for them.
+        at random, and how many items a block returns in a tuple (0 for a bare tensor). A module that is never
+        called belongs to the stem: if its weights are used at all, it may be by the first block already. None if
+        the blocks are not called as modules, so that nothing can stand in for them.
     """
     holders = {name.rpartition(".")[0] for name in chain}
     ancestors = {""} | {".".join(name.split(".")[:size]) for name in holders for size in range(1, name.count(".") + 2)}
@@ -206,6 +207,5 @@ def trace_chain(
     if chain[0] not in called:
         return None
     place = called.index(chain[0])
-    never = tuple(name for name in outer if name not in called)
-    stem = tuple(dict.fromkeys(called[:place]))
-    return stem, tuple(name for name in dict.fromkeys((*called[place + 1 :], *never)) if name not in stem), items[0]
+    stem = dict.fromkeys((*called[:place], *(name for name in outer if name not in called)))
+    return tuple(stem), tuple(name for name in dict.fromkeys(called[place + 1 :]) if name not in stem), items[0]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from whet.backbones.backbone import Backbone, Cut, HeadedModel
 from whet.backbones.cut import ChainCut, FeatureCut, find_chain, trace_chain
+from whet.backbones.dropout import quicken
 from whet.backbones.pooling import PooledBody, fill, read_modules
 from whet.backbones.source import transformer_folder
 from whet.backbones.text_layout import quiet_transformers, save_native, save_pooled
@@ -58,6 +59,7 @@ class TextEncoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             body, created = self._pooled(folder, inner) if self.head == "pooled" else self._native(inner, outputs)
+        quicken(body)
         width = feature_width(body)
         model = HeadedModel(body, width, outputs).eval()
         return describe(model, tuple(f"body.{name}" for name in created))
@@ -225,8 +227,29 @@ def describe(model: HeadedModel, created: tuple[str, ...]) -> Backbone:
         tail=tuple(name for name in tail if name != "head"),
         created=(*created, "head.weight", "head.bias"),
         unused=unreached(model),
+        tables=find_tables(model),
         cuts=(*cuts, FeatureCut()),
     )
+
+
+def find_tables(model: HeadedModel) -> dict[str, str]:
+    """Embedding tables that look up an input as it comes, by running four tokens."""
+    inputs, found = probe_input(), {}
+    tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+
+    def note(name: str, ids: Tensor) -> None:
+        for column, values in inputs.items():
+            if ids.shape == values.shape and torch.equal(ids, values):
+                found[name] = column
+
+    hooks = [m.register_forward_pre_hook(lambda _, args, n=n: note(n, args[0])) for n, m in tables.items()]
+    try:
+        with torch.no_grad():
+            model.body(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def unreached(model: HeadedModel) -> tuple[str, ...]:

@@ -121,15 +121,25 @@ class Budget:
     asked: Callable[[], bool] = bool
 
 
-def start_state(working: Working, groups: tuple[RateGroup, ...], learning_rate: float, settings: Training) -> FitState:
-    """A stage's state before its first step: AdamW (arXiv:1711.05101) with bias correction on float32 masters."""
+def start_state(
+    working: Working,
+    groups: tuple[RateGroup, ...],
+    learning_rate: float,
+    settings: Training,
+    undecayed: frozenset[str] = frozenset(),
+) -> FitState:
+    """A stage's state before its first step: AdamW (arXiv:1711.05101) with bias correction on float32 masters.
+
+    Args:
+        undecayed: Parameters without weight decay beside vectors and the new head, such as embedding tables.
+    """
     every = dict(working.masters.named_parameters())
     chosen = []
     for group in groups:
         for decays in (True, False):
-            names = [name for name in group.names if (every[name].dim() > 1) == decays]
+            names = [n for n in group.names if (every[n].dim() > 1 and n not in undecayed) == decays]
             if names:
-                chosen.append((names, group.scale, decays and "head" not in names[0].split(".")[0]))
+                chosen.append((names, group.scale, decays and not names[0].startswith("head.")))
     optimizer = torch.optim.AdamW(
         [
             {

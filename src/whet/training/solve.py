@@ -7,7 +7,8 @@ has one valley. (Preconditioning by the diagonal of the Hessian on principal axe
 L-BFGS: Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 CHUNK = 2048
+SMALL = 2 * 10**7
+"""Products an evaluation below which one thread is enough."""
 HISTORY = 8
 ROUGH, FINE = 1e-2, 1e-3
 """Tolerances while penalties are compared, where it moves held-out loss by a thousandth, and of the head that is kept,
@@ -69,6 +72,30 @@ def solve_head(
         folds: (N,) number of the fold that holds each row out.
         row_weights: (N,) weight of each row in the loss, or None.
     """
+    with few_threads(len(features) * features.shape[1] * outputs * (int(folds.max()) + 1)):
+        return _solve_head(features, targets, link, outputs, penalties, folds, row_weights)
+
+
+@contextmanager
+def few_threads(products: int) -> Iterator[None]:
+    """One thread for small problems, where waking others costs more than they do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if products < SMALL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _solve_head(
+    features: Tensor,
+    targets: Tensor,
+    link: Link,
+    outputs: int,
+    penalties: tuple[float, ...],
+    folds: np.ndarray[Any, Any],
+    row_weights: Tensor | None,
+) -> Solved:
     points, mean, scale = standardise(features)
     weights = torch.ones(len(features)) if row_weights is None else row_weights.float()
     problem = Problem(points, targets, link, outputs)
