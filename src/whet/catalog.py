@@ -5,8 +5,9 @@ packages add rows (entry name ``kind.name``, value ``module:attribute``). Plan f
 paths. A new member is one file and one row here.
 """
 
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from whet.errors import ConfigError, closest
@@ -93,12 +94,18 @@ TABLES: dict[str, dict[str, Member]] = {
 def members(kind: str) -> dict[str, Member]:
     """Every member of one kind, ours first, then those that other packages registered."""
     found = dict(TABLES[kind])
-    for entry in entry_points(group="whet.members"):
+    for entry in registered():
         entry_kind, _, name = entry.name.partition(".")
         if entry_kind == kind and name not in found:
             package = entry.dist.name if entry.dist else "another package"
             found[name] = Member(entry.value, f"from {package}")
     return found
+
+
+@cache
+def registered() -> tuple[EntryPoint, ...]:
+    """What other packages registered; looked up once, since that reads the metadata of every installed package."""
+    return tuple(entry_points(group="whet.members"))
 
 
 def find(kind: str, name: str) -> Any:
