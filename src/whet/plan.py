@@ -19,6 +19,7 @@ from whet.training.settings import Training
 FORMAT = 1
 MEMBERS = {"task": "task", "backbone": "backbone", "method": "method"}
 """Parts of a plan that are members, and their kind in the catalog."""
+TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,36 @@ class Plan:
             found[part] = member_dict(kind, getattr(self, part))
         return found
 
+    def brief(self) -> dict[str, str]:
+        """Each choice in a few words, for the terminal."""
+        data, machinery = self.data, self.machinery
+        drawn = [f"{data.test_fraction:.0%} test"] if not data.tests else []
+        drawn += [f"{data.valid_fraction:.0%} of the rest to stop and choose"] if data.valid_fraction else []
+        precision = " and ".join(dict.fromkeys((machinery.precision, machinery.training_precision)))
+        licence = f", {self.model.licence}" if self.model.licence else ""
+        return {
+            "columns": f"{' + '.join(data.inputs)} → {', '.join(data.target)}" + "".join(f" · {one}" for one in drawn),
+            "model": f"{self.model.name} ({self.model.origin}{licence})",
+            "method": self._method_words(),
+            "judged by": f"{self.evaluation.metric} against {', '.join(self.evaluation.baselines) or 'nothing'}",
+            "machine": f"{machinery.device}, {machinery.threads} threads, {precision}",
+        }
+
+    def _method_words(self) -> str:
+        if not isinstance(self.method, Auto):
+            name = catalog.name_of("method", self.method)
+            steps = f", up to {self.training.epochs} epochs at {self.training.learning_rate:g}"
+            gain = f"; {self.forecast.replay_gain}" if self.forecast.replay_gain else ""
+            return name + (steps if self.training.epochs and self.training.learning_rate else "") + gain
+        rungs = [
+            catalog.name_of("method", rung.method)
+            + (f", {rung.epochs} epochs" if rung.epochs else "")
+            + f" ({rung.seconds:,.0f} s)"
+            for rung in self.method.rungs
+        ]
+        left_out = "".join(f"; without {text}" for text in self.method.left_out)
+        return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{left_out}"
+
     def write(self, path: Path) -> None:
         """Write the YAML file beside, then rename."""
         import yaml
@@ -164,22 +195,36 @@ def read_partial(path: Path) -> dict[str, Any]:
             fix="start from the file that `whet plan` writes",
         ) from error
     if not isinstance(found, dict):
-        raise ConfigError("The plan file is empty.", where=str(path), fix="start from the file `whet plan` writes")
+        held = "is empty" if found is None else f"holds a {type(found).__name__} and no settings"
+        raise ConfigError(f"The plan file {held}.", where=str(path), fix="start from the file `whet plan` writes")
     check_keys(found, str(path))
     return found
 
 
 def check_keys(partial: Mapping[str, Any], where: str) -> None:
-    """Refuse unknown keys at the top and in fixed parts, with the closest known one."""
+    """Refuse unknown keys at the top and in fixed parts, with the closest known one, and values of another type."""
     hints = get_type_hints(Plan)
     for key, value in partial.items():
         if key not in hints:
-            raise unknown_key(key, list(hints), where)
-        if is_dataclass(hints[key]) and isinstance(value, Mapping):
-            known = [entry.name for entry in fields(hints[key])]
-            for inner in value:
-                if inner not in known:
-                    raise unknown_key(inner, known, f"{where}, {key}")
+            raise unknown_key(str(key), list(hints), where)
+        if not is_dataclass(hints[key]):
+            build(hints[key], value, key)
+            continue
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key} needs fields, got {value!r}.", where=where, fix="`whet plan` prints every field")
+        inside = get_type_hints(hints[key])
+        for inner, content in value.items():
+            if inner not in inside:
+                raise unknown_key(str(inner), list(inside), f"{where}, {key}")
+            build(inside[inner], content, f"{key}.{inner}")
+    if partial.get("format", FORMAT) != FORMAT:
+        raise ConfigError(
+            f"The plan has format {partial['format']}; this whet reads format {FORMAT}.",
+            where=where,
+            fix="use the whet that wrote it, or resolve a new plan with `whet plan`",
+        )
+    if (partial.get("seed") or 0) < 0:
+        raise ConfigError(f"seed cannot be {partial['seed']}.", where=where, fix="use 0 or more")
 
 
 def set_value(partial: dict[str, Any], assignment: str) -> None:
@@ -283,6 +328,9 @@ def build(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             value = [value]
         return tuple(build(get_args(hint)[0], inner, where) for inner in value)
+    if origin is Literal and value not in get_args(hint):
+        known = ", ".join(map(str, get_args(hint)))
+        raise ConfigError(f"{value!r} is not a value for {where}.", where=where, fix=f"choose one of {known}")
     if origin is Literal or origin is dict:
         return value
     if is_dataclass(hint):
@@ -291,8 +339,10 @@ def build(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(hint, type) and hint in (int, float, str, bool) and not isinstance(value, hint):
-        raise ConfigError(f"{value!r} is not a value for {where}.", where=where, fix=f"give a {hint.__name__}")
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)  # a column may be named 2024
+    if hint in TYPES and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
+        raise ConfigError(f"{value!r} is not a value for {where}.", where=where, fix=f"give {TYPES[hint]}")
     return value
 
 

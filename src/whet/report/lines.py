@@ -89,6 +89,11 @@ def plan_lines(plan: Mapping[str, Any], forecast: Cost | None = None, width: int
     kept = {_spaced(name): words for name, words in told.items() if words}
     if forecast is not None:
         kept["forecast"] = cost_words(forecast)
+    return paragraph_lines(kept, width)
+
+
+def paragraph_lines(kept: Mapping[str, str], width: int = 80) -> list[Line]:
+    """Named paragraphs, wrapped beside their names."""
     left = max((len(name) for name in kept), default=0) + 4
     lines: list[Line] = []
     for name, words in kept.items():

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from whet.data.rows import Finding
 from whet.report.lines import (
     Line,
+    cost_words,
     data_lines,
     finding_lines,
     fit_encoding,
+    paragraph_lines,
     plan_lines,
     table_lines,
     verdict_lines,
@@ -48,6 +50,12 @@ def print_findings(findings: Sequence[Finding], console: "Console", level: str =
 def print_plan(plan: Mapping[str, Any], forecast: Cost | None, console: "Console") -> None:
     """The plan, a paragraph for each part, with the forecast below."""
     show(plan_lines(plan, forecast, _width(console)), console)
+
+
+def print_brief(parts: Mapping[str, str], forecast: Cost, console: "Console") -> None:
+    """The choices of a plan in a few words each, and the forecast."""
+    show(paragraph_lines({**parts, "forecast": cost_words(forecast)}, _width(console)), console)
+    show([[]], console)
 
 
 def print_verdict(story: Story, console: "Console") -> None:
