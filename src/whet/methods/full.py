@@ -6,7 +6,7 @@ Source: Kumar et al. 2022, arXiv:2202.10054. Parameters that no gradient reaches
 from dataclasses import dataclass, field
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import Descend, Solve, Stage, layerwise
+from whet.methods.method import Descend, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Full:
     learning_rate: float = 2e-4
     epochs: int = 8
     solve: Solve = field(default_factory=Solve)
+
+    def __post_init__(self) -> None:
+        check_rates(self.decay, self.learning_rate, self.epochs)
 
     def prepare(self, backbone: Backbone) -> Backbone:
         return backbone  # nothing to insert

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from whet.backbones.backbone import Backbone
+from whet.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,21 @@ class Solve:
 
     penalties: tuple[float, ...] = (3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
     folds: int = 5
+
+    def __post_init__(self) -> None:
+        falling = all(one > other for one, other in zip(self.penalties, self.penalties[1:], strict=False))
+        if not self.penalties or not falling or not self.penalties[-1] > 0:
+            raise ConfigError(
+                f"Penalties must fall and stay above 0, got {self.penalties}.",
+                where="method.solve.penalties",
+                fix="list them strongest first, such as [1.0, 0.1, 0.01]",
+            )
+        if self.folds < 2:
+            raise ConfigError(
+                f"folds must be at least 2, got {self.folds}.",
+                where="method.solve.folds",
+                fix="use 5, or 2 to be quick",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +99,22 @@ class Method(Protocol):
     def finish(self, backbone: Backbone) -> Backbone:
         """Merge or average what was inserted."""
         ...
+
+
+def check_rates(decay: float, learning_rate: float, epochs: int) -> None:
+    """Refuse settings of a descending method that cannot work.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    holds = {
+        "decay": (0 < decay <= 1, decay, "above 0 and at most 1"),
+        "learning_rate": (0 < learning_rate < 10, learning_rate, "above 0, such as 2e-4"),
+        "epochs": (epochs >= 1, epochs, "1 or more"),
+    }
+    for name, (fits, value, wanted) in holds.items():
+        if not fits:
+            raise ConfigError(f"{name} cannot be {value!r}.", where=f"method.{name}", fix=f"use a value {wanted}")
 
 
 def layerwise(backbone: Backbone, depth: int, decay: float) -> tuple[RateGroup, ...]:

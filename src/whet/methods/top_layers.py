@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import Descend, Solve, Stage, layerwise
+from whet.methods.method import Descend, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class TopLayers:
     solve: Solve = field(default_factory=Solve)
 
     def __post_init__(self) -> None:
+        check_rates(self.decay, self.learning_rate, self.epochs)
         if self.count < 1:
             raise ConfigError(
                 f"At least one block must train, got {self.count}.",
