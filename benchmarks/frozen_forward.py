@@ -1,0 +1,93 @@
+"""How close does the frozen forward come to the matrix-product peak of this machine? One process measures both.
+
+Peak: the best of ten 4096-cubed bf16 products. Forward: whet's own prefix over the training texts of banking77 up to
+the pooled features, with the precision, threads and kernel that whet chooses here. Counted as padding-free tokens x 2
+x parameters of the blocks (embeddings and the unused pooler left out; attention's own products are not counted, so
+the share is a little too low). Prints one JSON object.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from whet.backbones.cut import FeatureCut
+from whet.backbones.source import find_model, transformer_folder
+from whet.data.read import read
+from whet.data.rows import Columns
+from whet.learners.neural import drain
+from whet.modalities.text import Text
+from whet.resolve import find_backbone, find_machinery
+from whet.tasks.encode import encode_rows
+from whet.training.precision import Working
+from whet.training.replay import run_prefix
+
+SIDE = 4096
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--text", default="text")
+    parser.add_argument("--target", default="category")
+    parser.add_argument("--runs", type=int, default=3)
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch)
+        model = find_model(None, cache=cache)
+        machinery, machine = find_machinery({}, cache)
+        torch.set_num_threads(machinery.threads)
+        peak = peak_rate()
+        family = find_backbone({}, machinery, machine, model, cache)
+        backbone = family.load(model.folder, outputs=2, seed=0)
+        columns = Columns((wanted.text,), (wanted.target,))
+        rows = read(wanted.train, spill=cache / "rows").train
+        processor = Text().processor(transformer_folder(model.folder), max_length=None, pairs=False)
+        began = time.perf_counter()
+        examples = encode_rows(rows, columns, processor, None)
+        encoding = time.perf_counter() - began
+    blocks = [backbone.model.get_submodule(name) for name in backbone.blocks]
+    parameters = sum(parameter.numel() for block in blocks for parameter in block.parameters())
+    live = Working.of(backbone.model, machinery.precision, torch.device(machinery.device)).live
+    seconds = []
+    for _ in range(wanted.runs):
+        began = time.perf_counter()
+        steps = run_prefix(live, FeatureCut(), examples, processor, stage="forward", most_tokens=machinery.most_tokens)
+        drain(steps)
+        seconds.append(time.perf_counter() - began)
+    tokens = int(examples.lengths.sum())
+    rate = tokens * 2 * parameters / float(np.median(seconds))
+    facts = {
+        "peak_gflops": peak / 1e9,
+        "forward_gflops": rate / 1e9,
+        "share": rate / peak,
+        "seconds": seconds,
+        "encoding_seconds": encoding,
+        "tokens": tokens,
+        "rows": len(examples),
+        "parameters": parameters,
+        "precision": machinery.precision,
+        "threads": machinery.threads,
+        "most_tokens": machinery.most_tokens,
+        "attention": family.attention,
+    }
+    print(json.dumps(facts))
+
+
+def peak_rate() -> float:
+    """FLOP a second of the best of ten bf16 products."""
+    left, right = (torch.randn(SIDE, SIDE).to(torch.bfloat16) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        began = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - began)
+    return 2 * SIDE**3 / best
+
+
+if __name__ == "__main__":
+    main()
