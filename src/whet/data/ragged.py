@@ -38,7 +38,7 @@ class Ragged:
     @staticmethod
     def pack(arrays: Sequence[Array]) -> "Ragged":
         """Copies of ``arrays``, all of one rank and dtype."""
-        shapes = np.array([array.shape for array in arrays], np.int32).reshape(len(arrays), -1)
+        shapes = np.array([array.shape for array in arrays], np.int32).reshape(len(arrays), -1 if arrays else 1)
         flat = np.concatenate([array.ravel() for array in arrays]) if arrays else np.zeros(0, np.int32)
         return Ragged.of(flat, shapes)
 
@@ -79,7 +79,7 @@ class Ragged:
     def compact(self) -> "Ragged":
         """The same arrays without gaps or foreign values between them."""
         sizes = self.shapes.astype(np.int64).prod(axis=1)
-        if len(self) and len(self.values) == sizes.sum() and np.array_equal(self.starts[1:], np.cumsum(sizes)[:-1]):
+        if len(self) and len(self.values) == sizes.sum() and np.array_equal(self.starts, np.cumsum(sizes) - sizes):
             return self
         flat = np.empty(int(sizes.sum()), self.values.dtype)
         end = 0
