@@ -1,0 +1,202 @@
+"""Law 5: a fresh method changes nothing, and afterwards exactly what it names has moved."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from whet.backbones.backbone import Backbone
+from whet.backbones.text_encoder import TextEncoder
+from whet.catalog import METHODS, find
+from whet.errors import ConfigError
+from whet.methods.full import Full
+from whet.methods.method import Descend, RateGroup, Solve, Stage, layerwise, within
+from whet.methods.probe import Probe
+from whet.methods.top_layers import TopLayers
+from whet.testing import check_method
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_of_the_catalog_keeps_the_contract(name: str) -> None:
+    check_method(find("method", name)())
+
+
+@pytest.mark.parametrize(
+    "method", [TopLayers(1), TopLayers(4, decay=0.5), Full(embeddings=False), Full(decay=1.0)], ids=repr
+)
+def test_other_settings_keep_it_too(method: Any) -> None:
+    check_method(method)
+
+
+@dataclass(frozen=True)
+class BiasOnly:
+    """As the style guide shows it: one file, nothing inserted."""
+
+    learning_rate: float = 1e-3
+    epochs: int = 1
+
+    def prepare(self, backbone: Backbone) -> Backbone:
+        return backbone
+
+    def stages(self, backbone: Backbone) -> list[Stage]:
+        reached = set(dict(backbone.model.named_parameters())) - set(backbone.unused) - set(backbone.created)
+        return [Stage(name="biases", fit=Descend(), groups=(RateGroup(names=tuple(sorted(self.chosen(reached)))),))]
+
+    def chosen(self, reached: set[str]) -> set[str]:
+        return {name for name in reached if name.endswith("bias")}
+
+    def finish(self, backbone: Backbone) -> Backbone:
+        return backbone
+
+
+def test_a_method_of_ones_own_passes() -> None:
+    check_method(BiasOnly())
+
+
+class NamesUnknown(BiasOnly):
+    def chosen(self, reached: set[str]) -> set[str]:
+        return {"body.no.such.bias"}
+
+
+class NamesUnreached(BiasOnly):
+    def chosen(self, reached: set[str]) -> set[str]:
+        return {"body.encoder.pooler.dense.bias"}
+
+
+class NamesTheHead(BiasOnly):
+    def chosen(self, reached: set[str]) -> set[str]:
+        return {"head.bias"}
+
+
+class StartsChanged(BiasOnly):
+    def prepare(self, backbone: Backbone) -> Backbone:
+        with torch.no_grad():
+            backbone.model.get_submodule(backbone.blocks[0]).get_parameter("output.dense.bias").add_(0.1)
+        return backbone
+
+
+class MovesOnTheSide(BiasOnly):
+    """Inserts a module that changes a buffer while training."""
+
+    def prepare(self, backbone: Backbone) -> Backbone:
+        class Counts(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_buffer("calls", torch.zeros(()))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                if self.training:
+                    self.calls += 1
+                return x
+
+        block: Any = backbone.model.get_submodule(backbone.blocks[0])
+        block.output.dense = nn.Sequential(block.output.dense, Counts())
+        return replace(backbone)
+
+
+class StandsStill(BiasOnly):
+    learning_rate = 0.0
+
+
+class FinishesBadly(BiasOnly):
+    def finish(self, backbone: Backbone) -> Backbone:
+        with torch.no_grad():
+            backbone.model.head.weight.mul_(2)
+        return backbone
+
+
+class SolvesAndMoves(BiasOnly):
+    def stages(self, backbone: Backbone) -> list[Stage]:
+        return [replace(stage, fit=Solve()) for stage in super().stages(backbone)]
+
+
+class NamesTwice(BiasOnly):
+    def stages(self, backbone: Backbone) -> list[Stage]:
+        return super().stages(backbone) * 2
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (NamesUnknown(), "names parameters that do not exist"),
+        (NamesUnreached(), "did not move in 3 steps"),
+        (NamesTheHead(), "names new parameters"),
+        (StartsChanged(), "changes the model's answers"),
+        (MovesOnTheSide(), "moved 1 tensors that it does not name"),
+        (StandsStill(learning_rate=0.0), "learning_rate above 0"),
+        (FinishesBadly(), "Finish"),
+        (SolvesAndMoves(), "solves the head, so it cannot move"),
+        (NamesTwice(), "different names"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_method_that_breaks_the_contract_is_told_why(method: Any, sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        check_method(method)
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_model: Path) -> Backbone:
+    return TextEncoder().load(tiny_model, outputs=3, seed=0)
+
+
+def test_rates_fall_from_block_to_block(backbone: Backbone) -> None:
+    groups = layerwise(backbone, -1, 0.5)
+    scale = {name: group.scale for group in groups for name in group.names}
+    rates = [scale[f"{block}.output.dense.weight"] for block in backbone.blocks]
+    assert rates == [0.25, 0.5, 1.0]
+    assert scale["body.encoder.embeddings.word_embeddings.weight"] == 0.125
+    named = [name for group in groups for name in group.names]
+    reached = {name for name, _ in backbone.model.named_parameters()} - set(backbone.unused) - set(backbone.created)
+    assert sorted(named) == sorted(reached)
+
+
+def test_top_layers_names_its_blocks_and_nothing_below(backbone: Backbone) -> None:
+    probe, top = TopLayers(2).stages(backbone)
+    assert isinstance(probe.fit, Solve)
+    named = [name for group in top.groups for name in group.names]
+    assert all(within(name, backbone.blocks[1:]) for name in named)
+    assert {name.split(".")[4] for name in named} == {"1", "2"}
+    frozen = Full(embeddings=False).stages(backbone)[1]
+    assert not any("embeddings" in name for group in frozen.groups for name in group.names)
+
+
+def test_a_prefix_ends_at_a_dot() -> None:
+    assert within("layer.1.weight", ("layer.1",))
+    assert not within("layer.10.weight", ("layer.1",))
+
+
+def test_more_blocks_than_there_are_is_refused_with_their_number(backbone: Backbone) -> None:
+    with pytest.raises(ConfigError, match="has 3 blocks, so 4") as caught:
+        TopLayers(4).stages(backbone)
+    assert caught.value.where == "method.count"
+    with pytest.raises(ConfigError, match="At least one block"):
+        TopLayers(0)
+
+
+def test_a_probe_moves_nothing(backbone: Backbone) -> None:
+    assert [(stage.groups, type(stage.fit)) for stage in Probe().stages(backbone)] == [((), Solve)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Solve(penalties=()),
+        lambda: Solve(penalties=(0.0,)),
+        lambda: Solve(penalties=(0.1, 1.0)),
+        lambda: Solve(folds=1),
+        lambda: TopLayers(decay=0.0),
+        lambda: TopLayers(decay=1.5),
+        lambda: TopLayers(learning_rate=0.0),
+        lambda: TopLayers(epochs=0),
+        lambda: Full(decay=-1.0),
+        lambda: Full(learning_rate=float("nan")),
+        lambda: Full(epochs=0),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(make: Any) -> None:
+    with pytest.raises(ConfigError):
+        make()

@@ -1,0 +1,90 @@
+"""Batches: each example once an epoch, the same for the same key, and little padding."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from hypothesis.extra import numpy as arrays
+
+from whet.data.ragged import Ragged
+from whet.training.batches import bucketed, by_length, pad_tensors
+from whet.training.draws import key_seed, numpy_generator, seed_torch
+
+LENGTHS = some.lists(some.integers(1, 200), min_size=1, max_size=300).map(lambda found: np.array(found, np.int32))
+
+
+@given(LENGTHS, some.integers(1, 40), some.integers(0, 5))
+def test_an_epoch_has_every_example_exactly_once(lengths: np.ndarray, size: int, epoch: int) -> None:
+    batches = bucketed(lengths, size, numpy_generator("shuffle", 0, epoch))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    assert all(0 < len(batch) <= size for batch in batches)
+    assert len(batches) == -(-len(lengths) // size)
+    again = bucketed(lengths, size, numpy_generator("shuffle", 0, epoch))
+    assert all(np.array_equal(one, other) for one, other in zip(batches, again, strict=True))
+
+
+def test_epochs_differ_and_so_do_their_batches() -> None:
+    lengths = np.random.default_rng(0).integers(5, 50, 500)
+    first, second = (
+        [frozenset(batch.tolist()) for batch in bucketed(lengths, 8, numpy_generator("shuffle", 0, epoch))]
+        for epoch in (0, 1)
+    )
+    assert first != second
+    assert len(set(first) & set(second)) < 5
+
+
+def test_like_lengths_share_a_batch() -> None:
+    lengths = np.random.default_rng(0).integers(5, 200, 2000)
+    batches = bucketed(lengths, 16, np.random.default_rng(1))
+    padded = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+    assert padded < 1.1 * lengths.sum()
+
+
+@given(LENGTHS, some.integers(1, 500))
+def test_inference_batches_hold_every_example_within_the_limit(lengths: np.ndarray, most: int) -> None:
+    batches = list(by_length(lengths, most))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * int(lengths[batch].max()) <= most
+        assert lengths[batch].min() >= 0.9 * lengths[batch].max()
+    longest = [int(lengths[batch].max()) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+SHAPES = some.tuples(some.integers(0, 5), some.integers(0, 4))
+RAGGED = some.lists(arrays.arrays(np.float32, SHAPES, elements=some.floats(-9, 9, width=32)), min_size=1, max_size=8)
+
+
+@given(RAGGED, some.data())
+@settings(deadline=None)
+def test_ragged_arrays_come_back_as_they_went_in(arrays: list[np.ndarray], data: some.DataObject) -> None:
+    ragged = Ragged.pack(arrays)
+    assert len(ragged) == len(arrays)
+    assert all(np.array_equal(one, other) for one, other in zip(ragged, arrays, strict=True))
+    index = np.array(data.draw(some.lists(some.integers(0, len(arrays) - 1), max_size=9)), np.int64)
+    taken = ragged.take(index)
+    for same in (taken, taken.compact(), Ragged.join([taken, ragged.take(index[:0])])):
+        assert [array.tolist() for array in same] == [arrays[place].tolist() for place in index]
+    assert taken.nbytes == taken.compact().values.nbytes
+    assert ragged.lengths.tolist() == [len(array) for array in arrays]
+
+
+def test_padding_keeps_values_and_bfloat16_patterns() -> None:
+    tensors = [torch.randn(length, 3).bfloat16() for length in (2, 5, 1)]
+    ragged = Ragged.pack([tensor.view(torch.int16).numpy().view(np.uint16) for tensor in tensors])
+    padded = pad_tensors(ragged)
+    assert padded.dtype == torch.bfloat16
+    assert padded.shape == (3, 5, 3)
+    for row, tensor in enumerate(tensors):
+        assert torch.equal(padded[row, : len(tensor)], tensor)
+        assert not padded[row, len(tensor) :].any()
+
+
+def test_draws_follow_from_their_key_alone() -> None:
+    assert len({key_seed("a", 1, 2), key_seed("a", 12), key_seed("a", "1", 2), key_seed("b", 1, 2)}) == 4
+    seed_torch("dropout", 0, "stage", 3)
+    first = torch.rand(4)
+    torch.rand(100)
+    seed_torch("dropout", 0, "stage", 3)
+    assert torch.equal(torch.rand(4), first)
+    assert 0 <= key_seed("x") < 2**63
