@@ -17,7 +17,17 @@ from whet.deploy.predictor import Predictor
 from whet.errors import ConfigError, RunError
 from whet.evaluation.metric import FunctionMetric, Metric
 from whet.evaluation.records import Judgement, Verdict
-from whet.folder import METRICS, PLAN, WORK, discard, locked, new_folder, write_json
+from whet.folder import (
+    METRICS,
+    PLAN,
+    WORK,
+    choose_folder,
+    discard,
+    has_checkpoint,
+    locked,
+    make_folder,
+    write_json,
+)
 from whet.plan import Auto, Plan, member_dict, plain, read_partial, set_value
 from whet.report.story import Story, from_record
 from whet.resolve import Checked, Objects, Prepared, prepare, reopen
@@ -25,6 +35,7 @@ from whet.resolve import check as check_rows
 from whet.run import Clock, Outcome, encode, finish, listened, run
 from whet.search.ladder import climb
 from whet.telling import read_story
+from whet.training.events import Said
 from whet.training.settings import Training
 
 Observer = Callable[[Any], None]
@@ -149,16 +160,24 @@ def finetune(
     )  # fmt: skip
     clock = Clock()
     name = run_name(wanted)
-    folder = new_folder(None if out is None else Path(out), name, resume)
+    folder = choose_folder(None if out is None else Path(out), name, resume)
+    made = make_folder(folder)
     with locked(folder):
-        prepared = open_run(folder, wanted, given, resume)
-        clock.mark("read, check and plan")
-        if on_plan is not None:
-            on_plan(prepared)
-        events = climbed(prepared, folder, command, clock) if is_auto(prepared) else run(
-            prepared, folder, command=command, clock=clock
-        )  # fmt: skip
-        outcome: Outcome = listened(events, folder, list(observers))
+        unfinished = (folder / PLAN).exists()
+        from_scratch = resume and not has_checkpoint(folder)
+        try:
+            prepared = open_run(folder, wanted, given, resume)
+            clock.mark("read, check and plan")
+            if on_plan is not None:
+                on_plan(prepared)
+            events = climbed(prepared, folder, command, clock) if is_auto(prepared) else run(
+                prepared, folder, command=command, clock=clock
+            )  # fmt: skip
+            outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, list(observers))
+        except BaseException:
+            if not unfinished and not has_checkpoint(folder):
+                discard(folder, made)
+            raise
         shutil.rmtree(folder / WORK, ignore_errors=True)
     return Result(outcome)
 
@@ -176,6 +195,12 @@ def climbed(prepared: Prepared, folder: Path, command: str, clock: Clock) -> Any
     )
 
 
+def from_the_start(events: Any) -> Any:
+    """The same events, after a word that there was nothing to resume."""
+    yield Said(stage="resume", message="There is no checkpoint to resume from; the run starts from the beginning.")
+    return (yield from events)
+
+
 def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool) -> Prepared:
     """A new plan in the folder, or the one that an unfinished run left there."""
     request = folder / WORK / "request.json"
@@ -183,13 +208,9 @@ def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool)
     if resume and (folder / PLAN).exists():
         refuse_changed(request, wanted)
         return reopen(Plan.read(folder / PLAN), given, scratch)
-    try:
-        prepared = prepare(wanted, given, scratch)
-        prepared.plan.write(folder / PLAN)
-        write_json(request, plain(wanted))
-    except BaseException:
-        discard(folder)
-        raise
+    prepared = prepare(wanted, given, scratch)
+    write_json(request, plain(wanted))
+    prepared.plan.write(folder / PLAN)
     return prepared
 
 
@@ -203,15 +224,25 @@ def refuse_changed(request: Path, wanted: Mapping[str, Any]) -> None:
 
     if not request.exists():
         return
-    before = json.loads(request.read_text(encoding="utf-8"))
-    now = json.loads(json.dumps(plain(wanted)))
+    before = flat(json.loads(request.read_text(encoding="utf-8")))
+    now = flat(json.loads(json.dumps(plain(wanted))))
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
+            first, second = (repr(found[key]) if key in found else "not given" for found in (before, now))
             raise RunError(
-                f"The run was started with another {key}: {before.get(key)!r}, now {now.get(key)!r}.",
+                f"The run was started with another {key}: {first}, now {second}.",
                 where=str(request.parent.parent),
                 fix="give the same settings with --resume, or start a new run with another --out",
             )
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        found |= inner
+    return found
 
 
 def check(rows: Any, target: str | Sequence[str] | None = None, **wanted: Any) -> Checked:
@@ -321,6 +352,8 @@ def partial_plan(
     }
     for part, values in parts.items():
         named = {key: value for key, value in values.items() if value is not None}
+        if part == "data" and any(plain(wanted.get("data", {}).get(key)) != plain(named[key]) for key in named):
+            wanted.get("data", {}).pop("fingerprint", None)  # a plan for other data is resolved again
         if named:
             wanted[part] = {**wanted.get(part, {}), **named}
     if model is not None:

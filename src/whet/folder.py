@@ -21,11 +21,11 @@ LEFT = {PLAN, EVENTS, WORK, ".lock", MODEL, "predictions.parquet", "report.html"
 """What an unfinished run may leave, and a resumed one takes up again."""
 
 
-def new_folder(out: Path | None, name: str, resume: bool, parent: Path = Path("runs")) -> Path:
-    """The folder of a run: as named, else the next free number under ``runs/``; made here.
+def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = Path("runs")) -> Path:
+    """The folder of a run: as named, else the next free number under ``runs/``.
 
     Raises:
-        RunError: it holds other things, a finished run, or cannot be written.
+        RunError: it holds other things, or a finished run.
     """
     if out is None:
         taken = sorted(parent.glob(f"{name}-*"), key=lambda path: (len(path.name), path.name))
@@ -34,7 +34,8 @@ def new_folder(out: Path | None, name: str, resume: bool, parent: Path = Path("r
     if out.exists() and not out.is_dir():
         raise RunError("The output is a file, not a folder.", where=str(out), fix="choose another --out")
     present = {path.name for path in out.iterdir()} if out.exists() else set()
-    foreign = present - (LEFT if PLAN in present else {WORK, ".lock"})
+    ours = LEFT if PLAN in present else {WORK, ".lock"}
+    foreign = {name for name in present - ours if not is_partial(name)}
     if (out / METRICS).exists():
         raise RunError("This folder holds a finished run.", where=str(out), fix="choose another --out")
     if foreign:
@@ -47,15 +48,31 @@ def new_folder(out: Path | None, name: str, resume: bool, parent: Path = Path("r
         raise RunError(
             "This folder holds an unfinished run.", where=str(out), fix="add --resume to go on, or choose another --out"
         )
+    return out
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make the folder with its parents; which of them were not there before, deepest first.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        (out / WORK).mkdir(parents=True, exist_ok=True)
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        remove_empty(made)
         raise RunError(
             f"The run folder cannot be written: {error.strerror}.",
-            where=str(out),
+            where=str(folder),
             fix="choose a folder you may write to with --out",
         ) from error
-    return out
+    return made
+
+
+def is_partial(name: str) -> bool:
+    """Whether a killed run was writing this file or folder."""
+    return name == f"{MODEL}.new" or (name.startswith(".") and name.endswith(".part"))
 
 
 def next_number(taken: list[Path], name: str) -> int:
@@ -128,11 +145,27 @@ def write_json(path: Path, content: Any) -> None:
     beside.replace(path)
 
 
-def discard(folder: Path) -> None:
-    """After a failure before the plan stood: leave nothing of ours behind."""
-    shutil.rmtree(folder / WORK, ignore_errors=True)
-    for name in (".lock", EVENTS, PLAN):
-        (folder / name).unlink(missing_ok=True)
-    for empty in (folder, folder.parent if folder.parent.name == "runs" else folder):
-        if empty.exists() and not any(empty.iterdir()):
-            empty.rmdir()
+def has_checkpoint(folder: Path) -> bool:
+    """Whether an unfinished run left something that took long and can be taken up again."""
+    return any((folder / WORK).glob("checkpoints/**/state.json"))
+
+
+def discard(folder: Path, made: list[Path]) -> None:
+    """After a failure with nothing worth keeping: leave nothing of ours behind.
+
+    Args:
+        made: What ``make_folder`` said it made.
+    """
+    for place in [path for path in folder.iterdir() if path.name in LEFT or is_partial(path.name)]:
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+    remove_empty(made)
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those folders, deepest first, that hold nothing."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

@@ -19,7 +19,7 @@ from whet.training.settings import Training
 FORMAT = 1
 MEMBERS = {"task": "task", "backbone": "backbone", "method": "method"}
 """Parts of a plan that are members, and their kind in the catalog."""
-TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+TYPES = {int: "a whole number", float: "a number", str: "a text, in quotes if need be", bool: "true or false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +148,10 @@ class Plan:
     def _method_words(self) -> str:
         if not isinstance(self.method, Auto):
             name = catalog.name_of("method", self.method)
-            steps = f", up to {self.training.epochs} epochs at {self.training.learning_rate:g}"
+            rate = self.training.learning_rate
+            steps = "" if rate is None else f", up to {self.training.epochs} epochs at {rate:g}"
             gain = f"; {self.forecast.replay_gain}" if self.forecast.replay_gain else ""
-            return name + (steps if self.training.epochs and self.training.learning_rate else "") + gain
+            return name + steps + gain
         rungs = [
             catalog.name_of("method", rung.method)
             + (f", {rung.epochs} epochs" if rung.epochs else "")
@@ -240,6 +241,8 @@ def set_value(partial: dict[str, Any], assignment: str) -> None:
             fix="write for example --set training.learning_rate=3e-5",
         )
     value = yaml.safe_load(text)
+    if isinstance(value, bool) and text.strip().lower() not in ("true", "false"):
+        value = text.strip()  # YAML takes off and no for false
     if isinstance(value, str):
         with suppress(ValueError):
             value = float(value)  # YAML reads 3e-5 as text

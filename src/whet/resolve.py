@@ -204,10 +204,18 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
 
 def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepared:
     """Resolve what the user named; a plan that is whole is taken as it is."""
-    whole = all(entry.name in wanted for entry in fields(Plan) if entry.name not in ("cache", "seed", "format"))
-    if whole and wanted["data"].get("fingerprint"):
+    if is_whole(wanted):
         return reopen(plan_of(wanted), objects, scratch)
     return resolve(wanted, objects, scratch)
+
+
+def is_whole(wanted: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to resolve: a plan file, with no other rows, model, method or budget named."""
+    if not all(entry.name in wanted for entry in fields(Plan) if entry.name not in ("cache", "seed", "format")):
+        return False
+    method = wanted["method"]
+    resolved = isinstance(method, Mapping) and (method.get("name") != "auto" or bool(method.get("rungs")))
+    return resolved and bool(wanted["data"].get("fingerprint")) and "folder" in wanted["model"]
 
 
 def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> tuple[Columns, str]:
@@ -259,7 +267,7 @@ def likely_target(summaries: list[ColumnSummary]) -> str:
 
 def find_task(rows: Rows, columns: Columns, named: Any) -> Task:
     """The task as named, else the one that suits a sample of the targets best."""
-    if named is not None:
+    if isinstance(named, str) or (named and "name" in named):
         task: Task = member_of("task", named)
         return task
     sample = next(rows.batches(columns.target, 2000)).column(0).to_pylist()
@@ -267,7 +275,7 @@ def find_task(rows: Rows, columns: Columns, named: Any) -> Task:
     scored = {
         name: catalog.find("task", name)().recognise(values, len(columns.target)) for name in catalog.members("task")
     }
-    found: Task = catalog.find("task", max(scored, key=lambda name: scored[name]))()
+    found: Task = member_of("task", {"name": max(scored, key=lambda name: scored[name]), **(named or {})})
     return found
 
 
@@ -441,12 +449,14 @@ def find_evaluation(
     given = dict(wanted.get("evaluation", {}))
     task = checked.task
     metric = own.name if own else given.get("metric") or task.default_metric(np.zeros(0), state)
-    if own is None:
-        metric_named(metric, task.kind)
-    baselines = tuple(given.get("baselines") or task.baselines)
+    baselines = names_of(given.get("baselines")) or task.baselines
     if pairs:
         baselines = tuple(name for name in baselines if name != "frozen-probe")
-    also = tuple(given.get("also") or (name for name in task.metrics if name != metric))
+    also = names_of(given.get("also")) or tuple(name for name in task.metrics if name != metric)
+    for name in baselines:
+        catalog.find("learner", name)
+    for name in also if own is not None else (metric, *also):
+        metric_named(name, task.kind)
     return Evaluation(metric=metric, also=also, baselines=baselines)
 
 
