@@ -237,12 +237,12 @@ def find_tables(model: HeadedModel) -> dict[str, str]:
     inputs, found = probe_input(), {}
     tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
 
-    def note(name: str, ids: Tensor) -> None:
+    def note(name: str, args: tuple[Any, ...]) -> None:
         for column, values in inputs.items():
-            if ids.shape == values.shape and torch.equal(ids, values):
+            if args and isinstance(args[0], Tensor) and torch.equal(args[0], values):  # some take a shape instead
                 found[name] = column
 
-    hooks = [m.register_forward_pre_hook(lambda _, args, n=n: note(n, args[0])) for n, m in tables.items()]
+    hooks = [m.register_forward_pre_hook(lambda _, args, n=n: note(n, args)) for n, m in tables.items()]
     try:
         with torch.no_grad():
             model.body(**inputs)
