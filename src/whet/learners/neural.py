@@ -4,11 +4,12 @@
 batch sizes, replay) comes in; nothing is decided by a clock here.
 """
 
+import copy
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from whet.backbones.backbone import Backbone, Cut, Family, HeadedModel, Holder
 from whet.backbones.cut import FeatureCut
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows
+from whet.errors import ConfigError
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage, within
 from whet.modalities.modality import Processor
 from whet.tasks.predictions import Predictions
@@ -58,9 +60,18 @@ class Machinery:
     training_precision: Precision = "float32"
     threads: int = 1
     most_tokens: int = 4096
-    replay: str = "auto"
+    replay: Literal["auto", "off"] = "auto"
     most_cache_bytes: int = 4 * 2**30
     checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        least = {"threads": 1, "most_tokens": 1, "most_cache_bytes": 0, "checkpoint_seconds": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value < low:
+                raise ConfigError(
+                    f"{name} cannot be {value}.", where=f"machinery.{name}", fix=f"use {low} or more, or leave it out"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,6 +353,14 @@ class Pretrained:
     machinery: Machinery
     seed: int
     cache: Path | None = None
+    _loaded: dict[int, Backbone] = field(default_factory=dict, repr=False)
+
+    def load(self, outputs: int) -> Backbone:
+        """A fresh copy of the model with a head of ``outputs``; the folder is read once."""
+        if outputs not in self._loaded:
+            self._loaded[outputs] = self.family.load(self.folder, outputs=outputs, seed=self.seed)
+        pristine = self._loaded[outputs]
+        return replace(pristine, model=copy.deepcopy(pristine.model))
 
     def learner(
         self,
@@ -357,7 +376,7 @@ class Pretrained:
             task=task,
             state=state,
             columns=columns,
-            backbone=self.family.load(self.folder, outputs=task.outputs(state), seed=self.seed),
+            backbone=self.load(task.outputs(state)),
             processor=self.processor,
             method=method,
             training=training or Training(),
