@@ -88,3 +88,15 @@ def test_draws_follow_from_their_key_alone() -> None:
     seed_torch("dropout", 0, "stage", 3)
     assert torch.equal(torch.rand(4), first)
     assert 0 <= key_seed("x") < 2**63
+
+
+def test_arrays_taken_twice_are_not_taken_for_those_beside_them() -> None:
+    ragged = Ragged.pack([np.array([1.0]), np.array([2.0])])
+    assert ragged.take(np.array([1, 1])).compact().values.tolist() == [2.0, 2.0]
+
+
+def test_an_empty_collection_is_one() -> None:
+    empty = Ragged.pack([])
+    assert len(empty) == 0
+    assert list(empty) == []
+    assert empty.nbytes == 0

@@ -70,9 +70,11 @@ class TextProcessor:
         self.pairs = pairs
         self.segments = segments
         self.pad_id = pad_id
-        stride = int((max_length - tokenizer.num_special_tokens_to_add(pairs)) * OVERLAP)
+        self.room = max_length - tokenizer.num_special_tokens_to_add(pairs)
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length, stride=0 if pairs else stride, strategy="longest_first")
+        tokenizer.no_truncation()
+        if not pairs:  # windows of pairs are made here: the tokenizer's own leave out parts of the second text
+            tokenizer.enable_truncation(max_length, stride=int(self.room * OVERLAP))
         self._narrow = np.uint16 if tokenizer.get_vocab_size() < 2**16 else np.int32
 
     def fingerprint(self) -> str:
@@ -83,14 +85,20 @@ class TextProcessor:
     def encode(self, values: Sequence[tuple[Any, ...]]) -> Encoded:
         """Texts to windows of token ids. Empty texts are one window of special tokens."""
         texts: list[Any] = [value if self.pairs else value[0] for value in values]
-        encodings = self.tokenizer.encode_batch_fast(texts)
+        try:
+            encodings = self.tokenizer.encode_batch_fast(texts)
+        except TypeError:  # half of a surrogate pair, which is no text; found so late because a search costs time
+            texts = [tuple(map(whole, value)) if self.pairs else whole(value[0]) for value in values]
+            encodings = self.tokenizer.encode_batch_fast(texts)
         pieces: list[Encoding] = []
         value_of: list[int] = []
         windowed = lost = 0
         for position, encoding in enumerate(encodings):
-            windows = [encoding]
-            if encoding.overflowing:
-                windows, dropped = spread([encoding, *encoding.overflowing], MOST_WINDOWS)
+            windows = [encoding, *encoding.overflowing]
+            if len(encoding) > self.max_length:
+                windows = self._pair_windows(*texts[position])
+            if len(windows) > 1:
+                windows, dropped = spread(windows, MOST_WINDOWS)
                 windowed += 1
                 lost += sum(len(window) for window in dropped)
             pieces += windows
@@ -126,7 +134,7 @@ class TextProcessor:
     def walk(self, value: tuple[Any, ...]) -> list[tuple[str, str]]:
         """What one text becomes, for people: raw, tokens, windows, ids."""
         encoding = self.tokenizer.encode(*value)
-        windows = 1 + len(encoding.overflowing)
+        windows = len(self.encode([value]).value)
         tokens = " ".join(encoding.tokens[:24]) + (" ..." if len(encoding.tokens) > 24 else "")
         ids = ", ".join(str(number) for number in encoding.ids[:12]) + (", ..." if len(encoding.ids) > 12 else "")
         return [
@@ -135,6 +143,31 @@ class TextProcessor:
             ("windows", f"{windows} of at most {self.max_length} tokens"),
             ("ids", ids),
         ]
+
+    def _pair_windows(self, first: str, second: str) -> list[Encoding]:
+        """A long pair: a text of up to half the room stays whole beside windows of the other, else both have windows.
+
+        The windows of two long texts go hand in hand, from beginning to end; not every one meets every other.
+        """
+        sides = [self.tokenizer.encode(text, add_special_tokens=False) for text in (first, second)]
+        half = self.room // 2
+        shorter = min(len(side) for side in sides)
+        shares = [half, self.room - half]
+        if shorter <= half:
+            shares = [shorter if len(side) == shorter else self.room - shorter for side in sides]
+        parts = []
+        for side, share in zip(sides, shares, strict=True):
+            if len(side) > share:
+                side.truncate(share, stride=int(share * OVERLAP))
+            parts.append([side, *side.overflowing])
+        count = max(len(part) for part in parts)
+        places = [np.linspace(0, len(part) - 1, count).round().astype(int).tolist() for part in parts]
+        return [self.tokenizer.post_process(parts[0][a], parts[1][b]) for a, b in zip(*places, strict=True)]
+
+
+def whole(text: str) -> str:
+    """The text with half surrogate pairs replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def spread(windows: list[Encoding], most: int) -> tuple[list[Encoding], list[Encoding]]:
