@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from whet.data.rows import Columns, Finding, Rows
-from whet.errors import DataError
+from whet.errors import ConfigError, DataError
 from whet.modalities.modality import Processor
 from whet.tasks.encode import encode_rows
 from whet.tasks.labels import label_text, natural_order
@@ -36,6 +36,20 @@ class Classification:
     kind: ClassVar[Kind] = "classification"
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
+
+    def __post_init__(self) -> None:
+        if self.class_weights not in ("none", "balanced"):
+            raise ConfigError(
+                f"class_weights cannot be {self.class_weights!r}.",
+                where="task.class_weights",
+                fix="choose 'none' or 'balanced'",
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(
+                f"label_smoothing cannot be {self.label_smoothing!r}.",
+                where="task.label_smoothing",
+                fix="use a value from 0 to below 1, such as 0.1",
+            )
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """Repeated values in one column."""

@@ -83,5 +83,6 @@ class Spilled:
         for name, file in self._files.items():
             file.flush()
             values = np.memmap(file, dtype=self._dtypes[name], mode="r")
+            file.close()  # the mapping holds the file
             found[name] = Ragged.of(values, np.concatenate(self._shapes[name]))
         return found

@@ -106,7 +106,7 @@ class Regression:
 
 def number_of(value: Any) -> float | None:
     """A finite number, or None; text is read with a point, commas between thousands are not guessed."""
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or value is None or (isinstance(value, str) and "_" in value):
         return None
     try:
         number = float(value)
