@@ -75,7 +75,8 @@ class PooledBody(nn.Module):
         hidden = self.encoder(**inputs).last_hidden_state.float()
         features: Tensor = self.pooling(hidden, inputs.get("attention_mask"))
         for layer in self.layers:
-            features = layer(features)
+            weight = next(layer.parameters(), features)
+            features = layer(features.to(weight.dtype))
         return features
 
 
@@ -88,9 +89,16 @@ def read_modules(root: Path, last: int | None = None) -> tuple[Pooling, list[nn.
     listed = root / "modules.json"
     if not listed.exists():
         return Pooling(), [], []
-    pooling, layers, places = Pooling(), [], []
+    pooling, layers = Pooling(), list[nn.Module]()
+    places: list[tuple[str, Path]] = []
     for entry in json.loads(listed.read_text(encoding="utf-8"))[1:last]:
         kind, folder = str(entry["type"]).rpartition(".")[2], root / entry["path"]
+        if kind == "Pooling" and places:
+            raise ModelError(
+                "The folder states a module between the transformer and the pooling, which is unknown here.",
+                where=str(listed),
+                fix="use a model that pools first, or pass backbone.head=native",
+            )
         if kind == "Pooling":
             pooling = read_pooling(folder)
         else:
@@ -108,9 +116,9 @@ def read_pooling(folder: Path) -> Pooling:
     elif stated:
         modes = tuple(stated)
     else:
-        flags = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max", "weightedmean_tokens": "weightedmean"}
-        names = {f"pooling_mode_{flag}": mode for flag, mode in flags.items()}
-        names |= {"pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens", "pooling_mode_lasttoken": "lasttoken"}
+        flags = {"cls_token": "cls", "max_tokens": "max", "mean_tokens": "mean"}  # in the order of concatenation
+        flags |= {"mean_sqrt_len_tokens": "mean_sqrt_len_tokens", "weightedmean_tokens": "weightedmean"}
+        names = {f"pooling_mode_{flag}": mode for flag, mode in (flags | {"lasttoken": "lasttoken"}).items()}
         modes = tuple(mode for name, mode in names.items() if config.get(name)) or ("mean",)
     unknown = [mode for mode in modes if mode not in MODES]
     if unknown:
@@ -130,6 +138,12 @@ def read_layer(kind: str, folder: Path) -> nn.Module:
     if kind == "Dropout":
         return nn.Dropout(float(config.get("dropout", 0.1)))
     if kind == "Dense":
+        if config.get("use_residual") or config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
+            raise ModelError(
+                "A Dense module has a residual or reads something else than the pooled vector, which is unknown here.",
+                where=str(folder / "config.json"),
+                fix="use another model, or pass backbone.head=native",
+            )
         linear = nn.Linear(int(config["in_features"]), int(config["out_features"]), bias=bool(config.get("bias", True)))
         activation = activation_of(str(config.get("activation_function", "torch.nn.modules.activation.Tanh")), folder)
         fill(linear, folder, "linear.")

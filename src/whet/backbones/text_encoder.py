@@ -1,7 +1,7 @@
 """Transformers encoders for text: loaded from a folder, pooled or with their own head, written back in standard layout.
 
 A folder of the sentence-transformers library keeps the modules it states; any other encoder is pooled by the mean
-over tokens, or keeps its family's own classification head (``head="native"``). Decoders and encoder-decoders are
+over tokens, or keeps its family's own classification head (``head="native"``). Encoder-decoders are
 for generation and are not loaded here.
 """
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import xxhash
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 
 from whet.data.ragged import Ragged
 from whet.errors import ConfigError, ModelError
@@ -23,6 +23,7 @@ MOST_WINDOWS = 64
 """Windows kept of one text; more (about 12,000 tokens at the usual size) are spread evenly and counted as lost."""
 OVERLAP = 0.25
 """Share of a window that the next one repeats, so that no phrase is cut everywhere."""
+SENTENCE_CONFIGS = ("sentence_bert_config.json", "../sentence_bert_config.json")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Text:
                 fix=f"choose between 8 and {window or 'the length the model was trained with'}",
             )
         tokenizer = load_tokenizer(folder)
+        if any(read_json(folder / name).get("do_lower_case") for name in SENTENCE_CONFIGS):
+            stated = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *stated])
         return TextProcessor(
             tokenizer,
             max_length=max_length or window or 512,
@@ -213,7 +217,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def model_window(folder: Path, config: dict[str, Any]) -> int | None:
     """Tokens the model can take at once: what the folder states, else its number of positions."""
-    for name in ("sentence_bert_config.json", "../sentence_bert_config.json"):
+    for name in SENTENCE_CONFIGS:
         stated = read_json(folder / name).get("max_seq_length")
         if stated:
             return int(stated)
