@@ -1,0 +1,369 @@
+"""What bad input gets from the command: exit code 2, what and where and what to try, and nothing half-written."""
+
+import gzip
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from whet.folder import locked
+
+from .conftest import QUICK, Answer, Command, listing, write_rows
+
+CORPUS = Path(__file__).parent.parent / "corpus"
+PROBE = ("--method", "probe", *QUICK)
+
+
+def assert_refused(answer: Answer, *words: str) -> None:
+    """An error in the form of every other, with these words in it."""
+    assert answer.code == 2, answer
+    assert "Traceback" not in answer.err + answer.out
+    first, *rest = answer.err.strip().splitlines()[-3:]
+    assert first.partition(":")[0] in ("DataError", "ConfigError", "ModelError", "RunError", "MachineError"), first
+    assert [line.partition(":")[0].strip() for line in rest] == ["where", "try"], answer.err
+    for word in words:
+        assert word in answer.err, answer.err
+
+
+FILES = [
+    ("absent.csv", ("There is no file",)),
+    ("empty.csv", ("empty",)),
+    ("header_only.csv", ("header but no rows",)),
+    ("ragged_more.csv", ("Row 25 has 4 fields", "header has 2")),
+    ("ragged_fewer.csv", ("Row 26 has 1 field",)),
+    ("open_quote.csv", ("never closed",)),
+    ("twice_named.csv", ("'text'", "columns 1 and 3")),
+    ("other_target.csv", ("no column 'label'", "'intnet'")),
+    ("one_class.csv", ("all one class", "'same'")),
+    ("all_texts_empty.csv", ("No usable row",)),
+    ("not_cp1252.csv", ("neither UTF-8", "line 26")),
+    ("too_few.csv", ("at least 10",)),
+    ("malformed.jsonl", ("malformed in line 2",)),
+    ("nested_text.jsonl", ("not text",)),
+]
+
+
+@pytest.mark.parametrize(("name", "words"), FILES, ids=[name for name, _ in FILES])
+def test_a_bad_file_of_rows_is_refused(name: str, words: tuple[str, ...], whet: Command, here: Path) -> None:
+    answer = whet("finetune", CORPUS / name, "--target", "label", "--text", "text", *PROBE)
+    assert_refused(answer, *words)
+    assert listing(here) == set()
+
+
+MADE: list[tuple[str, bytes, tuple[str, ...]]] = [
+    ("image.csv", b"\x89PNG\r\n\x1a\n" + bytes(100), ("PNG",)),
+    ("noise.csv", bytes(range(256)) * 40 + bytes(2000), ("not text", "NUL")),
+    ("packed.csv", gzip.compress(b"text,label\n"), ("gzip", "packed.csv.gz")),
+    ("rows.xyz", b"text,label\n", ("ending",)),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), MADE, ids=[name for name, _, _ in MADE])
+def test_a_file_of_another_kind_is_refused(
+    name: str, content: bytes, words: tuple[str, ...], whet: Command, here: Path
+) -> None:
+    (here / name).write_bytes(content)
+    assert_refused(whet("finetune", name, "--target", "label", *PROBE), *words)
+    assert listing(here) == {name}
+
+
+FLAGS = [
+    (("--target", "lable"), ("no column 'lable'", "'label'")),
+    (("--text", "txt"), ("no column 'txt'", "'text'")),
+    (("--text", "label"), ("both input and target",)),
+    (("--method", "prob"), ("no method named 'prob'", "'probe'")),
+    (("--metric", "acuracy"), ("no metric named 'acuracy'", "'accuracy'")),
+    (("--metric", "rmse"), ("'rmse'",)),
+    (("--set", "training.learning_rat=3"), ("'learning_rat'", "learning_rate")),
+    (("--set", "trainin.epochs=3"), ("'trainin'", "training")),
+    (("--set", "training.learning_rate=fast"), ("'fast'", "a number")),
+    (("--set", "training.epochs=0"), ("epochs cannot be 0",)),
+    (("--set", "training=7"), ("training needs fields",)),
+    (("--set", "data=7"), ("data needs fields",)),
+    (("--set", "data.test_fraction=2"), ("test_fraction",)),
+    (("--set", "data.test_fraction=some"), ("'some'", "data.test_fraction")),
+    (("--set", "seed=abc"), ("'abc'", "whole number")),
+    (("--set", "seed=-1"), ("seed cannot be -1",)),
+    (("--set", "machinery.precision=float8"), ("'float8'", "bfloat16")),
+    (("--set", "machinery.threads=0"), ("threads cannot be 0",)),
+    (("--set", "machinery.replay=maybe"), ("'maybe'", "auto, off")),
+    (("--set", "method.penalty=1"), ("'penalty'", "solve")),
+    (("--set", "evaluation.baselines=[tfdf]"), ("no learner named 'tfdf'", "'tfidf'")),
+    (("--set", "evaluation.also=[macro]"), ("no metric named 'macro'", "'macro-f1'")),
+    (("--set", "format=99"), ("format 99",)),
+    (("--set", "nonsense"), ("part.field=value",)),
+    (("--time", "5m"), ("--time is the budget of the method auto",)),
+    (("--max-length", "1"), ("max_length 1", "between")),
+    (("--max-length", "-4"), ("max_length -4",)),
+    (("--max-length", "1000000"), ("max_length 1000000",)),
+    (("--device", "tpu"), ("no device named 'tpu'",)),
+    (("--encoding", "utf-99"), ("'utf-99'",)),
+    (("--group", "nope"), ("no column 'nope'",)),
+    (("--test", "absent.csv"), ("no file 'absent.csv'",)),
+    (("--valid", "absent.csv"), ("no file 'absent.csv'",)),
+    (("--plan", "absent.yaml"), ("absent.yaml", "--plan")),
+    (("--model", "./nowhere"), ("no model './nowhere'", "all-MiniLM-L6-v2")),
+    (("--out", "rows.csv"), ("a file, not a folder",)),
+    (("--out", "rows.csv/run"), ("cannot be written",)),
+    (("--out", "notes"), ("not empty", "mine.txt")),
+]
+
+
+@pytest.mark.parametrize(("flags", "words"), FLAGS, ids=[" ".join(flags) for flags, _ in FLAGS])
+def test_a_setting_that_cannot_work_is_refused_before_anything_is_fitted(
+    flags: tuple[str, ...], words: tuple[str, ...], whet: Command, here: Path, tiny_model: Path
+) -> None:
+    write_rows(here / "rows.csv")
+    (here / "notes").mkdir()
+    (here / "notes" / "mine.txt").write_text("kept")
+    before = listing(here)
+    answer = whet("finetune", "rows.csv", "--target", "label", "--model", tiny_model, *PROBE, *flags)
+    assert_refused(answer, *words)
+    assert listing(here) == before
+
+
+def test_a_budget_that_is_no_time_and_a_depth_that_is_not_there_are_refused(
+    whet: Command, here: Path, tiny_model: Path
+) -> None:
+    write_rows(here / "rows.csv")
+    start = ("finetune", "rows.csv", "--target", "label", "--model", tiny_model, *QUICK)
+    assert_refused(whet(*start, "--time", "soon"), "'soon' is not a time", "5m")
+    answer = whet(*start, "--method", "top-layers", "--set", "method.count=100")
+    assert_refused(answer, "3 blocks", "100", "at most 3")
+    assert listing(here) == {"rows.csv"}
+
+
+def test_no_target_and_no_rows_are_asked_for(whet: Command, here: Path) -> None:
+    write_rows(here / "rows.csv")
+    assert_refused(whet("finetune", "rows.csv", *PROBE), "No target was named", "--target label")
+    assert_refused(whet("finetune", "--target", "label", *PROBE), "No rows were named", "whet finetune rows.csv")
+
+
+def test_a_probe_of_pairs_is_refused_with_the_reason(whet: Command, here: Path, tiny_model: Path) -> None:
+    rows = "".join(f"one {i},two {i % 7},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+    (here / "pairs.csv").write_text("a,b,label\n" + rows)
+    flags = ("--target", "label", "--text", "a", "--text", "b", "--model", tiny_model)
+    assert_refused(whet("finetune", "pairs.csv", *flags, *PROBE), "pairs", "top-layers")
+    assert listing(here) == {"pairs.csv"}
+
+
+@pytest.mark.parametrize("text", ["- a\n", "data: [a, {\n", "data: 7\n", "1: 7\n", "", "data: {sourc: x}\n"])
+def test_a_plan_file_that_is_none_is_refused(text: str, whet: Command, here: Path) -> None:
+    (here / "plan.yaml").write_text(text)
+    assert_refused(whet("finetune", "--plan", "plan.yaml"), "plan.yaml")
+
+
+def test_a_test_file_with_another_header_is_refused(whet: Command, here: Path, tiny_model: Path) -> None:
+    write_rows(here / "rows.csv")
+    write_rows(here / "test.csv", rows=12, header="text,labels")
+    flags = ("--target", "label", "--model", tiny_model, "--test", "test.csv")
+    assert_refused(whet("finetune", "rows.csv", *flags, *PROBE), "another header", "test.csv")
+
+
+def test_unseen_test_classes_are_a_finding_and_count_as_wrong(whet: Command, here: Path, tiny_model: Path) -> None:
+    write_rows(here / "rows.csv")
+    rows = write_rows(here / "test.csv", rows=12).read_text().replace("card number 0", "new loan")
+    (here / "test.csv").write_text(rows + "a loan please,loan\nanother loan,loan\n")
+    flags = ("--target", "label", "--model", tiny_model, "--test", "test.csv", "--out", "run")
+    answer = whet("finetune", "rows.csv", *flags, *PROBE)
+    assert answer.code == 0
+    assert "loan (2)" in answer.out.replace("\n", " ")
+
+
+def whole_model(folder: Path, source: Path) -> Path:
+    return Path(shutil.copytree(source, folder))
+
+
+def without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": print}, folder / "pytorch_model.bin")
+
+
+def without_tokenizer(folder: Path) -> None:
+    for path in folder.glob("*token*"):
+        path.unlink()
+    (folder / "vocab.txt").unlink(missing_ok=True)
+
+
+def torn_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "be')
+
+
+MODELS: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
+    (without_weights, ("no weights",)),
+    (truncated, ("model.safetensors", "truncated")),
+    (pickled, ("pytorch_model.bin",)),
+    (without_tokenizer, ("tokenizer",)),
+    (torn_config, ("config.json",)),
+]
+
+
+@pytest.mark.parametrize(("spoil", "words"), MODELS, ids=[spoil.__name__ for spoil, _ in MODELS])
+def test_a_damaged_model_folder_is_refused(
+    spoil: Callable[[Path], None], words: tuple[str, ...], whet: Command, here: Path, tiny_model: Path
+) -> None:
+    write_rows(here / "rows.csv")
+    spoil(whole_model(here / "model", tiny_model))
+    before = listing(here)
+    answer = whet("finetune", "rows.csv", "--target", "label", "--model", "model", *PROBE)
+    assert_refused(answer, *words)
+    assert listing(here) == before
+
+
+def test_a_hub_name_without_a_network_says_what_was_tried(whet: Command, here: Path) -> None:
+    write_rows(here / "rows.csv")
+    began = time.monotonic()
+    answer = whet("finetune", "rows.csv", "--target", "label", "--model", "no-such/encoder-anywhere", *PROBE)
+    assert_refused(answer, "no-such/encoder-anywhere", "hub", "all-MiniLM-L6-v2")
+    assert time.monotonic() - began < 30
+    assert listing(here) == {"rows.csv"}
+
+
+@pytest.fixture
+def run(whet: Command, here: Path, tiny_model: Path) -> Path:
+    """A finished run."""
+    write_rows(here / "rows.csv")
+    answer = whet("finetune", "rows.csv", "--target", "label", "--model", tiny_model, "--out", "run", *PROBE)
+    assert answer.code == 0, answer.err
+    return here / "run"
+
+
+def test_altered_weights_of_a_run_are_noticed(run: Path, whet: Command) -> None:
+    path = next((run / "model").rglob("2_Dense/model.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert_refused(whet("predict", "run", "a text"), "altered")
+
+
+def test_a_finished_run_is_never_overwritten(run: Path, whet: Command, tiny_model: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    words = ("finetune", "rows.csv", "--target", "label", "--model", tiny_model, "--out", "run", *PROBE)
+    assert_refused(whet(*words), "finished run")
+    assert_refused(whet(*words, "--resume"), "finished run")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_answers_bad_questions_with_the_reason(run: Path, whet: Command, here: Path) -> None:
+    (here / "other.csv").write_text("txt,label\nhello,card\n")
+    assert_refused(whet("predict", "run", "other.csv"), "'text'", "rename 'txt'")
+    assert_refused(whet("evaluate", "run", "other.csv"), "'text'")
+    assert_refused(whet("evaluate", "run", "absent.csv"), "absent.csv")
+    assert_refused(whet("predict", "nowhere", "a text"), "nowhere")
+    assert_refused(whet("report", "nowhere"), "no finished run")
+    assert_refused(whet("predict", "run", "rows.csv", "--out", "other.csv/answers.csv"), "other.csv")
+
+
+def test_two_runs_into_one_folder_at_once_are_refused(whet: Command, here: Path, tiny_model: Path) -> None:
+    write_rows(here / "rows.csv")
+    (here / "run" / ".work").mkdir(parents=True)
+    with locked(here / "run"):
+        answer = whet("finetune", "rows.csv", "--target", "label", "--model", tiny_model, "--out", "run", *PROBE)
+        assert_refused(answer, "Another run is writing")
+        assert (here / "run" / ".lock").exists()
+
+
+def test_an_error_leaves_a_folder_that_was_there_and_removes_those_it_made(whet: Command, here: Path) -> None:
+    (here / "mine").mkdir()
+    assert_refused(whet("finetune", CORPUS / "one_class.csv", "--target", "label", "--out", "mine", *PROBE))
+    assert_refused(whet("finetune", CORPUS / "one_class.csv", "--target", "label", "--out", "a/b/c", *PROBE))
+    assert listing(here) == {"mine"}
+
+
+def test_labels_of_every_kind_reach_the_report_as_text(whet: Command, here: Path, tiny_model: Path) -> None:
+    names = ["<script>alert(1)</script>", "a, b; c", "line\none", "🙂", '"quoted" & more']
+    rows = "".join(
+        f'text number {i} of a kind {i % 5},"{names[i % 5].replace(chr(34), chr(34) * 2)}"\n' for i in range(100)
+    )
+    (here / "rows.csv").write_text("text,label\n" + rows, encoding="utf-8")
+    flags = ("--target", "label", "--model", tiny_model, "--out", "run", "--set", "task.name=classification")
+    answer = whet("finetune", "rows.csv", *flags, *PROBE)
+    assert answer.code == 0, answer.err
+    page = (here / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "🙂" in page
+    answer = whet("predict", "run", "text number 3 of a kind 3", "--json")
+    assert answer.code == 0
+    assert '"predicted"' in answer.out
+
+
+# The rest needs a process of its own: limits, disks and signals.
+
+
+def start(words: list[str], here: Path, **more: object) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "XDG_CACHE_HOME": str(here.parent / "cache"), "HF_HUB_OFFLINE": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "whet", *words], cwd=here, env=environment, **pipes, **more)  # type: ignore[call-overload, no-any-return]
+
+
+def finished(process: "subprocess.Popen[str]") -> Answer:
+    out, err = process.communicate(timeout=120)
+    return Answer(process.returncode, out, err)
+
+
+def words_of_run(model: Path, out: str, method: str = "probe") -> list[str]:
+    return [
+        "finetune",
+        "rows.csv",
+        "--target",
+        "label",
+        "--model",
+        str(model),
+        "--out",
+        out,
+        "--method",
+        method,
+        *QUICK,
+    ]
+
+
+def test_a_real_process_ends_with_code_2_and_no_traceback(here: Path) -> None:
+    answer = finished(start(["finetune", "absent.csv", "--target", "label"], here))
+    assert_refused(answer, "There is no file 'absent.csv'")
+
+
+def test_a_file_size_limit_while_writing_leaves_nothing(here: Path, tiny_model: Path) -> None:
+    write_rows(here / "rows.csv")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    answer = finished(start(words_of_run(tiny_model, "run"), here, preexec_fn=limit))
+    assert_refused(answer, "run")
+    assert listing(here) == {"rows.csv"}
+
+
+@pytest.fixture
+def small_disk(here: Path) -> Iterator[Path]:
+    """A disk of 200 KB, where this process may mount one."""
+    disk = here / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_while_writing_leaves_nothing(small_disk: Path, here: Path, tiny_model: Path) -> None:
+    write_rows(here / "rows.csv")
+    answer = finished(start(words_of_run(tiny_model, "disk/run"), here))
+    assert_refused(answer, "disk/run")
+    assert listing(small_disk) == set()
