@@ -26,6 +26,7 @@ from whet.folder import (
     has_checkpoint,
     locked,
     make_folder,
+    unwritable,
     write_json,
 )
 from whet.plan import Auto, Plan, member_dict, plain, read_partial, set_value
@@ -174,9 +175,11 @@ def finetune(
                 prepared, folder, command=command, clock=clock
             )  # fmt: skip
             outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, list(observers))
-        except BaseException:
+        except BaseException as error:
             if not unfinished and not has_checkpoint(folder):
                 discard(folder, made)
+            if isinstance(error, OSError):
+                raise unwritable(error, folder) from error
             raise
         shutil.rmtree(folder / WORK, ignore_errors=True)
     return Result(outcome)

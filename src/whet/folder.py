@@ -3,6 +3,7 @@
 Two runs never write into one folder: an advisory lock is held while a run lives and vanishes with its process.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from whet.errors import RunError
+from whet.errors import MachineError, RunError
 from whet.training.events import Event, as_record
 
 PLAN, EVENTS, METRICS, MODEL = "plan.yaml", "events.jsonl", "metrics.json", "model"
@@ -143,6 +144,16 @@ def write_json(path: Path, content: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def unwritable(error: OSError, folder: Path) -> MachineError:
+    """A disk's refusal during a run, in the form of every other error."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return MachineError(
+        "The disk is full." if full else f"A file cannot be used: {error.strerror or error}.",
+        where=str(error.filename or folder),
+        fix="free some space, then go on with --resume" if full else "check the path and your rights to it",
+    )
 
 
 def has_checkpoint(folder: Path) -> bool:

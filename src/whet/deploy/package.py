@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from whet import catalog
 from whet.backbones.backbone import HeadedModel
@@ -95,9 +96,9 @@ def package(
         (beside / RECORD).write_text(text + "\n", encoding="utf-8")
         prove_equal(model, processor, Predictor.load(beside), state, check)
         beside.rename(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise RunError(
-            f"The model cannot be written: {error.strerror or error}.",
+            f"The model cannot be written: {getattr(error, 'strerror', None) or error}.",
             where=str(folder),
             fix="free some space, or choose another place with --out",
         ) from error
