@@ -80,6 +80,7 @@ class Checked:
     task: Task
     split: Split
     findings: tuple[Finding, ...]
+    settings: SplitSettings
 
 
 def default_cache() -> Path:
@@ -120,7 +121,7 @@ def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked
     split = split_rows(sources, columns, settings, sealed_folder=scratch / "sealed")
     findings += list(split.findings) + run_checks(view_of(split, columns, task.kind, separator))
     name = str(given) if isinstance(given, str | Path) else "rows"
-    return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings))
+    return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings), settings)
 
 
 def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepared:
@@ -210,12 +211,9 @@ def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
 
 
 def is_whole(wanted: Mapping[str, Any]) -> bool:
-    """Whether nothing is left to resolve: a plan file, with no other rows, model, method or budget named."""
-    if not all(entry.name in wanted for entry in fields(Plan) if entry.name not in ("cache", "seed", "format")):
-        return False
-    method = wanted["method"]
-    resolved = isinstance(method, Mapping) and (method.get("name") != "auto" or bool(method.get("rungs")))
-    return resolved and bool(wanted["data"].get("fingerprint")) and "folder" in wanted["model"]
+    """Whether nothing is left to resolve: every part is there, and the rows and the model are known."""
+    parts = {entry.name for entry in fields(Plan)} - {"cache", "seed", "format"}
+    return parts <= set(wanted) and bool(wanted["data"].get("fingerprint")) and "folder" in wanted["model"]
 
 
 def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> tuple[Columns, str]:
@@ -299,19 +297,16 @@ def valid_fraction(data: Mapping[str, Any], method: Any, rows: int) -> float:
 
 
 def fingerprint_of(sources: Sources) -> str:
-    """A hash of the shape and a sample of everything that was read."""
+    """A hash of everything that was read."""
     import xxhash
 
     digest = xxhash.xxh3_128()
     for rows in (sources.train, sources.valid, *sources.tests.values()):
         if rows is None:
             continue
-        digest.update(f"{rows.source}|{len(rows)}|{rows.names}".encode())
+        digest.update(f"{len(rows)}|{rows.names}".encode())
         for batch in rows.batches(rows.names, 65536):
-            for column in batch.columns:
-                for buffer in column.buffers():
-                    if buffer is not None:
-                        digest.update(buffer)
+            digest.update(batch.serialize())
     return digest.hexdigest()
 
 
@@ -353,8 +348,8 @@ def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:
         group=columns.group,
         time=columns.time,
         max_length=data.get("max_length"),
-        test_fraction=data.get("test_fraction", 0.2),
-        valid_fraction=valid_fraction(data, wanted.get("method"), len(checked.split.train)),
+        test_fraction=checked.settings.test_fraction,
+        valid_fraction=checked.settings.valid_fraction,
     )
 
 

@@ -104,6 +104,7 @@ class NeuralFitted:
     steps: int = 0
     trainable: int = 0
     features_moved: bool = False
+    interrupted: bool = False
 
     @property
     def model(self) -> HeadedModel:
@@ -249,6 +250,7 @@ class Neural:
         working.live.eval()
         fitted.features_moved = True
         fitted.steps += state.step
+        fitted.interrupted = any(decision["reason"] == "interrupt" for decision in state.decisions)
         fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
         if valid is not None and valid.examples.targets is not None and "thresholds" in fitted.state:
             outputs = yield from fitted.outputs(valid.examples)

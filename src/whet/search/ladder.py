@@ -47,8 +47,9 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
     stopping, choosing = halves(rows.valid, prepared.plan.seed)
     told: list[Told] = []
     best: tuple[Rung, NeuralFitted, Predictions] | None = None
+    stopped = False
     for number, rung in enumerate(auto.rungs):
-        reason = None if best is None else why_not(told, choosing)
+        reason = None if best is None else why_not(told, choosing, stopped)
         if reason is not None:
             told.append(not_tried(rung, reason))
             continue
@@ -61,6 +62,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
         answers = yield from on_choosing(fitted, choosing)
         entry = compare_rung(rung, fitted, answers, None if best is None else best[2], metric, prepared.plan.seed)
         told.append(replace(entry, seconds=time.monotonic() - began))
+        stopped = fitted.interrupted
         yield Said(stage=entry.name, message=entry.why)
         if best is None or entry.kept:
             best = (rung, fitted, answers)
@@ -119,8 +121,10 @@ def compare_rung(
     return replace(entry, gain=value, gain_low=low, gain_high=high, kept=kept, why=why)
 
 
-def why_not(told: list[Told], choosing: Examples | None) -> str | None:
+def why_not(told: list[Told], choosing: Examples | None, stopped: bool) -> str | None:
     """The reason not to climb on, or None to climb."""
+    if stopped:
+        return "stopped by the user"
     if choosing is None or choosing.rows < FEWEST_CHOOSING:
         return f"too few validation rows to choose by ({choosing_rows(choosing)})"
     last = told[-1]
