@@ -133,7 +133,7 @@ class Bench:
         scripts = {
             "machine": ["describe_machine.py"],
             "tensors": ["trained_tensors.py"],
-            "forward": ["frozen_forward.py", "--train", str(self.banking.train)],
+            "forward": ["frozen_forward.py", "--train", str(self.banking.train), "--test", str(self.banking.test)],
             "command": ["start_up.py", "--whet", whet_command()],
             "rows": ["many_rows.py", *(["--counts", "20000", "60000"] if self.smoke else [])],
         }

@@ -8,20 +8,15 @@ the share is a little too low). Prints one JSON object.
 
 import argparse
 import json
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import whet
 from whet.backbones.cut import FeatureCut
-from whet.backbones.source import find_model, transformer_folder
-from whet.data.read import read
-from whet.data.rows import Columns
 from whet.learners.neural import drain
-from whet.modalities.text import Text
-from whet.resolve import find_backbone, find_machinery
 from whet.tasks.encode import encode_rows
 from whet.training.precision import Working
 from whet.training.replay import run_prefix
@@ -32,24 +27,19 @@ SIDE = 4096
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--text", default="text")
     parser.add_argument("--target", default="category")
     parser.add_argument("--runs", type=int, default=3)
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        cache = Path(scratch)
-        model = find_model(None, cache=cache)
-        machinery, machine = find_machinery({}, cache)
-        torch.set_num_threads(machinery.threads)
-        peak = peak_rate()
-        family = find_backbone({}, machinery, machine, model, cache)
-        backbone = family.load(model.folder, outputs=2, seed=0)
-        columns = Columns((wanted.text,), (wanted.target,))
-        rows = read(wanted.train, spill=cache / "rows").train
-        processor = Text().processor(transformer_folder(model.folder), max_length=None, pairs=False)
-        began = time.perf_counter()
-        examples = encode_rows(rows, columns, processor, None)
-        encoding = time.perf_counter() - began
+    prepared = whet.plan(wanted.train, wanted.target, text=wanted.text, test=wanted.test, method="probe")
+    plan, machinery, processor = prepared.plan, prepared.plan.machinery, prepared.processor
+    torch.set_num_threads(machinery.threads)
+    peak = peak_rate()
+    backbone = plan.backbone.load(Path(plan.model.folder), outputs=2, seed=0)
+    began = time.perf_counter()
+    examples = encode_rows(prepared.split.train, prepared.columns, processor, None)
+    encoding = time.perf_counter() - began
     blocks = [backbone.model.get_submodule(name) for name in backbone.blocks]
     parameters = sum(parameter.numel() for block in blocks for parameter in block.parameters())
     live = Working.of(backbone.model, machinery.precision, torch.device(machinery.device)).live
@@ -73,7 +63,7 @@ def main() -> None:
         "precision": machinery.precision,
         "threads": machinery.threads,
         "most_tokens": machinery.most_tokens,
-        "attention": family.attention,
+        "attention": plan.backbone.attention,
     }
     print(json.dumps(facts))
 
