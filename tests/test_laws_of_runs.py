@@ -1,0 +1,376 @@
+"""Laws of whole runs: killed and resumed, said twice, sealed targets, no network, stopped by hand."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from whet import api
+from whet.data.targets import opens
+from whet.errors import ConfigError, DataError, RunError
+
+PLAIN = (
+    "machinery.threads=1",
+    "machinery.precision=float32",
+    "machinery.training_precision=float32",
+    "backbone.attention=eager",
+    "cache=off",
+)
+STEPPED = (*PLAIN, "training.epochs=12", "training.patience=0", "machinery.checkpoint_seconds=0")
+"""A few dozen steps, each with a checkpoint."""
+
+
+def write_topics(path: Path, rows: int = 120, seed: int = 0) -> Path:
+    from whet.testing import tiny_rows
+
+    table = tiny_rows("classification", rows, seed=seed)[0].table.to_pydict()
+    lines = [f"{text},{target}" for text, target in zip(table["text"], table["target"], strict=True)]
+    path.write_text("\n".join(["text,topic", *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with 120 rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_topics(tmp_path / "rows.csv")
+    return tmp_path
+
+
+def bytes_of(run: Path) -> dict[str, bytes]:
+    """What must not depend on kills, time or place."""
+    files = [*(run / "model").rglob("*.safetensors"), run / "predictions.parquet", run / "metrics.json"]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+def command(model: Path, out: str, method: str = "top-layers", settings: tuple[str, ...] = STEPPED) -> list[str]:
+    words = ["finetune", "rows.csv", "--target", "topic", "--model", str(model), "--method", method, "--out", out]
+    return words + [word for setting in settings for word in ("--set", setting)]
+
+
+def started(words: list[str], here: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "whet", *words],
+        cwd=here,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(ready: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "the run did not get there in time"
+        time.sleep(0.002)
+
+
+def events_of(run: Path) -> list[dict[str, Any]]:
+    path = run / "events.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def steps_of(run: Path) -> int:
+    return sum(event["event"] == "stepped" for event in events_of(run))
+
+
+def again(model: Path, out: str, **more: Any) -> api.Result:
+    """The same run in this process."""
+    wanted: dict[str, Any] = {"method": "top-layers", "settings": STEPPED, **more}
+    return api.finetune("rows.csv", "topic", model=model, out=out, **wanted)
+
+
+@pytest.fixture(scope="module")
+def never_killed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_topics(folder / "rows.csv")
+        again(tiny_model, "run")
+    return bytes_of(folder / "run")
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "as the plan is written": lambda run: (run / "plan.yaml").exists(),
+    "after some steps": lambda run: steps_of(run) >= 7,
+    "while baselines are fitted": lambda run: any(
+        event["event"] == "said" and "baseline" in event["message"] for event in events_of(run)
+    ),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_resumes_to_the_same_bytes(
+    moment: str, here: Path, tiny_model: Path, never_killed: dict[str, bytes]
+) -> None:
+    process = started(command(tiny_model, "run"), here)
+    wait_until(lambda: MOMENTS[moment](here / "run"), process)
+    process.kill()
+    process.communicate()
+    assert not (here / "run" / "metrics.json").exists()
+    again(tiny_model, "run", resume=True)
+    assert bytes_of(here / "run") == never_killed
+    assert not (here / "run" / ".work").exists()
+    resumed = [event["message"] for event in events_of(here / "run") if event["event"] == "said"]
+    words = "from the beginning" if moment == "as the plan is written" else "Resumed after step"
+    assert any(words in message for message in resumed), resumed
+
+
+def test_what_a_killed_run_was_writing_does_not_stand_in_the_way(
+    here: Path, tiny_model: Path, never_killed: dict[str, bytes]
+) -> None:
+    stop_after(8, here, tiny_model)
+    (here / "run" / "model.new" / "0_Transformer").mkdir(parents=True)
+    (here / "run" / ".predictions.parquet.part").write_bytes(b"torn")
+    again(tiny_model, "run", resume=True)
+    assert bytes_of(here / "run") == never_killed
+    assert not (here / "run" / "model.new").exists()
+
+
+class _Killed(BaseException):
+    """Ends a run in this process as a kill would, at a step."""
+
+
+def stop_after(steps: int, here: Path, model: Path) -> None:
+    """A run that ends after some steps and leaves its folder."""
+
+    def stop(event: Any) -> None:
+        if type(event).__name__ == "Stepped" and event.step == steps:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        again(model, "run", observers=[stop])
+
+
+def test_resume_refuses_another_seed_or_other_rows_and_says_which(here: Path, tiny_model: Path) -> None:
+    stop_after(4, here, tiny_model)
+    with pytest.raises(RunError, match="another seed: not given, now 1"):
+        again(tiny_model, "run", resume=True, seed=1)
+    with pytest.raises(RunError, match=r"another training\.epochs: 12, now 13"):
+        again(tiny_model, "run", resume=True, settings=(*STEPPED, "training.epochs=13"))
+    rows = (here / "rows.csv").read_text()
+    (here / "rows.csv").write_text(rows + "one more row,billing\n")
+    with pytest.raises(DataError, match="rows are not those of the plan"):
+        again(tiny_model, "run", resume=True)
+    (here / "rows.csv").write_text(rows)
+    with pytest.raises(RunError, match="--resume"):
+        again(tiny_model, "run")
+    again(tiny_model, "run", resume=True)  # nothing above did any harm
+
+
+def test_resuming_an_empty_folder_starts_and_says_so(here: Path, tiny_model: Path) -> None:
+    said: list[str] = []
+    (here / "run").mkdir()
+    again(
+        tiny_model,
+        "run",
+        method="probe",
+        settings=PLAIN,
+        resume=True,
+        observers=[lambda event: said.append(getattr(event, "message", ""))],
+    )
+    assert any("from the beginning" in message for message in said)
+
+
+def test_the_same_command_twice_gives_the_same_bytes(
+    here: Path, tiny_model: Path, never_killed: dict[str, bytes]
+) -> None:
+    again(tiny_model, "run")
+    assert bytes_of(here / "run") == never_killed
+    again(tiny_model, "other", seed=1)
+    assert bytes_of(here / "other") != never_killed
+
+
+def test_a_cache_that_is_there_changes_no_byte(here: Path, tiny_model: Path) -> None:
+    cached = (*(setting for setting in STEPPED if setting != "cache=off"), f"cache={here / 'cache'}")
+    for out in ("cold", "warm"):
+        again(tiny_model, out, settings=cached)
+    assert bytes_of(here / "cold") == bytes_of(here / "warm")
+
+
+# Test targets
+
+
+def sealed(here: Path) -> list[Path]:
+    return sorted((here / "run" / ".work" / "sealed").glob("*.arrow"))
+
+
+def test_sealed_targets_are_opened_once_for_each_test_set(here: Path, tiny_model: Path) -> None:
+    write_topics(here / "first.csv", 30, seed=1)
+    write_topics(here / "second.csv", 30, seed=2)
+    before = opens()
+    result = again(tiny_model, "run", method="auto", settings=PLAIN, test=["first.csv", "second.csv"])
+    assert opens() - before == 2
+    assert list(result.verdicts) == ["first", "second"]
+
+
+def test_targets_replaced_by_garbage_fail_in_judge_and_nowhere_before(here: Path, tiny_model: Path) -> None:
+    messages: list[str] = []
+
+    def spoil(prepared: Any) -> None:
+        assert [test.rows.names for test in prepared.split.tests.values()] == [["text"]]
+        assert len(sealed(here)) == 1
+        for path in sealed(here):
+            path.write_bytes(b"garbage")
+
+    observers = [lambda event: messages.append(getattr(event, "message", ""))]
+    with pytest.raises(DataError, match="sealed test targets") as caught:
+        again(tiny_model, "run", method="probe", settings=PLAIN, on_plan=spoil, observers=observers)
+    assert "judge_all" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert sum("baseline" in message for message in messages) == 2  # all that is fitted was fitted
+
+
+def test_other_test_targets_give_the_same_model(here: Path, tiny_model: Path) -> None:
+    path = write_topics(here / "test.csv", 40, seed=3)
+    header, *lines = path.read_text().splitlines()
+    models = []
+    for out in ("right", "wrong"):
+        again(tiny_model, out, settings=STEPPED, test="test.csv")
+        models.append([file.read_bytes() for file in sorted((here / out / "model").rglob("*.safetensors"))])
+        targets = np.roll([line.rpartition(",")[2] for line in lines], 1)
+        texts = [line.rpartition(",")[0] for line in lines]
+        turned = [f"{text},{target}" for text, target in zip(texts, targets, strict=True)]
+        path.write_text("\n".join([header, *turned]) + "\n")
+    assert models[0] == models[1]
+    assert (here / "right" / "metrics.json").read_bytes() != (here / "wrong" / "metrics.json").read_bytes()
+
+
+def test_the_packaged_encoder_needs_no_network(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: object, **more: object) -> None:
+        raise AssertionError(f"the network was asked: {words}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    result = api.finetune("rows.csv", "topic", method="probe", out="run", settings=PLAIN)
+    assert result.metrics["accuracy"] > 0.9
+    assert api.load("run").predict(["my password is locked"]) == ["access"]
+
+
+# Ctrl-C
+
+LONG = (*PLAIN, "training.epochs=4000", "training.patience=0", "training.learning_rate=1e-4")
+
+
+def test_ctrl_c_keeps_the_best_so_far_and_still_judges(here: Path, tiny_model: Path) -> None:
+    process = started(command(tiny_model, "run", "full", LONG), here)
+    wait_until(lambda: steps_of(here / "run") >= 20, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert "report" in out
+    story = json.loads((here / "run" / "story.json").read_text(encoding="utf-8"))
+    assert any("stopped by the user" in note for note in story["notes"])
+    assert api.load(here / "run").predict(["my password is locked"])
+
+
+def test_a_second_ctrl_c_ends_at_once_and_the_run_can_be_resumed(here: Path, tiny_model: Path) -> None:
+    words = command(tiny_model, "run", "full", LONG)
+    process = started(words, here)
+    wait_until(lambda: steps_of(here / "run") >= 20, process)
+    for _ in range(200):  # the second one must come before the loop has seen the first
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert "Traceback" not in err
+    assert process.returncode in (0, 130), err
+    if process.returncode == 130:
+        assert "--resume" in err
+        assert not (here / "run" / "metrics.json").exists()
+        process = started([*words, "--resume"], here)
+        wait_until(lambda: steps_of(here / "run") >= 30, process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+
+# Plans
+
+
+def test_a_plan_file_gives_the_plan_it_holds(here: Path, tiny_model: Path) -> None:
+    settings = (*PLAIN, "training.epochs=3", "training.batch_size=8", "data.test_fraction=0.3", "method.count=2")
+    prepared = api.plan("rows.csv", "topic", model=tiny_model, method="top-layers", settings=settings, seed=5)
+    assert (prepared.plan.training.epochs, prepared.plan.training.batch_size) == (3, 8)
+    assert (prepared.plan.data.test_fraction, prepared.plan.method.count, prepared.plan.seed) == (0.3, 2, 5)
+    api.write_plan(prepared, here / "plan.yaml")
+    api.finetune(plan="plan.yaml", out="run")
+    assert (here / "run" / "plan.yaml").read_bytes() == (here / "plan.yaml").read_bytes()
+
+
+def test_a_plan_of_the_ladder_keeps_its_rungs(here: Path, tiny_model: Path) -> None:
+    prepared = api.plan("rows.csv", "topic", model=tiny_model, settings=PLAIN, time="30s")
+    api.write_plan(prepared, here / "plan.yaml")
+    assert api.plan(plan="plan.yaml").plan == prepared.plan
+    assert len(prepared.plan.method.rungs) > 1
+
+
+def test_what_is_named_beside_a_plan_file_is_resolved_again(here: Path, tiny_model: Path) -> None:
+    api.write_plan(api.plan("rows.csv", "topic", model=tiny_model, method="probe", settings=PLAIN), here / "plan.yaml")
+    deeper = api.plan(plan="plan.yaml", method="top-layers", settings=["method.count=1"]).plan
+    assert deeper.method.count == 1
+    assert deeper.forecast.parts != api.plan(plan="plan.yaml").plan.forecast.parts
+    assert api.plan(plan="plan.yaml", model=str(tiny_model)).plan.model.folder == str(tiny_model)
+    assert api.plan(plan="plan.yaml", method="auto", time="20s").plan.method.rungs
+    write_topics(here / "more.csv", 60, seed=4)
+    assert api.plan("more.csv", plan="plan.yaml").plan.data.source == "more.csv"
+    with pytest.raises(ConfigError, match="--time"):
+        api.plan(plan="plan.yaml", time="20s")
+
+
+# The ladder
+
+
+def climbed(here: Path, model: Path, *settings: str) -> api.Result:
+    write_topics(here / "rows.csv", 400)
+    found = ("data.valid_fraction=0.4", "training.patience=0", *settings)
+    return again(model, "run", method="auto", time="120s", settings=(*PLAIN, *found))
+
+
+def test_the_ladder_keeps_a_deeper_rung_that_wins(here: Path, tiny_model: Path) -> None:
+    result = climbed(here, tiny_model, "training.learning_rate=3e-3", "training.epochs=20")
+    probe, _, full = result.story.rungs
+    assert (probe.name, probe.gain, full.name, full.kept) == ("probe", None, "full", True)
+    assert full.gain_low is not None
+    assert full.gain_low > 0
+    assert result.story.method == "auto: full"
+    assert any("Best of 3 rungs" in note for note in result.story.notes)
+
+
+def test_the_ladder_stays_where_deeper_rungs_change_nothing(here: Path, tiny_model: Path) -> None:
+    result = climbed(here, tiny_model, "training.learning_rate=1e-12", "training.epochs=2")
+    probe, top, full = result.story.rungs
+    assert probe.kept
+    assert (top.kept, top.gain, full.kept, full.gain) == (False, 0.0, False, 0.0)
+    assert result.story.method == "auto: probe"
+
+
+@pytest.mark.parametrize(("gain_high", "climbs"), [(0.4, False), (0.6, True), (None, True)])
+def test_the_ladder_climbs_while_half_a_point_is_possible(gain_high: float | None, climbs: bool) -> None:
+    from whet.report.story import Rung
+    from whet.search.ladder import why_not
+
+    last = Rung(name="top-layers", trainable_parameters=1, steps=1, seconds=1.0, gain_high=gain_high, kept=True)
+    choosing: Any = type("Choosing", (), {"rows": 100})()
+    assert (why_not([last], choosing) is None) == climbs
+    assert why_not([last], None) is not None
+
+
+def test_rungs_beyond_the_budget_are_left_out_with_the_reason(here: Path, tiny_model: Path) -> None:
+    plan = api.plan("rows.csv", "topic", model=tiny_model, settings=PLAIN, time="1s").plan
+    assert [type(rung.method).__name__ for rung in plan.method.rungs] == ["Probe"]
+    assert len(plan.method.left_out) == 2
+    assert all(" s " in reason for reason in plan.method.left_out)

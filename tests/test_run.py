@@ -1,0 +1,179 @@
+"""What a whole run leaves: every file of its folder, words on the terminal, answers in Python."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import whet
+from whet import listing
+from whet.testing import tiny_rows
+
+PLAIN = (
+    "machinery.threads=1",
+    "machinery.precision=float32",
+    "machinery.training_precision=float32",
+    "backbone.attention=eager",
+    "cache=off",
+)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def rows_of(kind: Any, rows: int = 90, **more: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = tiny_rows(kind, rows, **more)[0].table.to_pylist()
+    return found
+
+
+def finetuned(rows: Any, model: Path, **wanted: Any) -> whet.Result:
+    given: dict[str, Any] = {"method": "probe", "settings": PLAIN, "out": "run", **wanted}
+    return whet.finetune(rows, "target", model=model, **given)
+
+
+def test_the_run_folder_holds_what_it_should(here: Path, tiny_model: Path) -> None:
+    result = finetuned(rows_of("classification"), tiny_model)
+    names = {path.name for path in (here / "run").iterdir()}
+    assert names == {
+        "plan.yaml", "events.jsonl", "metrics.json", "predictions.parquet", "report.html", "README.md", "story.json",
+        "model",
+    }  # fmt: skip
+    metrics = json.loads((here / "run" / "metrics.json").read_text())
+    for score in metrics["test"]["scores"]["model"]:
+        assert score["low"] <= score["value"] <= score["high"]
+    assert result.metrics["accuracy"] == metrics["test"]["scores"]["model"][0]["value"]
+    assert result.verdict.answer in ("better", "not better", "cannot tell")
+    card = (here / "run" / "README.md").read_text()
+    assert card.startswith("---\n")
+    page = (here / "run" / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert result._repr_html_()
+
+
+def test_result_and_reloaded_model_answer_alike(tiny_model: Path) -> None:
+    result = finetuned(rows_of("classification"), tiny_model)
+    texts = ["my password is locked", "refund the invoice please"]
+    model = whet.load("run")
+    assert result.predict(texts) == model.predict(texts) == whet.predict("run", texts)
+    assert np.array_equal(result.predict_proba(texts), model.predict_proba(texts))
+    judged = whet.evaluate("run", rows_of("classification", seed=3))
+    assert judged.metric == "accuracy"
+    assert result.model is result.predictor.model
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
+@pytest.mark.parametrize("method", ["probe", "top-layers", "full", "auto"])
+def test_every_method_fits_every_kind_of_target(kind: str, method: str, tiny_model: Path) -> None:
+    settings = (*PLAIN, "training.epochs=1")
+    result = finetuned(rows_of(kind), tiny_model, method=method, settings=settings)
+    assert result.story.task == kind
+    assert len(result.predict(["a text", "another"])) == 2
+
+
+def test_pairs_are_encoded_together(tiny_model: Path) -> None:
+    rows = rows_of("classification", pairs=True)
+    settings = (*PLAIN, "training.epochs=1")
+    result = finetuned(rows, tiny_model, text=["text", "other"], method="top-layers", settings=settings)
+    assert len(result.predict([("one", "two")])) == 1
+    assert "frozen-probe" not in result.story.plan["evaluation"]["baselines"]
+
+
+def test_rows_come_as_frames_and_datasets_too(tiny_model: Path) -> None:
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    from datasets import Dataset
+
+    rows = rows_of("classification")
+    makers = {"list": rows, "pandas": pandas.DataFrame(rows), "polars": polars.DataFrame(rows)}
+    makers["datasets"] = Dataset.from_list(rows)
+    found = {name: finetuned(made, tiny_model, out=name).metrics for name, made in makers.items()}
+    assert all(metrics == found["list"] for metrics in found.values())
+
+
+def test_methods_settings_metric_and_loss_come_as_objects(tiny_model: Path) -> None:
+    import torch
+
+    def exact(targets: Any, decided: Any) -> float:
+        return float(np.mean(np.asarray(targets) == np.asarray(decided)))
+
+    def smooth(outputs: Any, targets: Any) -> Any:
+        return torch.nn.functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=0.1)
+
+    result = finetuned(
+        rows_of("classification"),
+        tiny_model,
+        method=whet.methods.TopLayers(2),
+        training=whet.Training(epochs=1),
+        metric=exact,
+        loss=smooth,
+    )
+    assert result.story.plan["method"]["count"] == 2
+    assert result.judgements[0].metric == "exact"
+
+
+def test_groups_and_times_decide_the_split(tiny_model: Path) -> None:
+    rows = rows_of("classification", 120)
+    dated = [{**row, "who": f"user {i % 12}", "day": f"2024-01-{1 + i // 4:02d}"} for i, row in enumerate(rows)]
+    assert "groups" in finetuned(dated, tiny_model, text="text", group="who", out="a").story.data.split
+    assert "by time" in finetuned(dated, tiny_model, text="text", time_column="day", out="b").story.data.split
+
+
+def test_long_texts_become_windows_and_this_is_said(tiny_model: Path) -> None:
+    rows = rows_of("classification")
+    longer = [
+        {**row, "text": row["text"] + " refund my invoice" * 40} if i % 9 == 0 else row for i, row in enumerate(rows)
+    ]
+    notes = finetuned(longer, tiny_model).story.notes
+    assert any("overlapping windows are pooled" in note for note in notes)
+
+
+def test_an_observer_that_fails_is_dropped_with_a_word(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(event: Any) -> None:
+        raise ZeroDivisionError("mine")
+
+    finetuned(rows_of("classification"), tiny_model, observers=[broken])
+    assert capsys.readouterr().err.count("ZeroDivisionError: mine") == 1
+
+
+def test_runs_are_numbered_and_listed(here: Path, tiny_model: Path) -> None:
+    for _ in range(2):
+        finetuned(rows_of("classification"), tiny_model, out=None)
+    assert {path.name for path in (here / "runs").iterdir()} == {"rows-target-1", "rows-target-2"}
+    assert listing.runs(here / "runs")[0]["run"].endswith("rows-target-2")
+    assert all(record["verdict"] != "unfinished" for record in listing.runs(here / "runs"))
+
+
+HELP = """
+import sys
+from whet.cli import app
+try:
+    app(["--help"])
+except SystemExit as stop:
+    assert not stop.code
+assert not {"torch", "numpy", "transformers"} & set(sys.modules)
+"""
+
+
+def test_help_answers_without_loading_anything_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    for command in ("finetune", "check", "plan", "predict", "evaluate", "runs", "report", "models", "doctor", "demo"):
+        assert command in done.stdout
+
+
+def test_every_option_of_every_command_says_what_it_does() -> None:
+    import typer
+
+    from whet.cli import app
+
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert len(commands) == 10
+    for name, command in commands.items():
+        assert command.help, name
+        assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] == []
