@@ -355,8 +355,6 @@ def partial_plan(
     }
     for part, values in parts.items():
         named = {key: value for key, value in values.items() if value is not None}
-        if part == "data" and any(plain(wanted.get("data", {}).get(key)) != plain(named[key]) for key in named):
-            wanted.get("data", {}).pop("fingerprint", None)  # a plan for other data is resolved again
         if named:
             wanted[part] = {**wanted.get(part, {}), **named}
     if model is not None:
@@ -373,6 +371,8 @@ def partial_plan(
         set_value(wanted, setting)
     if time is not None:
         wanted["method"] = with_budget(wanted.get("method"), seconds_of(time))
+    if plan is not None and plain(wanted) != plain(read_partial(Path(plan))):
+        wanted.pop("forecast", None)  # of the plan as it was; what differs from it is resolved again
     return wanted
 
 

@@ -30,6 +30,7 @@ from whet.report.card import render_card
 from whet.report.html import write_report
 from whet.report.story import Story, as_record
 from whet.resolve import Prepared
+from whet.tasks.own_loss import plain_task
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.telling import tell
@@ -151,7 +152,7 @@ def write_model(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> None:
         family=prepared.plan.backbone,
         source=prepared.pretrained.folder,
         folder=folder / MODEL,
-        task=prepared.task,
+        task=plain_task(prepared.task),
         state=fitted.state,
         columns=prepared.columns,
         modality=prepared.plan.modality,
