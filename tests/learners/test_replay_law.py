@@ -62,6 +62,11 @@ def test_in_batches_of_many_lengths_replay_is_near(tiny_model: Path, method: Any
             torch.testing.assert_close(replayed[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+def test_dropout_below_the_cut_is_off_and_replay_holds(tiny_model: Path) -> None:
+    fitted, _ = drained(*made(tiny_model, dropout=0.3))
+    assert any("verified equal bit by bit" in note for note in fitted.notes)
+
+
 def test_full_tuning_with_embeddings_has_nothing_to_replay(tiny_model: Path) -> None:
     fitted, _ = drained(*made(tiny_model, method=Full(epochs=1, solve=TOP.solve)))
     assert not any("replayed" in note for note in fitted.notes)

@@ -19,7 +19,7 @@ from whet.methods.top_layers import TopLayers
 from whet.training.events import Checkpointed, Evaluated, Said, Started, Stepped, Stopped
 from whet.training.settings import Training
 
-SETTINGS = Training(batch_size=8, micro_batch_size=3, evaluations_per_epoch=2, patience=1, head_learning_rate=5.0)
+SETTINGS = Training(batch_size=8, micro_batch_size=3, evaluations_per_epoch=2, patience=2, head_learning_rate=5.0)
 METHODS = {
     "top": TopLayers(1, learning_rate=3e-3, epochs=4, solve=QUICK),
     "full": Full(learning_rate=3e-3, epochs=2, solve=QUICK),

@@ -80,6 +80,15 @@ def test_a_torn_segment_is_computed_again(tmp_path: Path, name: str, share: floa
     assert_holds(ActivationCache(tmp_path / "k"), TEXTS)
 
 
+@pytest.mark.parametrize("name", ["keys.npy", "hidden.values.npy", "hidden.shapes.npy"])
+def test_files_of_two_segments_do_not_pass_for_one(tmp_path: Path, name: str) -> None:
+    filled(tmp_path / "k", TEXTS)
+    filled(tmp_path / "other", TEXTS[:3])
+    target, other = (next((tmp_path / place).glob(f"segment-*/{name}")) for place in ("k", "other"))
+    target.write_bytes(other.read_bytes())
+    assert len(ActivationCache(tmp_path / "k").missing(content_keys(examples_of(TEXTS)))) == len(TEXTS)
+
+
 def test_a_missing_file_or_a_killed_write_is_no_segment(tmp_path: Path) -> None:
     filled(tmp_path / "k", TEXTS)
     next((tmp_path / "k").glob("segment-*/hidden.values.npy")).unlink()
