@@ -124,7 +124,8 @@ def window_notes(rows: Any) -> tuple[str, ...]:
     windowed, lost = counted.get("windowed", 0), counted.get("tokens lost", 0)
     if not windowed:
         return ()
-    text = f"{windowed:,} training rows are longer than the model's window; their overlapping windows are pooled."
+    many = "1 training row is" if windowed == 1 else f"{windowed:,} training rows are"
+    text = f"{many} longer than the model's window; overlapping windows are pooled."
     return (text + (f" {lost:,} tokens beyond the most windows of a text were lost." if lost else ""),)
 
 

@@ -17,6 +17,7 @@ from whet.report.words import (
     day,
     duration,
     in_points,
+    in_words,
     interval_text,
     joined,
     learner_name,
@@ -103,7 +104,7 @@ def _metric(score: Score) -> list[str]:
 
 
 def _verdict(judgement: Judgement) -> str:
-    sentence, test = markdown(judgement.verdict.sentence), markdown(judgement.test)
+    sentence, test = markdown(in_words(judgement.verdict.sentence)), markdown(judgement.test)
     return f"> **{sentence}**\n>\n> On {test}. {markdown(compared(judgement))}"
 
 
@@ -149,7 +150,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _limits(story: Story) -> str:
-    judged = [markdown(note) for one in story.judgements for note in (*one.notes, *one.dropped)]
+    judged = [markdown(in_words(note)) for one in story.judgements for note in (*one.notes, *one.dropped)]
     sentences = [
         "It was judged on rows like its test rows; on other data its scores are unknown.",
         plain_limit(story),

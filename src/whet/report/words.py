@@ -32,6 +32,7 @@ LEARNERS = {
 }
 NOTHING = "–"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_NAMES = re.compile(r"(?<![\w-])(tfidf|frozen-probe|macro-f1|micro-f1|exact-match|rmse|mae|r2)(?![\w-])")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -54,6 +55,11 @@ def metric_name(metric: str) -> str:
 
 def learner_name(learner: str) -> str:
     return LEARNERS.get(learner, learner)
+
+
+def in_words(sentence: str) -> str:
+    """A sentence of the judge with names of metrics and baselines as the rest of the page has them."""
+    return _NAMES.sub(lambda found: {**METRICS, **LEARNERS}[found.group()], sentence)
 
 
 def number(value: float) -> str:
