@@ -58,7 +58,7 @@ def drained(learner: Neural, rows: TrainingRows) -> tuple[NeuralFitted, list[Any
 
 
 def bytes_of(fitted: NeuralFitted) -> bytes:
-    """Final weights as safetensors, and the answers to some rows."""
+    """Final weights as safetensors, the answers to some rows, and the number of steps."""
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in fitted.model.state_dict().items()}
     unseen, columns = tiny_rows(fitted.task.kind, 12, seed=7)
-    return save(tensors) + fitted.predict(unseen.without(columns.target)).scores.tobytes()
+    return save(tensors) + fitted.predict(unseen.without(columns.target)).scores.tobytes() + str(fitted.steps).encode()
