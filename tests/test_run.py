@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,15 @@ def test_runs_are_numbered_and_listed(here: Path, tiny_model: Path) -> None:
     assert {path.name for path in (here / "runs").iterdir()} == {"rows-target-1", "rows-target-2"}
     assert listing.runs(here / "runs")[0]["run"].endswith("rows-target-2")
     assert all(record["verdict"] != "unfinished" for record in listing.runs(here / "runs"))
+
+
+def test_public_verbs_stay_verbs_when_files_of_the_same_name_are_imported() -> None:
+    from importlib import import_module
+
+    for name in whet.__all__:
+        with suppress(ModuleNotFoundError):
+            import_module(f"whet.{name}")
+        assert callable(getattr(whet, name)) or name == "methods", name
 
 
 HELP = """

@@ -7,7 +7,9 @@
 Nothing heavy is imported until a name below is used.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,6 +59,17 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'whet' has no attribute {name!r}")
     module = import_module(_PLACES[name])
     return module if name == "methods" else getattr(module, name)
+
+
+class _Package(ModuleType):
+    """``whet.plan`` and ``whet.evaluate`` stay the verbs when the files of the same name are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in ("plan", "evaluate") and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:
