@@ -365,8 +365,9 @@ def test_the_ladder_climbs_while_half_a_point_is_possible(gain_high: float | Non
 
     last = Rung(name="top-layers", trainable_parameters=1, steps=1, seconds=1.0, gain_high=gain_high, kept=True)
     choosing: Any = type("Choosing", (), {"rows": 100})()
-    assert (why_not([last], choosing) is None) == climbs
-    assert why_not([last], None) is not None
+    assert (why_not([last], choosing, False) is None) == climbs
+    assert why_not([last], None, False) is not None
+    assert "stop" in str(why_not([last], choosing, True))
 
 
 def test_rungs_beyond_the_budget_are_left_out_with_the_reason(here: Path, tiny_model: Path) -> None:
