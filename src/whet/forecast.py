@@ -188,7 +188,7 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, methods: list[Meth
         epochs = min(wanted, int(max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)))
         if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
             least = speeds.rung_seconds(method, min(FEWEST_EPOCHS, wanted)) * MARGIN
-            left_out.append(f"{name}: would take about {least:,.0f} s of the {max(share, 0):,.0f} s left for it")
+            left_out.append(f"{name}: takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it")
             continue
         epochs = max(epochs, 1)
         took = speeds.rung_seconds(method, epochs)

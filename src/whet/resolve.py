@@ -33,6 +33,8 @@ from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
 LADDER = ("probe", "top-layers", "full")
+SAMPLE_ROWS = 2000
+"""Rows, evenly spread, from which the task is recognised."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +270,8 @@ def find_task(rows: Rows, columns: Columns, named: Any) -> Task:
     if isinstance(named, str) or (named and "name" in named):
         task: Task = member_of("task", named)
         return task
-    sample = next(rows.batches(columns.target, 2000)).column(0).to_pylist()
+    places = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE_ROWS, len(rows))).astype(np.int64))
+    sample = next(rows.select(places).batches(columns.target, SAMPLE_ROWS)).column(0).to_pylist()
     values = [value for value in sample if value not in (None, "")]
     scored = {
         name: catalog.find("task", name)().recognise(values, len(columns.target)) for name in catalog.members("task")
@@ -444,7 +447,7 @@ def find_evaluation(
     given = dict(wanted.get("evaluation", {}))
     task = checked.task
     metric = own.name if own else given.get("metric") or task.default_metric(np.zeros(0), state)
-    baselines = names_of(given.get("baselines")) or task.baselines
+    baselines = task.baselines if given.get("baselines") is None else names_of(given["baselines"])
     if pairs:
         baselines = tuple(name for name in baselines if name != "frozen-probe")
     also = names_of(given.get("also")) or tuple(name for name in task.metrics if name != metric)

@@ -21,8 +21,8 @@ from whet.errors import DataError, MachineError
 JOINT = "\x1f"
 """Stands between the labels of one multi-label key."""
 
-_TRUE = {"1", "true", "yes", "y", "x"}
-_FALSE = {"0", "false", "no", "n", ""}
+TRUE = {"1", "true", "yes", "y", "t", "x"}
+FALSE = {"0", "false", "no", "n", "f", ""}
 _opens = 0
 
 
@@ -179,8 +179,8 @@ def _switch_keys(batch: pa.RecordBatch, rows: Rows, start: int) -> tuple[np.ndar
     for position, name in enumerate(batch.schema.names):
         column = batch.column(position)
         codes, values = _column_keys(column, None)
-        known = [value.strip().lower() in _TRUE for value in values]
-        strange = [value.strip().lower() not in _TRUE | _FALSE for value in values]
+        known = [value.strip().lower() in TRUE for value in values]
+        strange = [value.strip().lower() not in TRUE | FALSE for value in values]
         if any(strange):
             first = int(np.flatnonzero(np.array([*strange, False])[codes])[0])
             raise DataError(

@@ -174,7 +174,10 @@ class Neural:
             else:
                 yield from self._descend(stage, fitted, rows, number)
         working.live.eval()
-        self.method.finish(backbone)
+        finished = self.method.finish(backbone)
+        if finished is not backbone:
+            fitted.backbone = finished
+            fitted.working = Working.of(finished.model, precision, torch.device(self.machinery.device))
         return fitted
 
     def _solve(

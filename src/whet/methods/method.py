@@ -97,7 +97,7 @@ class Method(Protocol):
         ...
 
     def finish(self, backbone: Backbone) -> Backbone:
-        """Merge or average what was inserted."""
+        """Merge or average what was inserted: a new backbone, or the same one where nothing changed."""
         ...
 
 

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from whet.data.rows import Columns, Finding, Rows
+from whet.data.targets import FALSE, TRUE
 from whet.errors import DataError
 from whet.modalities.modality import Processor
 from whet.tasks.encode import encode_rows
@@ -22,8 +23,6 @@ from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Array, Examples, State, Term
 
 SEPARATORS = (";", "|", ",")
-TRUE = {"1", "true", "yes", "y", "t", "x"}
-FALSE = {"0", "false", "no", "n", "f", ""}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from whet.tasks.encode import encode_rows
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Array, Examples, State, Term
 
+MOST_CLASS_NUMBERS = 200
 FEWEST_VALUES = 20
 """A column with no more different values than this is taken for classes, unless the plan says otherwise."""
 
@@ -48,7 +49,8 @@ class Regression:
                 where=f"{train.source}, column {columns.target[0]!r}",
                 fix="name a target that varies",
             )
-        return {"labels": [], "mean": float(targets.mean()), "scale": spread}, []
+        state = {"labels": [], "mean": float(targets.mean()), "scale": spread}
+        return state, like_classes(targets, train, columns)
 
     def encode(self, rows: Rows, columns: Columns, processor: Processor, state: State, *, targeted: bool) -> Examples:
         """Rows to examples; with ``targeted`` their numbers too."""
@@ -102,6 +104,22 @@ class Regression:
         """(N, 1) standardised outputs to the target's own unit."""
         values = outputs.astype(np.float64) * state["scale"] + state["mean"]
         return Predictions("regression", row_ids, values, values[:, 0])
+
+
+def like_classes(targets: Array, train: Rows, columns: Columns) -> list[Finding]:
+    """A word where the numbers could be the names of classes: whole, few, often repeated."""
+    values = np.unique(targets)
+    if len(values) > MOST_CLASS_NUMBERS or len(targets) < 5 * len(values) or np.any(values != np.round(values)):
+        return []
+    return [
+        Finding(
+            check="task",
+            level="warning",
+            message=f"The target holds {len(values)} different whole numbers and is taken for a quantity.",
+            where=f"{train.source}, column {columns.target[0]!r}",
+            fix="if they are names of classes, add --set task.name=classification",
+        )
+    ]
 
 
 def number_of(value: Any) -> float | None:
