@@ -380,13 +380,25 @@ def main() -> None:
     except KeyboardInterrupt:
         if debug:
             raise
-        sys.stderr.write("\nInterrupted. The same command with --resume goes on where it can.\n")
+        say_interrupted()
         sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # typer's way to pass Ctrl-C on
+            say_interrupted()
+        raise
     except OSError as error:
         if debug:
             raise
         sys.stderr.write(f"{os_error_text(error)}\n")
         sys.exit(2)
+
+
+def say_interrupted() -> None:
+    """The last line of a run that was interrupted; further Ctrl-C cannot cut it off."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stderr.write("\nInterrupted. The same command with --resume goes on where it can.\n")
 
 
 def os_error_text(error: OSError) -> str:

@@ -3,10 +3,10 @@
 Source: Kumar et al. 2022, arXiv:2202.10054. Parameters that no gradient reaches, such as an unused pooler, stay.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import Descend, Solve, Stage, check_rates, layerwise
+from whet.methods.method import START, Descend, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Full:
         embeddings: Whether the stem (embeddings) trains too; frozen, its output is replayed and steps are faster.
         learning_rate: Of the top block.
         epochs: Passes over the training rows at most.
-        solve: How the head that it starts from is fitted.
+        solve: How the head that it starts from is fitted; its penalty is far stronger than the probe's own choice.
     """
 
     decay: float = 0.9
     embeddings: bool = True
     learning_rate: float = 2e-4
     epochs: int = 8
-    solve: Solve = field(default_factory=Solve)
+    solve: Solve = START
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)

@@ -4,11 +4,11 @@ Source: Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", arXiv:
 fits keeps the first steps from spoiling the features. Blocks below stay frozen, so their activations are replayed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import Descend, Solve, Stage, check_rates, layerwise
+from whet.methods.method import START, Descend, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class TopLayers:
         decay: Factor on the learning rate from each block to the one below it.
         learning_rate: Of the top block; larger than for full tuning, because fewer weights move.
         epochs: Passes over the training rows at most.
-        solve: How the head that it starts from is fitted.
+        solve: How the head that it starts from is fitted; its penalty is far stronger than the probe's own choice.
     """
 
     count: int = 2
     decay: float = 0.9
     learning_rate: float = 3e-4
     epochs: int = 8
-    solve: Solve = field(default_factory=Solve)
+    solve: Solve = START
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)

@@ -34,8 +34,8 @@ class Training:
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: float = 0.01
     clip: float = 1.0
-    patience: int = 3
-    evaluations_per_epoch: int = 1
+    patience: int = 4
+    evaluations_per_epoch: int = 2
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
