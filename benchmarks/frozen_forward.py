@@ -16,7 +16,7 @@ import torch
 
 import whet
 from whet.backbones.cut import FeatureCut
-from whet.learners.neural import drain
+from whet.learners.fitted import drain
 from whet.tasks.encode import encode_rows
 from whet.training.precision import Working
 from whet.training.replay import run_prefix

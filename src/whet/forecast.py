@@ -14,7 +14,8 @@ from whet import catalog
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
 from whet.data.split import Split
-from whet.learners.neural import Neural, Pretrained, TaskObjective, drain, set_training_mode, trained_tables
+from whet.learners.fitted import drain
+from whet.learners.neural import Neural, Pretrained, trained_tables
 from whet.methods.full import Full
 from whet.methods.method import Descend, Method, RateGroup
 from whet.plan import Auto, Forecast, Rung
@@ -22,6 +23,7 @@ from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
 from whet.training.compact import compacted
 from whet.training.loop import Budget, start_state, take_step
+from whet.training.objective import TaskObjective, set_training_mode
 from whet.training.precision import Working
 from whet.training.replay import pick, run_prefix
 from whet.training.settings import Training

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from whet import catalog
 from whet.errors import ConfigError, closest
-from whet.learners.neural import Machinery
+from whet.training.machinery import Machinery
 from whet.training.settings import Training
 
 FORMAT = 1

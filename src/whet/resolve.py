@@ -23,12 +23,13 @@ from whet.data.split import Split, SplitSettings, split_rows
 from whet.errors import ConfigError, DataError, closest
 from whet.evaluation.metric import Metric, metric_named
 from whet.forecast import Speeds, fit_rungs, forecast_of
-from whet.learners.neural import Machinery, Pretrained
+from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
 from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
 from whet.tasks.own_loss import plain_task, with_loss
 from whet.tasks.task import State, Task
 from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
+from whet.training.machinery import Machinery
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]

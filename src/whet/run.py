@@ -23,8 +23,9 @@ from whet.evaluation.judge import judge
 from whet.evaluation.metric import metric_named
 from whet.evaluation.records import Judgement
 from whet.folder import MODEL, WORK, EventLog, write_json
+from whet.learners.fitted import NeuralFitted
 from whet.learners.learner import Material
-from whet.learners.neural import NeuralFitted, TrainingRows
+from whet.learners.neural import TrainingRows
 from whet.methods.method import Method
 from whet.report.card import render_card
 from whet.report.html import write_report

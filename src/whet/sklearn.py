@@ -18,7 +18,8 @@ from whet.deploy.predictor import Predictor
 from whet.errors import DataError, RunError
 from whet.evaluation.metric import Metric
 from whet.folder import PLAN, WORK
-from whet.learners.neural import NeuralFitted, TrainingRows, drain
+from whet.learners.fitted import NeuralFitted, drain
+from whet.learners.neural import TrainingRows
 from whet.resolve import Objects, Prepared, prepare
 from whet.run import encode, fit_method, write_model
 from whet.search.ladder import climb

@@ -15,7 +15,7 @@ from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split
 from whet.evaluation.records import Judgement
 from whet.folder import read_events
-from whet.learners.neural import NeuralFitted
+from whet.learners.fitted import NeuralFitted
 from whet.plan import Auto
 from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
 from whet.resolve import Checked, Prepared

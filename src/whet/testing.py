@@ -22,7 +22,7 @@ from whet.backbones.text_encoder import TextEncoder
 from whet.data.rows import Columns, Rows
 from whet.evaluation.metric import Metric, value_of
 from whet.learners.learner import Learner, Material
-from whet.learners.neural import Machinery, Pretrained, TaskObjective, set_training_mode
+from whet.learners.neural import Pretrained
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage
 from whet.modalities.modality import Modality
 from whet.modalities.text import Text
@@ -30,6 +30,8 @@ from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
 from whet.training.loop import Budget, start_state, take_step
+from whet.training.machinery import Machinery
+from whet.training.objective import TaskObjective, set_training_mode
 from whet.training.precision import Working
 from whet.training.settings import Training
 

@@ -8,12 +8,14 @@ from safetensors.torch import save
 
 from whet.backbones.text_encoder import TextEncoder
 from whet.catalog import find
-from whet.learners.neural import Machinery, Neural, NeuralFitted, Pretrained, TrainingRows
+from whet.learners.fitted import NeuralFitted
+from whet.learners.neural import Neural, Pretrained, TrainingRows
 from whet.methods.method import Method, Solve
 from whet.methods.top_layers import TopLayers
 from whet.modalities.text import Text
 from whet.tasks.predictions import Kind
 from whet.testing import tiny_rows
+from whet.training.machinery import Machinery
 from whet.training.settings import Training
 
 QUICK = Solve(penalties=(100.0,), folds=2)

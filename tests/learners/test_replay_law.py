@@ -222,7 +222,8 @@ def test_a_second_fit_from_the_cache_gives_the_same_bytes(tiny_model: Path, tmp_
 
 
 def test_verifying_leaves_weights_modes_and_buffers_as_they_were(tiny_model: Path) -> None:
-    from whet.learners.neural import ReplaySource, TaskLoss, drain
+    from whet.learners.fitted import drain
+    from whet.training.objective import ReplaySource, TaskLoss
     from whet.training.replay import activations, verify
 
     learner, rows = made(tiny_model)

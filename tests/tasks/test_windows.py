@@ -10,12 +10,13 @@ import torch
 from whet.backbones.cut import FeatureCut
 from whet.backbones.text_encoder import TextEncoder
 from whet.data.rows import Columns, Rows
-from whet.learners.neural import ReplaySource, TaskLoss, drain, mean_loss, row_features
+from whet.learners.fitted import drain, row_features
 from whet.modalities.text import Text
 from whet.tasks import encode
 from whet.tasks.classification import Classification
 from whet.tasks.task import Examples
 from whet.testing import tiny_rows
+from whet.training.objective import ReplaySource, TaskLoss, mean_loss
 from whet.training.replay import activations
 
 TASK = Classification()

@@ -8,7 +8,7 @@ import pytest
 
 from learners.make import drained, made
 from whet.data.ragged import Ragged
-from whet.learners.neural import cut_cache, drain
+from whet.learners.fitted import cut_cache, drain
 from whet.tasks.task import Examples
 from whet.training import replay
 from whet.training.cache import ActivationCache, CacheSettings, content_keys, trim
@@ -122,7 +122,7 @@ def test_a_cache_keeps_bits_of_every_dtype(tmp_path: Path) -> None:
 def keys_of(folder: Path, home: Path, cut: int = 1, change: Any = None, **options: Any) -> str:
     precision = options.pop("precision_of_cut", "float32")
     learner, _ = made(folder, cache=home, **options)
-    from whet.learners.neural import NeuralFitted
+    from whet.learners.fitted import NeuralFitted
     from whet.training.precision import Working
 
     backbone = learner.backbone

@@ -5,8 +5,9 @@ A deeper method that is not better than this did not need its steps.
 
 from dataclasses import dataclass
 
+from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.learner import Material
-from whet.learners.neural import NeuralFitted, Pretrained, TrainingRows, drain
+from whet.learners.neural import Pretrained, TrainingRows
 from whet.methods.probe import Probe
 
 

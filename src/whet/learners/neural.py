@@ -5,73 +5,38 @@ batch sizes, replay) comes in; nothing is decided by a clock here.
 """
 
 import copy
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import xxhash
-from torch import Tensor
 
-from whet.backbones.backbone import Backbone, Cut, Family, HeadedModel, Holder
+from whet.backbones.backbone import Backbone, Cut, Family
 from whet.backbones.cut import FeatureCut
-from whet.data.ragged import Ragged
-from whet.data.rows import Columns, Rows
-from whet.errors import ConfigError
+from whet.data.rows import Columns
+from whet.learners.fitted import NeuralFitted, cut_cache, feature_cache, row_features
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage, within
 from whet.modalities.modality import Processor
-from whet.tasks.predictions import Predictions
-from whet.tasks.task import Batch, Examples, State, Task, Term
-from whet.training.batches import Source, by_length, make_batch
-from whet.training.cache import ActivationCache
+from whet.tasks.task import Examples, State, Task
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.compact import compacted
 from whet.training.draws import numpy_generator
 from whet.training.events import Checkpointed, Event, Progressed, Said, Started
 from whet.training.interrupt import listening
 from whet.training.loop import Budget, FitState, fit, start_state, take_step
+from whet.training.machinery import Machinery
+from whet.training.objective import ReplaySource, TaskLoss, TaskObjective, mean_loss, set_training_mode
 from whet.training.precision import Precision, Working, parameter_dict
-from whet.training.replay import activations, feed, held_tensors, to_device, verify
+from whet.training.replay import activations, verify
 from whet.training.settings import Training
 from whet.training.solve import assign_folds, solve_head
 
 Array = np.ndarray[Any, Any]
 MOST_SOLVED = 100_000
 """Rows that a solved head is fitted on at most, drawn from the seed; said when it applies."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machinery:
-    """How the arithmetic is done: measured at plan time, never remade.
-
-    Args:
-        precision: Of forward passes without gradients; training_precision: of steps.
-        most_tokens: Padded positions a batch of inference.
-        replay: "auto" where it pays and is verified, or "off".
-        most_cache_bytes: A cut whose activations would be larger is not cached.
-        checkpoint_seconds: Time between checkpoints of a stage; 0 writes one after every step.
-    """
-
-    device: str = "cpu"
-    precision: Precision = "float32"
-    training_precision: Precision = "float32"
-    threads: int = 1
-    most_tokens: int = 4096
-    replay: Literal["auto", "off"] = "auto"
-    most_cache_bytes: int = 4 * 2**30
-    checkpoint_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        least = {"threads": 1, "most_tokens": 1, "most_cache_bytes": 0, "checkpoint_seconds": 0}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value < low:
-                raise ConfigError(
-                    f"{name} cannot be {value}.", where=f"machinery.{name}", fix=f"use {low} or more, or leave it out"
-                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,53 +51,6 @@ class TrainingRows:
     train: Examples
     valid: Examples | None
     units: Array | None = None
-
-
-@dataclass(eq=False)
-class NeuralFitted:
-    """A fine-tuned model with all it needs to answer."""
-
-    working: Working
-    backbone: Backbone
-    task: Task
-    state: State
-    columns: Columns
-    processor: Processor
-    machinery: Machinery
-    cache: Path | None
-    notes: list[str] = field(default_factory=list)
-    steps: int = 0
-    trainable: int = 0
-    features_moved: bool = False
-    interrupted: bool = False
-
-    @property
-    def model(self) -> HeadedModel:
-        """The float32 model, in evaluation mode."""
-        return self.working.masters.eval()
-
-    def predict(self, rows: Rows) -> Predictions:
-        """Answers for rows, without targets."""
-        examples = self.task.encode(rows, self.columns, self.processor, self.state, targeted=False)
-        found: Predictions = drain(self.answer(examples))
-        return found
-
-    def answer(self, examples: Examples) -> Generator[Event, None, Predictions]:
-        """Answers for encoded rows; features that never moved come from the cache."""
-        outputs = yield from self.outputs(examples)
-        return self.task.decode(outputs, examples.row_ids, self.state)
-
-    def outputs(self, examples: Examples) -> Generator[Event, None, Array]:
-        """(N, K) outputs, pieces of a row averaged."""
-        live = self.working.live
-        cache = None if self.features_moved else feature_cache(self)
-        most = self.machinery.most_tokens
-        cut = FeatureCut()
-        found = yield from activations(live, cut, examples, self.processor, cache, stage="predict", most_tokens=most)
-        features = row_features(found["features"], examples)
-        with torch.inference_mode():
-            head: Tensor = live.head(live.scaler(torch.from_numpy(features).to(live.head.weight.device)))
-        return head.float().cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,87 +310,6 @@ class Pretrained:
         )
 
 
-@dataclass(eq=False)
-class ReplaySource(Source):
-    """Batches that bring their cached activations along, where there are any."""
-
-    cached: Mapping[str, Ragged] | None = None
-    ragged: bool = True
-
-    def batch(self, index: Array) -> Batch:
-        batch = make_batch(self.examples, self.processor, index)
-        if self.cached is None:
-            return batch
-        return replace(batch, held=held_tensors(self.cached, index, self.ragged))
-
-
-@dataclass(frozen=True, eq=False)
-class TaskLoss:
-    """The task's loss of outputs that are already there."""
-
-    task: Task
-    state: State
-
-    def __call__(self, outputs: Tensor, batch: Batch) -> list[Term]:
-        device = outputs.device
-        return self.task.loss(outputs, batch.targets.to(device), batch.weights.to(device), self.state)
-
-
-@dataclass(frozen=True, eq=False)
-class TaskObjective:
-    """Forward on the live model, under replay if a holder is given, and the task's loss."""
-
-    task: Task
-    state: State
-    live: HeadedModel
-    holder: Holder | None
-
-    def weights(self, batch: Batch) -> dict[str, Tensor]:
-        return self.task.weights(batch.targets, batch.weights, self.state)
-
-    def __call__(self, batch: Batch) -> list[Term]:
-        device = next(self.live.parameters()).device
-        feed(self.holder, batch, device)
-        outputs = self.live(**to_device(batch.inputs, device))
-        return TaskLoss(self.task, self.state)(outputs, batch)
-
-
-def mean_loss(live: HeadedModel, valid: ReplaySource, loss: TaskLoss, cut: Cut | None, most_tokens: int) -> float:
-    """Validation loss, weighted as in training; the model is in evaluation mode meanwhile."""
-    modes = [(module, module.training) for module in live.modules()]
-    live.eval()
-    device = next(live.parameters()).device
-    holder = live_holder(live)
-    sums: dict[str, float] = {}
-    weights: dict[str, float] = {}
-    coefficients: dict[str, float] = {}
-    with torch.no_grad():
-        for index in by_length(valid.examples.lengths, most_tokens):
-            batch = valid.batch(index)
-            feed(holder if cut else None, batch, device)
-            for term in loss(live(**to_device(batch.inputs, device)), batch):
-                sums[term.name] = sums.get(term.name, 0.0) + float(term.sums.double().sum())
-                weights[term.name] = weights.get(term.name, 0.0) + float(term.weights.double().sum())
-                coefficients[term.name] = term.coefficient
-    for module, mode in modes:
-        module.training = mode
-    return sum(coefficients[name] * sums[name] / max(weights[name], 1e-12) for name in sums)
-
-
-def live_holder(live: HeadedModel) -> Holder | None:
-    """The holder of the stand-ins that are in the model now, or None."""
-    found = (getattr(module, "holder", None) for module in live.modules() if type(module).__name__ == "StandIn")
-    return next((holder for holder in found if isinstance(holder, Holder)), None)
-
-
-def set_training_mode(live: HeadedModel) -> None:
-    """Training mode; what is frozen below a cut has stand-ins already. BatchNorm keeps its statistics."""
-    live.train()
-    for module in live.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
 def lowest_cut(backbone: Backbone, names: tuple[str, ...]) -> Cut | None:
     """The highest cut that has everything trainable above it, or None if even the stem trains."""
     fitting = [cut for cut in backbone.cuts if not any(within(name, cut.below) for name in names)]
@@ -497,55 +334,6 @@ def cache_bytes(backbone: Backbone, cut: Cut, rows: TrainingRows, precision: Pre
         return tokens * width * 4
     tokens = int(rows.train.lengths.sum()) + (int(rows.valid.lengths.sum()) if rows.valid else 0)
     return tokens * width * (2 if precision == "bfloat16" else 4)
-
-
-def row_features(found: Ragged, examples: Examples) -> Array:
-    """(N, D) float32: the features of a row's pieces, averaged."""
-    pieces = np.ascontiguousarray(found.compact().values).reshape(len(examples), -1)
-    if examples.rows == len(examples):
-        return pieces if pieces.flags.writeable else pieces.copy()
-    features = np.zeros((examples.rows, pieces.shape[1]), np.float32)
-    np.add.at(features, examples.row, pieces * examples.piece_weights[:, None])
-    return features
-
-
-def feature_cache(fitted: NeuralFitted) -> ActivationCache | None:
-    """The cache of pooled features under the weights as they are now."""
-    live = fitted.working.live
-    precision = "bfloat16" if next(live.body.parameters()).dtype == torch.bfloat16 else fitted.machinery.precision
-    return cut_cache(fitted, FeatureCut(), precision)
-
-
-def cut_cache(fitted: NeuralFitted, cut: Cut, precision: str) -> ActivationCache | None:
-    """The cache of one cut, keyed by everything that could change a value."""
-    if fitted.cache is None:
-        return None
-    import transformers
-
-    config = getattr(getattr(fitted.working.live.body, "encoder", None), "config", None)
-    key = ActivationCache.key(
-        {
-            "weights": weights_hash(fitted.working.masters, cut),
-            "cut": cut.name,
-            "processor": fitted.processor.fingerprint(),
-            "precision": precision,
-            "threads": fitted.machinery.threads,
-            "tokens": fitted.machinery.most_tokens,
-            "attention": getattr(config, "_attn_implementation", ""),
-            "versions": [torch.__version__, transformers.__version__],
-        }
-    )
-    return ActivationCache(fitted.cache / key)
-
-
-def weights_hash(model: HeadedModel, cut: Cut) -> str:
-    """A hash of every tensor below a cut."""
-    digest = xxhash.xxh3_128()
-    for prefix in cut.below:
-        for name, tensor in model.get_submodule(prefix).state_dict().items():
-            digest.update(f"{prefix}.{name}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def strata_of(targets: Array) -> Array:
@@ -597,12 +385,3 @@ def checkpointed(
         if folder is not None and state.step > saved:
             save_checkpoint(folder, state.step, state.tensors(working), state.counters())
         raise
-
-
-def drain(events: Generator[Event, None, Any]) -> Any:
-    """The result of a generator of events nobody listens to."""
-    while True:
-        try:
-            next(events)
-        except StopIteration as stop:
-            return stop.value

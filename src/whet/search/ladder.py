@@ -15,7 +15,8 @@ import numpy as np
 from whet import catalog
 from whet.evaluation.compare import gain
 from whet.evaluation.metric import Metric, value_of
-from whet.learners.neural import NeuralFitted, TrainingRows
+from whet.learners.fitted import NeuralFitted
+from whet.learners.neural import TrainingRows
 from whet.plan import Auto, Rung
 from whet.report.story import Rung as Told
 from whet.resolve import Prepared

@@ -1,0 +1,131 @@
+"""A fine-tuned model with all it needs to answer, and the features it answers from."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from whet.backbones.backbone import Backbone, Cut, HeadedModel
+from whet.backbones.cut import FeatureCut
+from whet.data.ragged import Ragged
+from whet.data.rows import Columns, Rows
+from whet.modalities.modality import Processor
+from whet.tasks.predictions import Predictions
+from whet.tasks.task import Examples, State, Task
+from whet.training.cache import ActivationCache
+from whet.training.events import Event
+from whet.training.machinery import Machinery
+from whet.training.precision import Working
+from whet.training.replay import activations
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(eq=False)
+class NeuralFitted:
+    """A fine-tuned model with all it needs to answer."""
+
+    working: Working
+    backbone: Backbone
+    task: Task
+    state: State
+    columns: Columns
+    processor: Processor
+    machinery: Machinery
+    cache: Path | None
+    notes: list[str] = field(default_factory=list)
+    steps: int = 0
+    trainable: int = 0
+    features_moved: bool = False
+    interrupted: bool = False
+
+    @property
+    def model(self) -> HeadedModel:
+        """The float32 model, in evaluation mode."""
+        return self.working.masters.eval()
+
+    def predict(self, rows: Rows) -> Predictions:
+        """Answers for rows, without targets."""
+        examples = self.task.encode(rows, self.columns, self.processor, self.state, targeted=False)
+        found: Predictions = drain(self.answer(examples))
+        return found
+
+    def answer(self, examples: Examples) -> Generator[Event, None, Predictions]:
+        """Answers for encoded rows; features that never moved come from the cache."""
+        outputs = yield from self.outputs(examples)
+        return self.task.decode(outputs, examples.row_ids, self.state)
+
+    def outputs(self, examples: Examples) -> Generator[Event, None, Array]:
+        """(N, K) outputs, pieces of a row averaged."""
+        live = self.working.live
+        cache = None if self.features_moved else feature_cache(self)
+        most = self.machinery.most_tokens
+        cut = FeatureCut()
+        found = yield from activations(live, cut, examples, self.processor, cache, stage="predict", most_tokens=most)
+        features = row_features(found["features"], examples)
+        with torch.inference_mode():
+            head: Tensor = live.head(live.scaler(torch.from_numpy(features).to(live.head.weight.device)))
+        return head.float().cpu().numpy()
+
+
+def row_features(found: Ragged, examples: Examples) -> Array:
+    """(N, D) float32: the features of a row's pieces, averaged."""
+    pieces = np.ascontiguousarray(found.compact().values).reshape(len(examples), -1)
+    if examples.rows == len(examples):
+        return pieces if pieces.flags.writeable else pieces.copy()
+    features = np.zeros((examples.rows, pieces.shape[1]), np.float32)
+    np.add.at(features, examples.row, pieces * examples.piece_weights[:, None])
+    return features
+
+
+def feature_cache(fitted: NeuralFitted) -> ActivationCache | None:
+    """The cache of pooled features under the weights as they are now."""
+    live = fitted.working.live
+    precision = "bfloat16" if next(live.body.parameters()).dtype == torch.bfloat16 else fitted.machinery.precision
+    return cut_cache(fitted, FeatureCut(), precision)
+
+
+def cut_cache(fitted: NeuralFitted, cut: Cut, precision: str) -> ActivationCache | None:
+    """The cache of one cut, keyed by everything that could change a value."""
+    if fitted.cache is None:
+        return None
+    import transformers
+
+    config = getattr(getattr(fitted.working.live.body, "encoder", None), "config", None)
+    key = ActivationCache.key(
+        {
+            "weights": weights_hash(fitted.working.masters, cut),
+            "cut": cut.name,
+            "processor": fitted.processor.fingerprint(),
+            "precision": precision,
+            "threads": fitted.machinery.threads,
+            "tokens": fitted.machinery.most_tokens,
+            "attention": getattr(config, "_attn_implementation", ""),
+            "versions": [torch.__version__, transformers.__version__],
+        }
+    )
+    return ActivationCache(fitted.cache / key)
+
+
+def weights_hash(model: HeadedModel, cut: Cut) -> str:
+    """A hash of every tensor below a cut."""
+    digest = xxhash.xxh3_128()
+    for prefix in cut.below:
+        for name, tensor in model.get_submodule(prefix).state_dict().items():
+            digest.update(f"{prefix}.{name}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def drain(events: Generator[Event, None, Any]) -> Any:
+    """The result of a generator of events nobody listens to."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as stop:
+            return stop.value

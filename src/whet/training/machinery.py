@@ -1,0 +1,38 @@
+"""How the arithmetic of a fit is done: measured at plan time, never remade."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from whet.errors import ConfigError
+from whet.training.precision import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machinery:
+    """How the arithmetic is done: measured at plan time, never remade.
+
+    Args:
+        precision: Of forward passes without gradients; training_precision: of steps.
+        most_tokens: Padded positions a batch of inference.
+        replay: "auto" where it pays and is verified, or "off".
+        most_cache_bytes: A cut whose activations would be larger is not cached.
+        checkpoint_seconds: Time between checkpoints of a stage; 0 writes one after every step.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "float32"
+    training_precision: Precision = "float32"
+    threads: int = 1
+    most_tokens: int = 4096
+    replay: Literal["auto", "off"] = "auto"
+    most_cache_bytes: int = 4 * 2**30
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        least = {"threads": 1, "most_tokens": 1, "most_cache_bytes": 0, "checkpoint_seconds": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value < low:
+                raise ConfigError(
+                    f"{name} cannot be {value}.", where=f"machinery.{name}", fix=f"use {low} or more, or leave it out"
+                )
