@@ -10,7 +10,6 @@ from sklearn import metrics as sk
 from whet.catalog import METRICS
 from whet.errors import ConfigError
 from whet.evaluation.calibration import CalibrationError, reliability
-from whet.evaluation.judge import default_metric
 from whet.evaluation.metric import FunctionMetric, Metric, metric_named, value_of
 from whet.tasks.predictions import Predictions
 
@@ -171,10 +170,3 @@ def test_reliability_counts_every_answer_once() -> None:
 def test_a_metric_that_does_not_fit_is_refused_with_those_that_do() -> None:
     with pytest.raises(ConfigError, match="mae, rmse, r2, spearman"):
         metric_named("accuracy", "regression")
-
-
-def test_the_default_metric_minds_lopsided_classes() -> None:
-    assert default_metric("classification", [30, 10]) == "accuracy"
-    assert default_metric("classification", [31, 10]) == "macro-f1"
-    assert default_metric("classification", [31, 0, 30]) == "accuracy"
-    assert (default_metric("multi-label"), default_metric("regression")) == ("micro-f1", "rmse")

@@ -287,3 +287,5 @@ def test_the_metric_follows_from_how_lopsided_classes_are() -> None:
     none = np.zeros(0)
     assert Classification().default_metric(none, {"counts": [10, 30]}) == "accuracy"
     assert Classification().default_metric(none, {"counts": [9, 30]}) == "macro-f1"
+    assert MultiLabel().default_metric(none, {}) == "micro-f1"
+    assert Regression().default_metric(none, {}) == "rmse"

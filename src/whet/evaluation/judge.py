@@ -18,7 +18,7 @@ from whet.evaluation.per_class import class_scores
 from whet.evaluation.records import Judgement, Score
 from whet.evaluation.regression import errors
 from whet.evaluation.verdict import counted, verdict_of
-from whet.tasks.predictions import Kind, Predictions
+from whet.tasks.predictions import Predictions
 
 WORST_ROWS = 20
 FEW_ROWS = 100
@@ -91,18 +91,6 @@ def score(metric: Metric, predictions: Predictions, resamples: Resamples) -> Sco
     else:
         interval = error_interval(value, drawn, units=units, degrees=degrees, bounds=metric.bounds)
     return Score(metric.name, value, *interval, "bootstrap", metric.higher_is_better)
-
-
-def default_metric(kind: Kind, class_counts: Sequence[int] = ()) -> str:
-    """The catalog name of the metric that decides when the user names none.
-
-    Accuracy, or macro-F1 if the rarest class has under a third of the commonest one's rows; micro-F1 for multi-label;
-    RMSE for regression. Classes without rows do not count.
-    """
-    if kind != "classification":
-        return "micro-f1" if kind == "multi-label" else "rmse"
-    counts = [count for count in class_counts if count > 0]
-    return "macro-f1" if counts and 3 * min(counts) < max(counts) else "accuracy"
 
 
 def identical(model: Predictions, baseline: Predictions) -> bool:
