@@ -148,3 +148,12 @@ def replayed(model: HeadedModel, cut: Any) -> Verdict:
 
 def squares(outputs: torch.Tensor, batch: Batch) -> list[Term]:
     return [Term("squares", (outputs**2).sum(1) + outputs.sum(1), batch.weights)]
+
+
+def test_a_native_head_that_reads_the_first_token_trims_the_last_block(tmp_path: Path) -> None:
+    backbone = loaded("bert", REPLAY["bert"], tmp_path, TextEncoder(head="native", attention="eager"))
+    seen: list[int] = []
+    last = backbone.model.get_submodule(f"{backbone.blocks[-1]}.intermediate")
+    last.register_forward_hook(lambda *io: seen.append(io[2].shape[1]))
+    backbone.model(input_ids=torch.tensor([[1, 7, 8, 2]]))
+    assert seen == [1]

@@ -165,19 +165,20 @@ def test_a_state_goes_through_a_checkpoint_unchanged() -> None:
         return start_state(working, (RateGroup(names=names),), 0.1, Training())
 
     state = fresh()
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
+    for gradient in state.gradients().values():
+        gradient.fill_(1.0)
     state.optimizer.step()
     state.best = {name: torch.full_like(p, 3.0) for name, p in model.named_parameters()}
     state.step, state.best_loss, state.decisions = 5, 0.25, [{"stage": "s", "step": 5}]
-    kept = {name: tensor.clone() for name, tensor in state.tensors(working).items()}
+    kept = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    state.release(working)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
     again = fresh()
     again.restore(working, kept, state.counters())
     assert again.counters() == state.counters()
-    found = again.tensors(working)
+    found = again.tensors()
     assert found.keys() == kept.keys()
     assert all(torch.equal(found[name], kept[name]) for name in kept)
 

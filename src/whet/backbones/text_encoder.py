@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from whet.backbones.backbone import Backbone, Cut, HeadedModel
 from whet.backbones.cut import ChainCut, FeatureCut, find_chain, trace_chain
 from whet.backbones.dropout import quicken
+from whet.backbones.first_token import trim_last_block
 from whet.backbones.pooling import PooledBody, fill, read_modules
 from whet.backbones.source import transformer_folder
 from whet.backbones.text_layout import quiet_transformers, save_native, save_pooled
@@ -62,6 +63,9 @@ class TextEncoder:
         quicken(body)
         width = feature_width(body)
         model = HeadedModel(body, width, outputs).eval()
+        chain = find_chain(body) if self.head == "native" else ()
+        if chain:
+            trim_last_block(body, chain[-1], probe_input())
         return describe(model, tuple(f"body.{name}" for name in created))
 
     def save(

@@ -167,7 +167,7 @@ class Neural:
             set_training_mode(working.live)
             budget = replace(budget, asked=stack.enter_context(listening()))
             events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
-            yield from checkpointed(events, state, working, folder, self.machinery.checkpoint_seconds, stage.name)
+            yield from checkpointed(events, state, folder, self.machinery.checkpoint_seconds, stage.name)
         working.live.eval()
         fitted.features_moved = True
         fitted.steps += state.step
@@ -234,12 +234,13 @@ class Neural:
                 objective = TaskObjective(self.task, fitted.state, working.live, holder)
                 take_step(trial, stage.name, source, objective, working, budget, self.seed)
             verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
+            trial.release(working)
             with torch.no_grad():
                 for name, parameter in parameter_dict(working.masters, names).items():
                     parameter.copy_(kept[name])
                 for name, buffer in working.live.named_buffers():
                     buffer.copy_(buffers[name])
-            working.push(names)
+            working.push(kept)
         if not verdict.holds:
             yield from say(fitted, stage, f"Replay is off for this model: {verdict.reason}.")
             return False
@@ -365,7 +366,7 @@ def resume(state: FitState, working: Working, folder: Path | None, stage: str) -
 
 
 def checkpointed(
-    events: Iterator[Event], state: FitState, working: Working, folder: Path | None, seconds: float, stage: str
+    events: Iterator[Event], state: FitState, folder: Path | None, seconds: float, stage: str
 ) -> Iterator[Event]:
     """Pass events on and save the state when enough time has passed; a closed generator saves it too."""
     import time
@@ -376,12 +377,12 @@ def checkpointed(
         for event in events:
             yield event
             if folder is not None and state.step > saved and time.monotonic() - last >= seconds:
-                path = save_checkpoint(folder, state.step, state.tensors(working), state.counters())
+                path = save_checkpoint(folder, state.step, state.tensors(), state.counters())
                 last, saved = time.monotonic(), state.step
                 yield Checkpointed(stage=stage, step=state.step, path=str(path))
         if folder is not None and (state.step > saved or state.decisions):  # a resumed run passes over what has ended
-            save_checkpoint(folder, state.step, state.tensors(working), state.counters())
+            save_checkpoint(folder, state.step, state.tensors(), state.counters())
     except GeneratorExit:  # at an event, where the state is whole; Ctrl-C may come in the middle of an update
         if folder is not None and state.step > saved:
-            save_checkpoint(folder, state.step, state.tensors(working), state.counters())
+            save_checkpoint(folder, state.step, state.tensors(), state.counters())
         raise

@@ -17,7 +17,7 @@ from whet.tasks.task import Batch, Examples
 from whet.training.draws import numpy_generator
 
 Array = np.ndarray[Any, Any]
-STRETCH = 32
+STRETCH = 64
 """Batches whose examples are sorted together."""
 
 

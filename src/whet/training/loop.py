@@ -18,8 +18,12 @@ from whet.methods.method import RateGroup
 from whet.tasks.task import Batch, Term
 from whet.training.draws import seed_torch
 from whet.training.events import Evaluated, Event, Stepped, Stopped
-from whet.training.precision import Working, parameter_dict
+from whet.training.flat import FlatGroup
+from whet.training.precision import Working
 from whet.training.settings import Training
+
+COUNT = "step"
+"""What AdamW calls the number of its updates; one for each group."""
 
 
 class BatchSource(Protocol):
@@ -45,16 +49,17 @@ class Objective(Protocol):
 
 @dataclass(eq=False)
 class FitState:
-    """Everything that decides the rest of a stage, together with the masters of ``names``.
+    """Everything that decides the rest of a stage.
 
     Args:
-        names: Trainable parameters, in the order of ``groups``.
+        groups: Trainable masters, laid side by side until ``release``.
+        optimizer: Steps the groups, in their order.
         step: Updates done; evaluated: the step at which validation loss was last measured, -1 if never.
         best: Copies of the trainable masters at the lowest validation loss.
         decisions: What was decided outside the plan, such as a stop by the clock; a resumed run obeys them.
     """
 
-    names: tuple[str, ...]
+    groups: tuple[FlatGroup, ...]
     optimizer: torch.optim.Optimizer
     step: int = 0
     evaluated: int = -1
@@ -64,14 +69,27 @@ class FitState:
     best: dict[str, Tensor] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
 
-    def tensors(self, working: Working) -> dict[str, Tensor]:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Trainable parameters."""
+        return tuple(name for group in self.groups for name in group.names)
+
+    def masters(self) -> dict[str, Tensor]:
+        """Trainable parameters by name, as views."""
+        return self._views([group.whole.detach() for group in self.groups])
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The update's gradients by name, as views."""
+        return self._views([group.whole.grad for group in self.groups if group.whole.grad is not None])
+
+    def tensors(self) -> dict[str, Tensor]:
         """Masters, moments and best weights by name, for a checkpoint."""
-        found = {f"master/{n}": p for n, p in parameter_dict(working.masters, self.names).items()}
+        found = {f"master/{n}": p for n, p in self.masters().items()}
         found |= {f"best/{n}": t for n, t in self.best.items()}
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for name, parameter in zip(self.names, parameters, strict=True):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                found[f"{key}/{name}"] = value
+        for group in self.groups:
+            for key, value in self.optimizer.state.get(group.whole, {}).items():
+                parts = [value] if key == COUNT else group.split(value)
+                found |= {f"{key}/{name}": part for name, part in zip(group.names, parts, strict=False)}
         return found
 
     def counters(self) -> dict[str, Any]:
@@ -88,18 +106,26 @@ class FitState:
     @torch.no_grad()
     def restore(self, working: Working, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Become what a checkpoint holds."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for name, parameter in zip(self.names, parameters, strict=True):
-            parameter.copy_(tensors[f"master/{name}"])
-            moments = {k.partition("/")[0]: v for k, v in tensors.items() if k.partition("/")[2] == name}
-            kept = {k: v.clone() for k, v in moments.items() if k not in ("master", "best")}
-            if kept:
-                self.optimizer.state[parameter] = kept
-            if "best" in moments:
-                self.best[name] = moments["best"].clone()
+        for name, master in self.masters().items():
+            master.copy_(tensors[f"master/{name}"])
+        self.best = {n: tensors[f"best/{n}"].clone() for n in self.names if f"best/{n}" in tensors}
+        keys = {key.partition("/")[0] for key in tensors} - {"master", "best", COUNT}
+        for group in self.groups if keys else ():
+            kept = {key: torch.cat([tensors[f"{key}/{name}"].reshape(-1) for name in group.names]) for key in keys}
+            kept[COUNT] = tensors[f"{COUNT}/{group.names[0]}"].clone()
+            self.optimizer.state[group.whole] = kept
         for key, value in counters.items():
             setattr(self, key, value)
-        working.push(self.names)
+        working.push(self.masters())
+
+    def release(self, working: Working) -> None:
+        """Give every master storage of its own again; the state is of no use afterwards."""
+        for group in self.groups:
+            group.release(working.masters)
+
+    def _views(self, wholes: list[Tensor]) -> dict[str, Tensor]:
+        pairs = zip(self.groups, wholes, strict=True)
+        return {n: part for group, whole in pairs for n, part in zip(group.names, group.split(whole), strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,21 +166,22 @@ def start_state(
             names = [n for n in group.names if (every[n].dim() > 1 and n not in undecayed) == decays]
             if names:
                 chosen.append((names, group.scale, decays and not names[0].startswith("head.")))
+    flat = tuple(FlatGroup.of(working.masters, names) for names, _, _ in chosen)
     optimizer = torch.optim.AdamW(
         [
             {
-                "params": [every[name] for name in names],
+                "params": [group.whole],
                 "lr": learning_rate * scale,
                 "scale": scale * learning_rate,
                 "weight_decay": settings.weight_decay if decays else 0.0,
             }
-            for names, scale, decays in chosen
+            for group, (_, scale, decays) in zip(flat, chosen, strict=True)
         ],
         betas=(0.9, 0.999),
         eps=1e-8,
         fused=True,
     )
-    return FitState(names=tuple(name for names, _, _ in chosen for name in names), optimizer=optimizer)
+    return FitState(groups=flat, optimizer=optimizer)
 
 
 def fit(
@@ -172,7 +199,7 @@ def fit(
     reason = "done"
     while True:
         if evaluation_due(state, budget):
-            yield evaluate(state, stage, precision, budget)
+            yield evaluate(state, stage, budget)
         if state.step >= budget.steps:
             break
         if patience_gone(state, budget):
@@ -183,6 +210,7 @@ def fit(
             break
         yield take_step(state, stage, source, objective, precision, budget, seed)
     restore_best(state, precision)
+    state.release(precision)
     yield Stopped(stage=stage, step=state.step, reason=reason, seconds=time.monotonic() - began)
 
 
@@ -203,17 +231,16 @@ def take_step(
     for batch in window:
         for name, weights in objective.weights(batch).items():
             totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + weights.double().sum()
-    gradients: dict[str, Tensor] = {}
+    gradients = state.gradients()
     loss = 0.0
     for number, batch in enumerate(window):
         seed_torch("dropout", seed, stage, state.step, number, 0)
         value = sum_of(objective(batch), totals)
         value.backward()  # type: ignore[no-untyped-call]
         loss += float(value.detach())
-        if not working.shared:
-            working.pull_gradients(state.names, gradients)
+        working.pull_gradients(gradients, add=number > 0)
     rate = rate_at(state.step, budget.steps, budget.settings)
-    update(state, working, gradients, rate, budget.settings.clip)
+    update(state, working, rate, budget.settings.clip)
     state.step += 1
     return Stepped(
         stage=stage,
@@ -233,19 +260,22 @@ def sum_of(terms: list[Term], totals: dict[str, Tensor]) -> Tensor:
     return torch.stack(parts).sum()
 
 
-def update(state: FitState, working: Working, gradients: dict[str, Tensor], rate: float, clip: float) -> None:
+def update(state: FitState, working: Working, rate: float, clip: float) -> None:
     """Clip the whole gradient, step the masters, cast them into the live model."""
-    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    if not working.shared:
-        for name, parameter in zip(state.names, parameters, strict=True):
-            parameter.grad = gradients.get(name)
     if clip > 0:
-        torch.nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+        clip_gradients([group.whole.grad for group in state.groups if group.whole.grad is not None], clip)
     for group in state.optimizer.param_groups:
         group["lr"] = group["scale"] * rate
     state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    working.push(state.names)
+    working.push(state.masters())
+
+
+def clip_gradients(gradients: list[Tensor], most: float) -> None:
+    """Scale the whole gradient to a norm of at most ``most``; torch's own passes over it even if it is shorter."""
+    norm = torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
+    scale = float(most / (norm + 1e-6))
+    if not scale >= 1.0:
+        torch._foreach_mul_(gradients, scale)
 
 
 def rate_at(step: int, steps: int, settings: Training) -> float:
@@ -266,7 +296,7 @@ def evaluation_due(state: FitState, budget: Budget) -> bool:
     return state.step == budget.steps or (state.step > 0 and state.step % budget.every == 0) or state.step == 0
 
 
-def evaluate(state: FitState, stage: str, working: Working, budget: Budget) -> Evaluated:
+def evaluate(state: FitState, stage: str, budget: Budget) -> Evaluated:
     """Measure validation loss; keep the weights if it is the lowest."""
     assert budget.evaluate is not None
     loss = budget.evaluate()
@@ -274,8 +304,7 @@ def evaluate(state: FitState, stage: str, working: Working, budget: Budget) -> E
     better = loss < state.best_loss
     if better:
         state.best_loss, state.best_step, state.worse = loss, state.step, 0
-        masters = parameter_dict(working.masters, state.names)
-        state.best = {name: tensor.detach().clone() for name, tensor in masters.items()}
+        state.best = {name: tensor.clone() for name, tensor in state.masters().items()}
     else:
         state.worse += 1
     return Evaluated(stage=stage, step=state.step, loss=loss, best=better)
@@ -305,7 +334,7 @@ def ended_from_outside(state: FitState, stage: str, began: float, budget: Budget
 @torch.no_grad()
 def restore_best(state: FitState, working: Working) -> None:
     """The weights with the lowest validation loss, where it was measured."""
-    masters = parameter_dict(working.masters, state.names)
+    masters = state.masters()
     for name, tensor in state.best.items():
         masters[name].copy_(tensor)
-    working.push(state.names)
+    working.push(masters)

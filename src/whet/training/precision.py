@@ -6,7 +6,7 @@ always float32. In float32 both views are the same tensors.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,26 +52,29 @@ class Working:
         for parameter in self.masters.parameters() if not self.shared else ():
             parameter.requires_grad_(False)
 
-    def pull_gradients(self, names: Iterable[str], into: dict[str, Tensor]) -> None:
-        """Add the live gradients to the float32 sums ``into``, and clear them."""
+    @torch.no_grad()
+    def pull_gradients(self, into: Mapping[str, Tensor], *, add: bool) -> None:
+        """Move the live gradients into those of the masters, or add them, and clear them."""
         live = dict(self.live.named_parameters())
-        for name in names:
-            gradient = live[name].grad
-            if gradient is not None:
-                if name in into:
-                    into[name] += gradient
-                else:
-                    into[name] = gradient.float()
-                live[name].grad = None
+        reached = {name: live[name] for name in into if live[name].grad is not None}
+        targets = [into[name] for name in reached]
+        found = [p.grad for p in reached.values() if p.grad is not None]
+        if add:
+            torch._foreach_add_(targets, found)
+        else:
+            torch._foreach_copy_(targets, found)
+            for name in into.keys() - reached.keys():
+                into[name].zero_()
+        for parameter in reached.values():
+            parameter.grad = None
 
     @torch.no_grad()
-    def push(self, names: Iterable[str]) -> None:
-        """Cast the named masters into the live model."""
+    def push(self, masters: Mapping[str, Tensor]) -> None:
+        """Cast the given masters into the live model."""
         if self.shared:
             return
-        masters, live = dict(self.masters.named_parameters()), dict(self.live.named_parameters())
-        for name in names:
-            live[name].copy_(masters[name])
+        live = dict(self.live.named_parameters())
+        torch._foreach_copy_([live[name] for name in masters], list(masters.values()))
 
     @torch.no_grad()
     def push_head(self) -> None:
