@@ -14,10 +14,11 @@ from whet.errors import ConfigError, closest
 
 
 class Member(NamedTuple):
-    """Where a member lives (``module:attribute``) and what it is, in a phrase."""
+    """Where a member lives (``module:attribute``), what it is in a phrase, and how it is written in a sentence."""
 
     path: str
     summary: str
+    title: str = ""
 
 
 READERS = {
@@ -62,21 +63,25 @@ METHODS = {
 
 LEARNERS = {
     "majority": Member("whet.learners.majority:Majority", "always the commonest answer"),
-    "tfidf": Member("whet.learners.tfidf:TfidfLinear", "TF-IDF features and a linear model"),
-    "frozen-probe": Member("whet.learners.frozen_probe:FrozenProbe", "the probe on the untuned model"),
+    "tfidf": Member("whet.learners.tfidf:TfidfLinear", "TF-IDF features and a linear model", "TF-IDF + linear"),
+    "frozen-probe": Member("whet.learners.frozen_probe:FrozenProbe", "the probe on the untuned model", "frozen probe"),
 }
 
 METRICS = {
     "accuracy": Member("whet.evaluation.classification:Accuracy", "share of rows that are right"),
-    "macro-f1": Member("whet.evaluation.classification:MacroF1", "F1 averaged over classes"),
-    "micro-f1": Member("whet.evaluation.classification:MicroF1", "F1 over all decisions"),
-    "exact-match": Member("whet.evaluation.classification:ExactMatch", "share of rows with every label right"),
+    "macro-f1": Member("whet.evaluation.classification:MacroF1", "F1 averaged over classes", "macro-F1"),
+    "micro-f1": Member("whet.evaluation.classification:MicroF1", "F1 over all decisions", "micro-F1"),
+    "exact-match": Member(
+        "whet.evaluation.classification:ExactMatch", "share of rows with every label right", "exact match"
+    ),
     "log-loss": Member("whet.evaluation.classification:LogLoss", "mean negative log-likelihood, nats"),
-    "calibration-error": Member("whet.evaluation.calibration:CalibrationError", "debiased expected calibration error"),
-    "mae": Member("whet.evaluation.regression:MeanAbsoluteError", "mean absolute error"),
-    "rmse": Member("whet.evaluation.regression:RootMeanSquaredError", "root mean squared error"),
-    "r2": Member("whet.evaluation.regression:R2", "share of variance explained"),
-    "spearman": Member("whet.evaluation.regression:Spearman", "rank correlation"),
+    "calibration-error": Member(
+        "whet.evaluation.calibration:CalibrationError", "debiased expected calibration error", "calibration error"
+    ),
+    "mae": Member("whet.evaluation.regression:MeanAbsoluteError", "mean absolute error", "MAE"),
+    "rmse": Member("whet.evaluation.regression:RootMeanSquaredError", "root mean squared error", "RMSE"),
+    "r2": Member("whet.evaluation.regression:R2", "share of variance explained", "R²"),
+    "spearman": Member("whet.evaluation.regression:Spearman", "rank correlation", "Spearman"),
 }
 
 TABLES: dict[str, dict[str, Member]] = {
@@ -124,6 +129,12 @@ def find(kind: str, name: str) -> Any:
         )
     module, _, attribute = table[name].path.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def title(kind: str, name: str) -> str:
+    """How a member is written in a sentence; the name itself where its row says nothing else."""
+    member = members(kind).get(name)
+    return member.title if member and member.title else name
 
 
 def name_of(kind: str, thing: object) -> str:

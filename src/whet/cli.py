@@ -6,6 +6,7 @@ Heavy imports happen inside the commands, so that ``--help`` is quick.
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -369,6 +370,7 @@ def main() -> None:
     """The command ``whet``."""
     from whet.errors import WhetError
 
+    signal.signal(signal.SIGINT, interrupt_once)
     debug = "--debug" in sys.argv
     try:
         app()
@@ -393,11 +395,14 @@ def main() -> None:
         sys.exit(2)
 
 
-def say_interrupted() -> None:
-    """The last line of a run that was interrupted; further Ctrl-C cannot cut it off."""
-    import signal
-
+def interrupt_once(number: int, frame: Any) -> None:
+    """Ctrl-C ends the command; pressed again it cannot cut off how it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def say_interrupted() -> None:
+    """The last line of a run that was interrupted."""
     sys.stderr.write("\nInterrupted. The same command with --resume goes on where it can.\n")
 
 

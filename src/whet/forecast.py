@@ -5,7 +5,7 @@ ladder is turned into epochs here, once, so that no clock decides anything durin
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from whet import catalog
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
 from whet.data.split import Split
+from whet.errors import ConfigError
 from whet.learners.fitted import drain
-from whet.learners.neural import Neural, Pretrained, trained_tables
+from whet.learners.neural import Neural, Pretrained, lowest_cut, trained_tables
 from whet.methods.full import Full
 from whet.methods.method import Descend, Method, RateGroup
-from whet.plan import Auto, Forecast, Rung
+from whet.plan import Auto, Forecast, Rung, member_of
 from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
 from whet.training.compact import compacted
@@ -46,6 +47,7 @@ class Speeds:
 
     Args:
         tokens: Of training and validation rows; test_tokens: of test rows.
+        pretrained: What each method is asked about: how deep it reaches.
         forward: Tokens a second of the frozen forward; step: tokens a second of a full training step, 0 unmeasured.
     """
 
@@ -54,10 +56,11 @@ class Speeds:
     rows: int
     outputs: int
     width: int
-    blocks: int
+    pretrained: Pretrained
     parameters: int
     forward: float
     step: float
+    _moving: dict[Method, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def measure(
@@ -87,7 +90,7 @@ class Speeds:
             rows=rows,
             outputs=task.outputs(state),
             width=model.head.in_features,
-            blocks=max(1, len(learner.backbone.blocks)),
+            pretrained=pretrained,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             forward=forward,
             step=step,
@@ -113,9 +116,21 @@ class Speeds:
 
     def epoch_seconds(self, method: Method) -> float:
         """One pass of gradient steps; under replay only the moving blocks cost."""
-        count = getattr(method, "count", self.blocks)
-        share = min(1.0, count / self.blocks + 0.05)
-        return self.tokens / self.step * share
+        moving, blocks = self.moving_blocks(method)
+        return self.tokens / self.step * min(1.0, moving / blocks + 0.05)
+
+    def moving_blocks(self, method: Method) -> tuple[int, int]:
+        """How many blocks lie above what a method leaves frozen, and how many there are."""
+        if method not in self._moving:
+            self._moving[method] = self._count_blocks(method)
+        return self._moving[method]
+
+    def _count_blocks(self, method: Method) -> tuple[int, int]:
+        backbone = method.prepare(self.pretrained.load(self.outputs))
+        descents = [stage for stage in method.stages(backbone) if isinstance(stage.fit, Descend)]
+        names = tuple(name for stage in descents for group in stage.groups for name in group.names)
+        cut, blocks = lowest_cut(backbone, names), max(1, len(backbone.blocks))
+        return (blocks if cut is None else blocks - backbone.cuts.index(cut)), blocks
 
     def rung_seconds(self, method: Method, epochs: int) -> float:
         """A rung with its features, head and passes; features are computed once for all rungs."""
@@ -171,8 +186,16 @@ def time_step(learner: Neural, examples: Examples, training: Training) -> float:
     return best
 
 
-def fit_rungs(auto: Auto, speeds: Speeds, training: Training, methods: list[Method]) -> Auto:
+def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Auto:
     """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes."""
+    methods: list[Method] = [member_of("method", name) for name in auto.methods]
+    methods = [method for method in methods if method.epochs or not pairs]
+    if not methods:
+        raise ConfigError(
+            "No method of the ladder can judge pairs: a frozen encoder never learnt to compare them.",
+            where="method.methods",
+            fix="add top-layers or full",
+        )
     seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
     left = seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
     rungs: list[Rung] = []
@@ -183,7 +206,6 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, methods: list[Meth
             left -= speeds.solve_seconds
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
             continue
-        method = fitting(method, speeds)
         share = left if position == len(methods) - 1 else 0.35 * left
         wanted = training.epochs or method.epochs
         start = speeds.rung_seconds(method, 0)
@@ -196,14 +218,7 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, methods: list[Meth
         took = speeds.rung_seconds(method, epochs)
         left -= took * MARGIN
         rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))
-    return Auto(seconds=round(seconds, 1), rungs=tuple(rungs), left_out=tuple(left_out))
-
-
-def fitting(method: Method, speeds: Speeds) -> Method:
-    """A top-layers rung for this depth: the upper third of the blocks."""
-    if hasattr(method, "count"):
-        return replace(method, count=max(1, speeds.blocks // 3))  # type: ignore[type-var]
-    return method
+    return replace(auto, seconds=round(seconds, 1), rungs=tuple(rungs), left_out=tuple(left_out))
 
 
 def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
@@ -228,8 +243,9 @@ def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:
     """The most that replay can gain: E(n + 2k) / ((n - k) + 3kE), for n equal blocks, k trained, E epochs."""
     epochs = training.epochs or method.epochs
-    count = getattr(method, "count", None)
-    if not epochs or count is None:
+    if not epochs:
         return ""
-    n, k = speeds.blocks, int(count)
+    k, n = speeds.moving_blocks(method)
+    if k == n:
+        return ""
     return f"at most {epochs * (n + 2 * k) / ((n - k) + 3 * k * epochs):.1f} times faster by replay"

@@ -76,13 +76,21 @@ class Auto:
 
     Args:
         seconds: The budget from which the rungs were fixed; no clock is read during fit.
+        methods: What is climbed, from cheap to dear; pairs begin above those that only solve a head.
         rungs: Filled when the plan is resolved.
         left_out: Rungs the budget does not cover, with the reason.
     """
 
     seconds: float
+    methods: tuple[str, ...] = ("probe", "top-layers", "full")
     rungs: tuple[Rung, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.methods:
+            catalog.find("method", name)
+        if not self.methods:
+            raise ConfigError("The ladder has no methods.", where="method.methods", fix="name one, such as probe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +144,13 @@ class Plan:
         drawn = [f"{data.test_fraction:.0%} test"] if not data.tests else []
         drawn += [f"{data.valid_fraction:.0%} of the rest to stop and choose"] if data.valid_fraction else []
         precision = " and ".join(dict.fromkeys((machinery.precision, machinery.training_precision)))
+        rivals = [catalog.title("learner", name) for name in self.evaluation.baselines]
         licence = f", {self.model.licence}" if self.model.licence else ""
         return {
             "columns": f"{' + '.join(data.inputs)} → {', '.join(data.target)}" + "".join(f" · {one}" for one in drawn),
             "model": f"{self.model.name} ({self.model.origin}{licence})",
             "method": self._method_words(),
-            "judged by": f"{self.evaluation.metric} against {', '.join(self.evaluation.baselines) or 'nothing'}",
+            "judged by": f"{catalog.title('metric', self.evaluation.metric)} against {', '.join(rivals) or 'nothing'}",
             "machine": f"{machinery.device}, {machinery.threads} threads, {precision}",
         }
 
@@ -283,7 +292,13 @@ def member_dict(kind: str, member: Any) -> dict[str, Any]:
             {"method": member_dict("method", rung.method), "epochs": rung.epochs, "seconds": rung.seconds}
             for rung in member.rungs
         ]
-        return {"name": "auto", "seconds": member.seconds, "rungs": rungs, "left_out": list(member.left_out)}
+        return {
+            "name": "auto",
+            "seconds": member.seconds,
+            "methods": list(member.methods),
+            "rungs": rungs,
+            "left_out": list(member.left_out),
+        }
     found: dict[str, Any] = {"name": catalog.name_of(kind, member)}
     return found | {entry.name: plain(getattr(member, entry.name)) for entry in fields(member)}
 
@@ -296,8 +311,8 @@ def member_of(kind: str, value: Any) -> Any:
     if kind == "method" and value.get("name") == "auto":
         given = settings.get("rungs", ())
         rungs = tuple(replace(build(Rung, rung, "rung"), method=member_of("method", rung["method"])) for rung in given)
-        left_out = tuple(settings.get("left_out", ()))
-        return Auto(seconds=float(settings.get("seconds", 0)), rungs=rungs, left_out=left_out)
+        rest = {key: content for key, content in settings.items() if key != "rungs"}
+        return replace(build(Auto, {"seconds": 0.0} | rest, kind), rungs=rungs)
     if "name" not in value:
         raise ConfigError(f"The {kind} has no name.", where=kind, fix=f"add `name:`, one of {names_of(kind)}")
     return build(catalog.find(kind, str(value["name"])), settings, kind)

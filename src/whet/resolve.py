@@ -20,7 +20,7 @@ from whet.data.columns import ColumnSummary, describe_columns, require_columns
 from whet.data.read import Sources, read
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split, SplitSettings, split_rows
-from whet.errors import ConfigError, DataError, closest
+from whet.errors import ConfigError, DataError, ModelError, closest
 from whet.evaluation.metric import Metric, metric_named
 from whet.forecast import Speeds, fit_rungs, forecast_of
 from whet.learners.neural import Pretrained
@@ -33,7 +33,6 @@ from whet.training.machinery import Machinery
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
-LADDER = ("probe", "top-layers", "full")
 SAMPLE_ROWS = 2000
 """Rows, evenly spread, from which the task is recognised."""
 
@@ -139,15 +138,15 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     walked = walk(processor, checked.split.train, checked.columns)
     state, taught = checked.task.prepare(checked.split.train, checked.columns)
     machinery = find_machinery(wanted, cache)
-    backbone = find_backbone(wanted, machinery, model, cache)
+    backbone = find_backbone(wanted, machinery, model, checked.modality, cache)
     training = member_settings(wanted.get("training", {}))
     method = find_method(wanted, pairs)
     seed = int(wanted.get("seed", 0))
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
-    evaluation = find_evaluation(wanted, checked, state, pairs, objects.metric)
+    evaluation = find_evaluation(wanted, checked, state, objects.metric)
     speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, method, training)
     if isinstance(method, Auto):
-        method = fit_rungs(method, speeds, training, [member_of("method", name) for name in ladder(pairs)])
+        method = fit_rungs(method, speeds, training, pairs)
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=method.epochs)
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
@@ -294,8 +293,8 @@ def valid_fraction(data: Mapping[str, Any], method: Any, rows: int) -> float:
     """The share held out to stop and to choose: none for a solved head, else 15%, 10% from 5,000 rows on."""
     if "valid_fraction" in data:
         return float(data["valid_fraction"])
-    name = method if isinstance(method, str) else (method or {}).get("name", "auto")
-    if name == "probe":
+    named = member_of("method", method or "auto")
+    if not isinstance(named, Auto) and not named.epochs:
         return 0.0
     return 0.15 if rows < 5000 else 0.1
 
@@ -386,11 +385,16 @@ def find_machinery(wanted: Mapping[str, Any], cache: Path) -> Machinery:
     return found
 
 
-def find_backbone(wanted: Mapping[str, Any], machinery: Machinery, model: ModelSource, cache: Path) -> Any:
+def find_backbone(
+    wanted: Mapping[str, Any], machinery: Machinery, model: ModelSource, modality: str, cache: Path
+) -> Any:
     """The family with its settings; the attention kernel is the faster one at the usual length, as measured."""
     given = wanted.get("backbone") or {}
-    settings = {"name": "text-encoder"} | ({"name": given} if isinstance(given, str) else dict(given))
-    if "attention" not in settings:
+    settings = {"name": given} if isinstance(given, str) else dict(given)
+    if "name" not in settings:
+        settings = {"name": find_family(model, modality)} | settings
+    settable = {entry.name for entry in fields(catalog.find("backbone", str(settings["name"])))}
+    if "attention" in settable - set(settings):
         config = read_shape(model)
         kernel = choose_attention(
             cache,
@@ -403,6 +407,21 @@ def find_backbone(wanted: Mapping[str, Any], machinery: Machinery, model: ModelS
         )
         settings = {**settings, "attention": kernel}
     return member_of("backbone", settings)
+
+
+def find_family(model: ModelSource, modality: str) -> str:
+    """The family that suits a model folder best."""
+    scored = {
+        name: catalog.find("backbone", name)().recognise(model.folder, modality) for name in catalog.members("backbone")
+    }
+    best = max(scored, key=lambda name: scored[name])
+    if scored[best] <= 0:
+        raise ModelError(
+            f"No family of models knows how to load this folder for {modality}.",
+            where=str(model.folder),
+            fix="`whet models` lists what is here; name a family with --set backbone.name=...",
+        )
+    return best
 
 
 def read_shape(model: ModelSource) -> tuple[int, int]:
@@ -425,9 +444,9 @@ def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:
     """The method as named, ``auto`` otherwise; the probe is refused for pairs."""
     named = wanted.get("method") or "auto"
     method = member_of("method", named)
-    if pairs and not isinstance(method, Auto) and catalog.name_of("method", method) == "probe":
+    if pairs and not isinstance(method, Auto) and not method.epochs:
         raise ConfigError(
-            "The probe cannot judge pairs: a frozen encoder never learnt to compare two texts.",
+            f"The {catalog.name_of('method', method)} cannot judge pairs: a frozen encoder never learnt to compare.",
             where="method",
             fix="use --method top-layers, full or auto, or join the two texts into one column",
         )
@@ -436,24 +455,14 @@ def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:
     return method
 
 
-def ladder(pairs: bool) -> tuple[str, ...]:
-    """The rungs of ``auto``, cheap to dear; pairs begin above the probe."""
-    return LADDER[1:] if pairs else LADDER
-
-
-def find_evaluation(
-    wanted: Mapping[str, Any], checked: Checked, state: State, pairs: bool, own: Metric | None
-) -> Evaluation:
+def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, own: Metric | None) -> Evaluation:
     """The deciding metric as named, else the task's; the task's other metrics and baselines beside it."""
     given = dict(wanted.get("evaluation", {}))
     task = checked.task
     metric = own.name if own else given.get("metric") or task.default_metric(np.zeros(0), state)
     baselines = task.baselines if given.get("baselines") is None else names_of(given["baselines"])
-    if pairs:
-        baselines = tuple(name for name in baselines if name != "frozen-probe")
+    baselines = tuple(name for name in baselines if catalog.find("learner", name)().serves(checked.columns))
     also = names_of(given.get("also")) or tuple(name for name in task.metrics if name != metric)
-    for name in baselines:
-        catalog.find("learner", name)
     for name in also if own is not None else (metric, *also):
         metric_named(name, task.kind)
     return Evaluation(metric=metric, also=also, baselines=baselines)

@@ -180,11 +180,12 @@ def fit_baselines(
     )
     found: dict[str, dict[str, Predictions]] = {}
     for name in prepared.plan.evaluation.baselines:
-        if name == "frozen-probe" and not fitted.features_moved:
-            found[name] = dict(answers)  # the model is this very probe
+        learner = catalog.find("learner", name)()
+        if learner.is_model(fitted):
+            found[name] = dict(answers)
             continue
         yield Said(stage="judge", message=f"Fitting the baseline {name}.")
-        baseline = catalog.find("learner", name)().fit(material)
+        baseline = learner.fit(material)
         found[name] = {test: baseline.predict(part.rows) for test, part in prepared.split.tests.items()}
         clock.mark(f"baseline {name}")
     return found

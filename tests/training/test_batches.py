@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
-from whet.data.ragged import Ragged
-from whet.training.batches import bucketed, by_length, pad_tensors
+from whet.data.ragged import Ragged, by_length
+from whet.training.batches import bucketed, pad_tensors
 from whet.training.draws import key_seed, numpy_generator, seed_torch
 
 LENGTHS = some.lists(some.integers(1, 200), min_size=1, max_size=300).map(lambda found: np.array(found, np.int32))

@@ -120,6 +120,10 @@ class Backbone:
 class Family(Protocol):
     """What the catalog names: how one family of pre-trained models is loaded, and written in its own layout."""
 
+    def recognise(self, folder: Path, modality: str) -> float:
+        """How well the family suits a model folder and a kind of input, 0 if not at all; loads no weights."""
+        ...
+
     def load(self, folder: Path, *, outputs: int, seed: int) -> Backbone:
         """The model in ``folder`` with a new head of ``outputs``."""
         ...

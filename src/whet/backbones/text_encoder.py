@@ -50,6 +50,9 @@ class TextEncoder:
                 f"There is no head {self.head!r}.", where="backbone.head", fix="choose 'pooled' or 'native'"
             )
 
+    def recognise(self, folder: Path, modality: str) -> float:
+        return 0.5 if modality == "text" and (transformer_folder(folder) / "config.json").is_file() else 0.0
+
     def load(self, folder: Path, *, outputs: int, seed: int) -> Backbone:
         """The encoder in ``folder`` with a new head; parameters it lacks are drawn from ``seed``.
 

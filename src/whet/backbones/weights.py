@@ -185,12 +185,15 @@ def _bytes_of(entry: dict[str, Any]) -> int | None:
 def _unpickle(path: Path, device: str) -> "dict[str, torch.Tensor]":
     """A file of torch.save with tensors only. On device "meta" no tensor is read."""
     import pickle
+    import warnings
     import zipfile
 
     import torch
 
     try:
-        found = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():  # about the old format, which is read all the same or refused below
+            warnings.simplefilter("ignore", UserWarning)
+            found = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path.name} holds more than tensors, or is damaged; opening it could run code of whoever made it.",

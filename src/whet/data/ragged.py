@@ -87,3 +87,22 @@ class Ragged:
             flat[end : end + size] = self.values[start : start + size]
             end += size
         return Ragged.of(flat, self.shapes)
+
+
+def by_length(lengths: Array, most_tokens: int, slack: float = 0.9) -> Iterator[Array]:
+    """Positions in batches for inference, longest first.
+
+    Args:
+        lengths: (E,) of each array.
+        most_tokens: Padded positions a batch.
+        slack: The shortest of a batch has more than this share of the longest one's length.
+    """
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    ordered = lengths[order]
+    begin = 0
+    while begin < len(order):
+        longest = max(int(ordered[begin]), 1)
+        stop = begin + max(1, most_tokens // longest)
+        end = int(np.searchsorted(-ordered, -slack * longest, side="right"))
+        yield order[begin : min(stop, max(end, begin + 1))]
+        begin = min(stop, max(end, begin + 1))

@@ -19,6 +19,7 @@ from whet import catalog
 from whet.backbones.backbone import HeadedModel
 from whet.backbones.source import check_weights, transformer_folder, verify_recorded
 from whet.backbones.weights import RECORD
+from whet.data.ragged import by_length
 from whet.data.read import read_table
 from whet.data.rows import Columns, Rows
 from whet.errors import ConfigError, DataError, MachineError, ModelError, closest
@@ -32,8 +33,6 @@ CHUNK = 4096
 """Rows that are tokenised and sorted by length together."""
 MOST_TOKENS = 4096
 """Padded positions a batch."""
-LIKE_LENGTH = 0.9
-"""The shortest text of a batch has at least this share of the longest one's tokens."""
 
 Precision = Literal["float32", "float32-medium", "bfloat16"]
 Value = str | None | Sequence[str | None]
@@ -67,6 +66,10 @@ class Predictor:
             ModelError: whet wrote no model there, or it is damaged or altered.
             MachineError: the device is not there.
         """
+        if not folder.exists():
+            raise ModelError(
+                "There is no such folder.", where=str(folder), fix="`whet runs` lists the runs that are here"
+            )
         place = folder if (folder / RECORD).is_file() else folder / "model"
         record = read_record(place)
         check_weights(place)
@@ -205,25 +208,12 @@ def run(model: HeadedModel, processor: Processor, values: Sequence[tuple[str, ..
     device = model.head.weight.device
     share = (1.0 / np.bincount(encoded.value, minlength=len(values))).astype(np.float32)
     with torch.inference_mode():
-        for index in by_length(next(iter(encoded.inputs.values())).lengths):
+        for index in by_length(next(iter(encoded.inputs.values())).lengths, MOST_TOKENS):
             batch = processor.collate({name: ragged.take(index) for name, ragged in encoded.inputs.items()})
             outputs = model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu().numpy()
             rows = encoded.value[index]
             np.add.at(found, rows, outputs * share[rows, None])
     return found
-
-
-def by_length(lengths: Array) -> Iterator[Array]:
-    """Positions in batches, longest first, of like length and at most ``MOST_TOKENS`` with padding."""
-    order = np.argsort(-lengths.astype(np.int64), kind="stable")
-    ordered = lengths[order]
-    begin = 0
-    while begin < len(order):
-        longest = max(int(ordered[begin]), 1)
-        alike = int(np.searchsorted(-ordered, -LIKE_LENGTH * longest, side="right"))
-        end = min(begin + max(1, MOST_TOKENS // longest), max(alike, begin + 1))
-        yield order[begin:end]
-        begin = end
 
 
 def answers(predictions: Predictions) -> list[Any]:

@@ -5,15 +5,22 @@ A deeper method that is not better than this did not need its steps.
 
 from dataclasses import dataclass
 
+from whet.data.rows import Columns
 from whet.learners.fitted import NeuralFitted, drain
-from whet.learners.learner import Material
+from whet.learners.learner import Fitted, Learner, Material
 from whet.learners.neural import Pretrained, TrainingRows
 from whet.methods.probe import Probe
 
 
 @dataclass(frozen=True)
-class FrozenProbe:
-    """A convex head on the untuned model; refused for pairs, whose parts a frozen encoder never learnt to compare."""
+class FrozenProbe(Learner):
+    """A convex head on the untuned model; not for pairs, whose parts a frozen encoder never learnt to compare."""
+
+    def serves(self, columns: Columns) -> bool:
+        return len(columns.inputs) == 1
+
+    def is_model(self, model: Fitted) -> bool:
+        return isinstance(model, NeuralFitted) and not model.features_moved
 
     def fit(self, material: Material) -> NeuralFitted:
         """Features come from the cache where they are there."""

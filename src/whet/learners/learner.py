@@ -46,7 +46,15 @@ class Fitted(Protocol):
 
 
 class Learner(Protocol):
-    """Anything that can be fitted."""
+    """Anything that can be fitted. Members inherit from it, for the two answers that are usually no."""
+
+    def serves(self, columns: Columns) -> bool:
+        """Whether it can do anything sensible with these columns; a baseline that cannot is left out."""
+        return True
+
+    def is_model(self, model: Fitted) -> bool:
+        """Whether the model under judgement is this very learner, so that its answers need not be found twice."""
+        return False
 
     def fit(self, material: Material) -> Fitted:
         """Learn from the material, and from nothing else."""

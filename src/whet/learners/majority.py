@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from whet.data.rows import Rows
-from whet.learners.learner import Array, Material
+from whet.learners.learner import Array, Learner, Material
 from whet.tasks.predictions import Kind, Predictions
 
 
 @dataclass(frozen=True)
-class Majority:
+class Majority(Learner):
     """Always the same answer: the commonest class, the labels that more than half of the rows have, or the mean.
 
     Scores are the shares of the classes or labels in training, which is the best that is possible without the input.

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from whet.data.rows import Rows
-from whet.learners.learner import Array, Material
+from whet.learners.learner import Array, Learner, Material
 from whet.learners.one_versus_rest import sigmoid, solve_labels
 from whet.tasks.predictions import Kind, Predictions
 
@@ -42,7 +42,7 @@ Texts = list[list[str]]  # one list a text column
 
 
 @dataclass(frozen=True, kw_only=True)
-class TfidfLinear:
+class TfidfLinear(Learner):
     """TF-IDF features and a linear model.
 
     Args:

@@ -16,22 +16,22 @@ class TopLayers:
     """The top ``count`` blocks train, with a lower rate the deeper they lie.
 
     Args:
-        count: How many blocks, from the top.
+        count: How many blocks, from the top; None takes the upper third.
         decay: Factor on the learning rate from each block to the one below it.
         learning_rate: Of the top block; larger than for full tuning, because fewer weights move.
         epochs: Passes over the training rows at most.
         solve: How the head that it starts from is fitted; its penalty is far stronger than the probe's own choice.
     """
 
-    count: int = 2
+    count: int | None = None
     decay: float = 0.9
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     epochs: int = 8
     solve: Solve = START
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
-        if self.count < 1:
+        if self.count is not None and self.count < 1:
             raise ConfigError(
                 f"At least one block must train, got {self.count}.",
                 where="method.count",
@@ -43,16 +43,17 @@ class TopLayers:
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         blocks = len(backbone.blocks)
-        if self.count > blocks:
+        count = max(1, blocks // 3) if self.count is None else self.count
+        if count > blocks:
             raise ConfigError(
-                f"The model has {blocks} blocks, so {self.count} of them cannot train.",
+                f"The model has {blocks} blocks, so {count} of them cannot train.",
                 where="method.count",
                 fix=f"use at most {blocks}" if blocks else "use the method 'probe' or 'full' for this model",
             )
-        groups = layerwise(backbone, blocks - self.count, self.decay)
+        groups = layerwise(backbone, blocks - count, self.decay)
         return [
             Stage(name="probe", fit=self.solve),
-            Stage(name=f"top {self.count} of {blocks}", fit=Descend(), groups=groups),
+            Stage(name=f"top {count} of {blocks}", fit=Descend(), groups=groups),
         ]
 
     def finish(self, backbone: Backbone) -> Backbone:

@@ -8,31 +8,12 @@ import math
 import re
 from datetime import datetime
 
+from whet import catalog
 from whet.evaluation.records import Comparison, Score
 
 SHARES = ("accuracy", "macro-f1", "micro-f1", "exact-match", "calibration-error", "precision", "recall", "f1")
-METRICS = {
-    "accuracy": "accuracy",
-    "macro-f1": "macro-F1",
-    "micro-f1": "micro-F1",
-    "exact-match": "exact match",
-    "log-loss": "log-loss",
-    "calibration-error": "calibration error",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "r2": "R²",
-    "spearman": "Spearman",
-    "f1": "F1",
-}
-LEARNERS = {
-    "model": "this model",
-    "majority": "majority",
-    "tfidf": "TF-IDF + linear",
-    "frozen-probe": "frozen probe",
-}
 NOTHING = "–"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
-_NAMES = re.compile(r"(?<![\w-])(tfidf|frozen-probe|macro-f1|micro-f1|exact-match|rmse|mae|r2)(?![\w-])")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -50,16 +31,18 @@ def one_line(text: str, limit: int = 500) -> str:
 
 
 def metric_name(metric: str) -> str:
-    return METRICS.get(metric, metric)
+    return catalog.title("metric", metric)
 
 
 def learner_name(learner: str) -> str:
-    return LEARNERS.get(learner, learner)
+    return "this model" if learner == "model" else catalog.title("learner", learner)
 
 
 def in_words(sentence: str) -> str:
     """A sentence of the judge with names of metrics and baselines as the rest of the page has them."""
-    return _NAMES.sub(lambda found: {**METRICS, **LEARNERS}[found.group()], sentence)
+    titles = {name: catalog.title(kind, name) for kind in ("metric", "learner") for name in catalog.members(kind)}
+    unlike = sorted((re.escape(name) for name, title in titles.items() if title != name), key=len, reverse=True)
+    return re.sub(rf"(?<![\w-])({'|'.join(unlike)})(?![\w-])", lambda found: titles[found.group()], sentence)
 
 
 def number(value: float) -> str:

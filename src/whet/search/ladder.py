@@ -45,7 +45,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
     auto = prepared.plan.method
     assert isinstance(auto, Auto)
     metric = prepared.metric
-    stopping, choosing = halves(rows.valid, prepared.plan.seed)
+    stopping, choosing = parts_of(rows.valid, prepared.plan.seed)
     told: list[Told] = []
     best: tuple[Rung, NeuralFitted, Predictions] | None = None
     stopped = False
@@ -83,13 +83,13 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
     return Climbed(winner, tuple(told), (note,))
 
 
-def halves(valid: Examples | None, seed: int) -> tuple[Examples | None, Examples | None]:
-    """Validation rows to stop by, and others to choose by."""
+def parts_of(valid: Examples | None, seed: int) -> tuple[Examples | None, Examples | None]:
+    """Validation rows to stop by, and others to choose by: a loss settles on fewer rows than a difference of scores."""
     if valid is None:
         return None, None
     order = numpy_generator("choose", seed).permutation(valid.rows)
-    middle = valid.rows // 2
-    return valid.select(np.sort(order[:middle])), valid.select(np.sort(order[middle:]))
+    third = max(1, valid.rows // 3)
+    return valid.select(np.sort(order[:third])), valid.select(np.sort(order[third:]))
 
 
 def on_choosing(fitted: NeuralFitted, choosing: Examples | None) -> Generator[Event, None, Predictions]:

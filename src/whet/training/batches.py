@@ -4,7 +4,6 @@ Examples of like length share a batch, so that little is padded, yet every epoch
 shuffled, cut into stretches of many batches, sorted by length within each, and the batches are shuffled again.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,19 +83,6 @@ def bucketed(lengths: Array, size: int, draw: np.random.Generator) -> list[Array
         stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
         batches += [stretch[at : at + size] for at in range(0, len(stretch), size)]
     return [batches[i] for i in draw.permutation(len(batches))]
-
-
-def by_length(lengths: Array, most_tokens: int, slack: float = 0.9) -> Iterator[Array]:
-    """Batches for inference, longest first: at most ``most_tokens`` padded positions, little padding in each."""
-    order = np.argsort(-lengths.astype(np.int64), kind="stable")
-    ordered = lengths[order]
-    begin = 0
-    while begin < len(order):
-        longest = max(int(ordered[begin]), 1)
-        stop = begin + max(1, most_tokens // longest)
-        end = int(np.searchsorted(-ordered, -slack * longest, side="right"))
-        yield order[begin : min(stop, max(end, begin + 1))]
-        begin = min(stop, max(end, begin + 1))
 
 
 def pad_tensors(ragged: Ragged) -> torch.Tensor:

@@ -27,12 +27,16 @@ def listening() -> Iterator[Asked]:
     before = signal.getsignal(signal.SIGINT)
 
     def note(number: int, frame: FrameType | None) -> None:
-        if asked.yes:
+        if not asked.yes:
+            asked.yes = True
+        elif callable(before):
+            before(number, frame)  # Python's own raises KeyboardInterrupt
+        else:
             raise KeyboardInterrupt
-        asked.yes = True
 
     signal.signal(signal.SIGINT, note)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        if signal.getsignal(signal.SIGINT) is note:  # the one before may have put another in place
+            signal.signal(signal.SIGINT, before)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from whet.backbones.backbone import Cut, HeadedModel, Holder
-from whet.data.ragged import Ragged
+from whet.data.ragged import Ragged, by_length
 from whet.tasks.task import Batch, State, Task, Term
-from whet.training.batches import Source, by_length, make_batch
+from whet.training.batches import Source, make_batch
 from whet.training.replay import feed, held_tensors, to_device
 
 Array = np.ndarray[Any, Any]

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from whet.backbones.backbone import Cut, HeadedModel, Holder
-from whet.data.ragged import Ragged
+from whet.data.ragged import Ragged, by_length
 from whet.modalities.modality import Processor
 from whet.tasks.task import Batch, Examples, Term
-from whet.training.batches import by_length, make_batch, pad_tensors
+from whet.training.batches import make_batch, pad_tensors
 from whet.training.cache import ActivationCache, content_keys
 from whet.training.draws import seed_torch
 from whet.training.events import Event, Progressed
