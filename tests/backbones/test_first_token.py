@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.backbones.test_families import NARROW
 from torch import Tensor, nn
 
+from backbones.test_families import NARROW
 from whet.backbones.first_token import first_position, trim_last_block
 from whet.backbones.text_encoder import NativeBody, last_linear
 from whet.backbones.text_layout import quiet_transformers

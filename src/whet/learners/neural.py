@@ -169,10 +169,16 @@ class Neural:
             events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
             yield from checkpointed(events, state, folder, self.machinery.checkpoint_seconds, stage.name)
         working.live.eval()
-        fitted.features_moved = True
         fitted.steps += state.step
         fitted.interrupted = any(decision["reason"] == "interrupt" for decision in state.decisions)
         fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
+        if state.best_step == 0 and not fitted.features_moved:
+            yield from say(
+                fitted, stage, "No step lowered the validation loss: the head is solved on untouched features."
+            )
+            yield from self._solve(stage, Solve(), fitted, rows)
+            return
+        fitted.features_moved = True
         if valid is not None and valid.examples.targets is not None and "thresholds" in fitted.state:
             outputs = yield from fitted.outputs(valid.examples)
             fitted.state = self.task.tune(outputs, valid.examples.targets, fitted.state)
