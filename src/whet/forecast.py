@@ -33,6 +33,8 @@ SAMPLE_ROWS = 256
 TIMED_TOKENS = 4096
 FEWEST_EPOCHS = 2
 """A rung that could not make so many passes is left out."""
+SHARE = 0.35
+"""Of what is left, for a rung that a deeper one can still follow; otherwise a rung gets everything."""
 MARGIN = 1.15
 """Forecasts are for a quiet machine; so much more is reserved when rungs are fixed."""
 SOLVE_RATE = 60e9
@@ -206,12 +208,13 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Au
             left -= speeds.solve_seconds
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
             continue
-        share = left if position == len(methods) - 1 else 0.35 * left
+        deeper = any(least_seconds(speeds, other, training) <= (1 - SHARE) * left for other in methods[position + 1 :])
+        share = SHARE * left if deeper else left
         wanted = training.epochs or method.epochs
         start = speeds.rung_seconds(method, 0)
         epochs = min(wanted, int(max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)))
         if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
-            least = speeds.rung_seconds(method, min(FEWEST_EPOCHS, wanted)) * MARGIN
+            least = least_seconds(speeds, method, training)
             left_out.append(f"{name}: takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it")
             continue
         epochs = max(epochs, 1)
@@ -219,6 +222,11 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Au
         left -= took * MARGIN
         rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))
     return replace(auto, seconds=round(seconds, 1), rungs=tuple(rungs), left_out=tuple(left_out))
+
+
+def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
+    """What a rung takes with the fewest epochs that are worth it."""
+    return MARGIN * speeds.rung_seconds(method, min(FEWEST_EPOCHS, training.epochs or method.epochs))
 
 
 def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
