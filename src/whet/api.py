@@ -6,16 +6,15 @@ Each turns its arguments into a partial plan and hands it on; no algorithm lives
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from whet.deploy.predictor import Predictor
-from whet.errors import ConfigError, RunError
-from whet.evaluation.metric import FunctionMetric, Metric
+from whet.errors import DataError, RunError
+from whet.evaluation.metric import Metric
 from whet.evaluation.records import Judgement, Verdict
 from whet.folder import (
     METRICS,
@@ -29,13 +28,15 @@ from whet.folder import (
     unwritable,
     write_json,
 )
-from whet.plan import Auto, Plan, member_dict, plain, read_partial, set_value
+from whet.plan import Auto, Plan, plain
 from whet.report.story import Story, from_record
+from whet.request import given_objects, partial_plan, run_name
 from whet.resolve import Checked, Objects, Prepared, prepare, reopen
 from whet.resolve import check as check_rows
 from whet.run import Clock, Outcome, encode, finish, listened, run
 from whet.search.ladder import climb
 from whet.telling import read_story
+from whet.training.cache import trim
 from whet.training.events import Said
 from whet.training.settings import Training
 
@@ -147,13 +148,7 @@ def finetune(
     Raises:
         WhetError: with what was wrong, where, and what to do.
     """
-    given = Objects(
-        rows=None if isinstance(rows, str | Path) else rows,
-        valid=None if isinstance(valid, str | Path) else valid,
-        tests=objects_of(test),
-        metric=own_metric(metric),
-        loss=loss,
-    )
+    given = given_objects(rows, test, valid, metric, loss)
     wanted = partial_plan(
         rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
         training=training, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
@@ -176,12 +171,14 @@ def finetune(
             )  # fmt: skip
             outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, list(observers))
         except BaseException as error:
-            if not unfinished and not has_checkpoint(folder):
+            if not unfinished and not has_checkpoint(folder) and not (folder / METRICS).exists():
                 discard(folder, made)
             if isinstance(error, OSError):
                 raise unwritable(error, folder) from error
             raise
         shutil.rmtree(folder / WORK, ignore_errors=True)
+    if prepared.pretrained.cache is not None:
+        trim(prepared.pretrained.cache, prepared.plan.machinery.most_kept_bytes)
     return Result(outcome)
 
 
@@ -248,18 +245,60 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def check(rows: Any, target: str | Sequence[str] | None = None, **wanted: Any) -> Checked:
+def check(
+    rows: Any = None,
+    target: str | Sequence[str] | None = None,
+    *,
+    text: str | Sequence[str] | None = None,
+    test: Any = None,
+    valid: Any = None,
+    seed: int | None = None,
+    group: str | None = None,
+    time_column: str | None = None,
+    encoding: str | None = None,
+    plan: str | Path | None = None,
+    settings: Sequence[str] = (),
+) -> Checked:
     """Read, clean, split and check rows; trains nothing and loads no model. Arguments as ``finetune``."""
+    wanted = partial_plan(
+        rows, target, text=text, test=test, valid=valid, seed=seed, group=group, time_column=time_column,
+        encoding=encoding, plan=plan, settings=settings,
+    )  # fmt: skip
     with scratch_folder() as scratch:
-        given = Objects(rows=None if isinstance(rows, str | Path) else rows, tests=objects_of(wanted.get("test")))
-        return check_rows(partial_plan(rows, target, **wanted), given, scratch)
+        return check_rows(wanted, given_objects(rows, test, valid), scratch)
 
 
-def plan(rows: Any = None, target: str | Sequence[str] | None = None, **wanted: Any) -> Prepared:
+def plan(
+    rows: Any = None,
+    target: str | Sequence[str] | None = None,
+    *,
+    text: str | Sequence[str] | None = None,
+    model: str | Path | None = None,
+    method: Any = None,
+    test: Any = None,
+    valid: Any = None,
+    seed: int | None = None,
+    metric: str | Metric | Callable[[Any, Any], float] | None = None,
+    loss: Callable[[Any, Any], Any] | None = None,
+    training: Training | None = None,
+    max_length: int | None = None,
+    device: str | None = None,
+    time: float | str | None = None,
+    group: str | None = None,
+    time_column: str | None = None,
+    encoding: str | None = None,
+    head: str | None = None,
+    plan: str | Path | None = None,
+    settings: Sequence[str] = (),
+) -> Prepared:
     """The resolved Plan with its forecast; trains nothing. Arguments as ``finetune``."""
+    wanted = partial_plan(
+        rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
+        training=training, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
+        encoding=encoding, head=head, plan=plan, settings=settings,
+    )  # fmt: skip
     with scratch_folder() as scratch:
-        given = Objects(rows=None if isinstance(rows, str | Path) else rows, tests=objects_of(wanted.get("test")))
-        return prepare(partial_plan(rows, target, **wanted), given, scratch)
+        return prepare(wanted, given_objects(rows, test, valid, metric, loss), scratch)
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Predictor:
@@ -296,6 +335,22 @@ def predict_file(folder: str | Path, source: str | Path, out: str | Path | None 
     return answer_file(load(folder, device=device), source, None if out is None else Path(out))
 
 
+def is_file_of_rows(text: str) -> bool:
+    """Whether a text is rather the path of a file of rows.
+
+    Raises:
+        DataError: it looks like one, and there is no such file.
+    """
+    from whet.data.reader import readers
+
+    with suppress(OSError, ValueError):  # a text may be longer than a name can be
+        if Path(text).suffix and Path(text).is_file():
+            return True
+    if not any(letter.isspace() for letter in text) and any(reader.reads(text) for reader in readers().values()):
+        raise DataError(f"There is no file {text!r}.", where="whet predict", fix="check the path")
+    return False
+
+
 def report_path(folder: str | Path) -> Path:
     """Where a finished run's report is."""
     story_of(folder)
@@ -310,138 +365,6 @@ def story_of(folder: str | Path) -> Story:
             "There is no finished run here.", where=str(path), fix="`whet runs` lists runs; --resume finishes one"
         )
     return from_record(read_story(path))
-
-
-def partial_plan(
-    rows: Any,
-    target: str | Sequence[str] | None,
-    *,
-    text: str | Sequence[str] | None = None,
-    model: str | Path | None = None,
-    method: Any = None,
-    test: Any = None,
-    valid: Any = None,
-    seed: int | None = None,
-    metric: Any = None,
-    training: Training | None = None,
-    max_length: int | None = None,
-    device: str | None = None,
-    time: float | str | None = None,
-    group: str | None = None,
-    time_column: str | None = None,
-    encoding: str | None = None,
-    head: str | None = None,
-    plan: str | Path | None = None,
-    settings: Sequence[str] = (),
-) -> dict[str, Any]:
-    """What was named, as a partial plan: the plan file first, then arguments, then ``settings``."""
-    wanted: dict[str, Any] = read_partial(Path(plan)) if plan is not None else {}
-    data = {
-        "source": str(rows) if isinstance(rows, str | Path) else None,
-        "inputs": None if text is None else ([text] if isinstance(text, str) else list(text)),
-        "target": None if target is None else ([target] if isinstance(target, str) else list(target)),
-        "tests": [str(path) for path in files_of(test)] or None,
-        "valid": str(valid) if isinstance(valid, str | Path) else None,
-        "encoding": encoding,
-        "group": group,
-        "time": time_column,
-        "max_length": max_length,
-    }
-    parts: dict[str, dict[str, Any]] = {
-        "data": data,
-        "model": {"name": None if model is None else str(model)},
-        "machinery": {"device": device},
-        "evaluation": {"metric": metric if isinstance(metric, str) else None},
-    }
-    for part, values in parts.items():
-        named = {key: value for key, value in values.items() if value is not None}
-        if named:
-            wanted[part] = {**wanted.get(part, {}), **named}
-    if model is not None:
-        wanted["model"] = {"name": str(model)}
-    if method is not None:
-        wanted["method"] = method if isinstance(method, str) else member_dict("method", method)
-    if training is not None:
-        wanted["training"] = asdict(training)
-    if head is not None:
-        wanted["backbone"] = {"name": "text-encoder", **wanted.get("backbone", {}), "head": head}
-    if seed is not None:
-        wanted["seed"] = seed
-    for setting in settings:
-        set_value(wanted, setting)
-    if time is not None:
-        wanted["method"] = with_budget(wanted.get("method"), seconds_of(time))
-    if plan is not None and plain(wanted) != plain(read_partial(Path(plan))):
-        wanted.pop("forecast", None)  # of the plan as it was; what differs from it is resolved again
-    return wanted
-
-
-def with_budget(method: Any, seconds: float) -> dict[str, Any]:
-    """``auto`` with a budget; another method has steps, not time.
-
-    Raises:
-        ConfigError: a single method was named.
-    """
-    name = method.get("name") if isinstance(method, Mapping) else method or "auto"
-    if name != "auto":
-        raise ConfigError(
-            f"--time is the budget of the method auto; {name!r} takes the steps it takes.",
-            where="time",
-            fix="leave --method out, or limit the steps with --set training.epochs=2",
-        )
-    return {"name": "auto", "seconds": seconds}
-
-
-def seconds_of(text: float | str) -> float:
-    """ "90", "90s", "5m" or "1.5h" in seconds."""
-    if isinstance(text, int | float):
-        return float(text)
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    stripped = text.strip().lower()
-    factor = units.get(stripped[-1:])
-    try:
-        found = float(stripped[:-1] if factor else stripped) * (factor or 1.0)
-    except ValueError:
-        found = -1.0
-    if not 0 < found < 1e9:
-        raise ConfigError(f"{text!r} is not a time.", where="--time", fix="write for example 90s, 5m or 1h")
-    return found
-
-
-def own_metric(metric: Any) -> Metric | None:
-    """A user's function as a metric; a metric object as it is; None for a name."""
-    if metric is None or isinstance(metric, str):
-        return None
-    if hasattr(metric, "per_row"):
-        found: Metric = metric
-        return found
-    return FunctionMetric(metric, getattr(metric, "__name__", "own metric"))
-
-
-def files_of(test: Any) -> list[str | Path]:
-    """The test sets that are files."""
-    several = test if isinstance(test, list | tuple) else [test]
-    return [one for one in several if isinstance(one, str | Path)]
-
-
-def objects_of(test: Any) -> Any:
-    """Test sets that are objects; None where there are only files."""
-    if test is None or isinstance(test, str | Path):
-        return None
-    if isinstance(test, list | tuple) and test and isinstance(test[0], str | Path):
-        return None
-    if isinstance(test, Mapping) and not all(isinstance(value, list) for value in test.values()):
-        return test
-    return [test]
-
-
-def run_name(wanted: Mapping[str, Any]) -> str:
-    """The name of a run: what it learns from and what it predicts."""
-    data = wanted.get("data", {})
-    source = Path(str(data.get("source") or "rows")).name.split(".")[0] or "rows"
-    target = data.get("target") or ["target"]
-    first = target[0] if isinstance(target, list | tuple) else target
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in f"{source}-{first}")[:80]
 
 
 def is_auto(prepared: Prepared) -> bool:

@@ -203,7 +203,7 @@ def predict(
     """Answer for one text, or for every row of a file."""
     from whet import api
 
-    if Path(what).suffix and Path(what).exists():
+    if api.is_file_of_rows(what):
         written = api.predict_file(run, what, out, device=device)
         if as_json:
             print_json({"path": written.path, "rows": written.rows, "empty": written.empty})

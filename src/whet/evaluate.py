@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from whet import catalog
 from whet.data.clean import clean
 from whet.data.fingerprints import value_codes
 from whet.data.read import Sources, read_table
@@ -30,9 +31,14 @@ def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -
     columns = Columns(predictor.columns.inputs, predictor.columns.target, group)
     rows = clean(Sources(rows, None, {}, ()), columns).train
     task, state = predictor.task, predictor.state
-    name = metric or (plan.evaluation.metric if plan is not None else task.default_metric(np.zeros(0), state))
+    name = metric or (None if plan is None else plan.evaluation.metric)
+    notes = []
+    if name is None or (metric is None and name not in catalog.members("metric")):
+        if name is not None:
+            notes.append(f"The run was judged by {name}, a function that is not saved; the task's own metric is used.")
+        name = task.default_metric(np.zeros(0), state)
     targets = task.encode_targets(rows, columns, state)
     units = value_codes(rows, group) if group else None
     answers = predictor.answer(rows).with_targets(targets, units)
     also = [metric_named(other, task.kind) for other in task.metrics if other != name]
-    return judge(answers, {}, test=rows.source, metric=metric_named(name, task.kind), also=also, seed=seed)
+    return judge(answers, {}, test=rows.source, metric=metric_named(name, task.kind), also=also, seed=seed, notes=notes)

@@ -16,17 +16,17 @@ from whet.data.rows import Columns
 from whet.data.split import Split
 from whet.errors import ConfigError
 from whet.learners.fitted import drain
-from whet.learners.neural import Neural, Pretrained, lowest_cut, trained_tables
+from whet.learners.neural import LEAST_GAIN, Neural, Pretrained, lowest_cut, replay_gain, trained_tables
 from whet.methods.full import Full
-from whet.methods.method import Descend, Method, RateGroup
+from whet.methods.method import Descend, Method, RateGroup, within
 from whet.plan import Auto, Forecast, Rung, member_of
 from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
 from whet.training.compact import compacted
 from whet.training.loop import Budget, start_state, take_step
-from whet.training.objective import TaskObjective, set_training_mode
+from whet.training.objective import TaskObjective
 from whet.training.precision import Working
-from whet.training.replay import pick, run_prefix
+from whet.training.replay import pick, run_prefix, set_training
 from whet.training.settings import Training
 
 SAMPLE_ROWS = 256
@@ -118,6 +118,8 @@ class Speeds:
 
     def epoch_seconds(self, method: Method) -> float:
         """One pass of gradient steps; under replay only the moving blocks cost."""
+        if not method.epochs:
+            return 0.0
         moving, blocks = self.moving_blocks(method)
         return self.tokens / self.step * min(1.0, moving / blocks + 0.05)
 
@@ -132,7 +134,8 @@ class Speeds:
         descents = [stage for stage in method.stages(backbone) if isinstance(stage.fit, Descend)]
         names = tuple(name for stage in descents for group in stage.groups for name in group.names)
         cut, blocks = lowest_cut(backbone, names), max(1, len(backbone.blocks))
-        return (blocks if cut is None else blocks - backbone.cuts.index(cut)), blocks
+        below = () if cut is None else cut.below
+        return sum(not within(block, below) for block in backbone.blocks) or blocks, blocks
 
     def rung_seconds(self, method: Method, epochs: int) -> float:
         """A rung with its features, head and passes; features are computed once for all rungs."""
@@ -179,7 +182,7 @@ def time_step(learner: Neural, examples: Examples, training: Training) -> float:
     with compacted(working, trained_tables(backbone, names), [examples.inputs]):
         state = start_state(working, groups, 1e-9, training)
         objective = TaskObjective(learner.task, learner.state, working.live, None)
-        set_training_mode(working.live)
+        set_training(working.live, None)
         for _ in range(min(3, source.steps_per_epoch)):
             index = np.concatenate([b.index for b in source.window("plan", 0, state.step % source.steps_per_epoch)])
             began = time.perf_counter()
@@ -192,6 +195,13 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Au
     """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes."""
     methods: list[Method] = [member_of("method", name) for name in auto.methods]
     methods = [method for method in methods if method.epochs or not pairs]
+    left_out: list[str] = []
+    for method in list(methods):
+        try:
+            speeds.epoch_seconds(method)
+        except ConfigError as error:  # such as top-layers for a model without a chain of blocks
+            methods.remove(method)
+            left_out.append(f"{catalog.name_of('method', method)}: {str(error.args[0]).rstrip('.')}")
     if not methods:
         raise ConfigError(
             "No method of the ladder can judge pairs: a frozen encoder never learnt to compare them.",
@@ -201,7 +211,6 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Au
     seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
     left = seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
     rungs: list[Rung] = []
-    left_out: list[str] = []
     for position, method in enumerate(methods):
         name = catalog.name_of("method", method)
         if not method.epochs:
@@ -215,7 +224,9 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Au
         epochs = min(wanted, int(max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)))
         if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
             least = least_seconds(speeds, method, training)
-            left_out.append(f"{name}: takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it")
+            left_out.append(
+                f"{name}: takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it; --time gives more"
+            )
             continue
         epochs = max(epochs, 1)
         took = speeds.rung_seconds(method, epochs)
@@ -231,11 +242,12 @@ def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
 
 def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
     """Seconds, memory and disk of the whole run."""
-    parts = {"features": speeds.features_seconds, "predict": speeds.predict_seconds, "other": FIXED_SECONDS}
+    parts = {"predict": speeds.predict_seconds, "other": FIXED_SECONDS}
     gain = ""
     if isinstance(method, Auto):
         parts["rungs"] = sum(rung.seconds for rung in method.rungs)
     else:
+        parts["features"] = speeds.features_seconds
         parts["fit"] = speeds.rung_seconds(method, training.epochs or method.epochs)
         gain = replay_bound(speeds, method, training)
     weights = speeds.parameters * 4
@@ -249,11 +261,10 @@ def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
 
 
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:
-    """The most that replay can gain: E(n + 2k) / ((n - k) + 3kE), for n equal blocks, k trained, E epochs."""
+    """The most that replay can gain, in words; nothing where it will not be used."""
     epochs = training.epochs or method.epochs
     if not epochs:
         return ""
     k, n = speeds.moving_blocks(method)
-    if k == n:
-        return ""
-    return f"at most {epochs * (n + 2 * k) / ((n - k) + 3 * k * epochs):.1f} times faster by replay"
+    gain = replay_gain(n, k, epochs)
+    return f"at most {gain:.1f} times faster by replay" if gain >= LEAST_GAIN else ""

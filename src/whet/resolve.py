@@ -18,7 +18,7 @@ from whet.data.checks import run_checks, view_of
 from whet.data.clean import clean
 from whet.data.columns import ColumnSummary, describe_columns, require_columns
 from whet.data.read import Sources, read
-from whet.data.rows import Columns, Finding, Rows
+from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split, SplitSettings, split_rows
 from whet.errors import ConfigError, DataError, ModelError, closest
 from whet.evaluation.metric import Metric, metric_named
@@ -33,6 +33,8 @@ from whet.training.machinery import Machinery
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
+LENGTH_ROWS = 64
+"""Rows whose usual length decides which attention kernel is the faster one."""
 SAMPLE_ROWS = 2000
 """Rows, evenly spread, from which the task is recognised."""
 
@@ -130,7 +132,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     """The whole Plan and everything it needs; trains nothing."""
     checked = check(wanted, objects, scratch)
     cache = cache_folder(wanted)
-    model = find_model(wanted_name(wanted), revision=wanted.get("model", {}).get("revision"), cache=cache)
+    model = find_wanted_model(wanted.get("model", {}), cache)
     data = data_plan(wanted, checked)
     pairs = len(checked.columns.inputs) > 1
     modality = catalog.find("modality", checked.modality)()
@@ -138,9 +140,12 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     walked = walk(processor, checked.split.train, checked.columns)
     state, taught = checked.task.prepare(checked.split.train, checked.columns)
     machinery = find_machinery(wanted, cache)
-    backbone = find_backbone(wanted, machinery, model, checked.modality, cache)
-    training = member_settings(wanted.get("training", {}))
     method = find_method(wanted, pairs)
+    backbone = find_backbone(
+        wanted, machinery, model, checked.modality, cache, descends=isinstance(method, Auto) or method.epochs > 0,
+        length=usual_length(processor, checked.split.train, checked.columns),
+    )  # fmt: skip
+    training = member_settings(wanted.get("training", {}))
     seed = int(wanted.get("seed", 0))
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
@@ -175,7 +180,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     """The same rows and pieces again for a plan that is already resolved; nothing is measured or decided.
 
     Raises:
-        RunError-like DataError: the rows or the weights are not those of the plan.
+        DataError, ConfigError: the rows or the weights are not those of the plan.
     """
     content = plan.as_dict()
     checked = check(content, objects, scratch)
@@ -186,12 +191,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
             fix="restore the file, or start a new run without --resume and --plan",
         )
     model = find_model(plan.model.folder, cache=cache_folder(content))
-    if plan.model.sha256 and model.sha256 != plan.model.sha256:
-        raise ConfigError(
-            "The pre-trained weights are not those of the plan.",
-            where=plan.model.folder,
-            fix="restore the model folder, or start a new run",
-        )
+    refuse_other_weights(model, plan.model.sha256)
     pairs = len(checked.columns.inputs) > 1
     modality = catalog.find("modality", plan.modality)()
     processor = modality.processor(transformer_folder(model.folder), max_length=plan.data.max_length, pairs=pairs)
@@ -293,7 +293,7 @@ def valid_fraction(data: Mapping[str, Any], method: Any, rows: int) -> float:
     """The share held out to stop and to choose: none for a solved head, else 15%, 10% from 5,000 rows on."""
     if "valid_fraction" in data:
         return float(data["valid_fraction"])
-    named = member_of("method", method or "auto")
+    named = method_of(method)
     if not isinstance(named, Auto) and not named.epochs:
         return 0.0
     return 0.15 if rows < 5000 else 0.1
@@ -329,11 +329,29 @@ def activations_folder(wanted: Mapping[str, Any], cache: Path) -> Path | None:
     return None if wanted.get("cache") == "off" else cache / "activations"
 
 
-def wanted_name(wanted: Mapping[str, Any]) -> str | None:
-    """The model as named: a name, a folder or a hub id."""
-    model = wanted.get("model", {})
-    name = model.get("folder") or model.get("name")
-    return None if name is None else str(name)
+def find_wanted_model(given: Mapping[str, Any], cache: Path) -> ModelSource:
+    """The model as named: a name, a folder or a hub id; one that a plan pinned must still have the same weights."""
+    origin = given.get("origin")
+    moved = origin in ("packaged", "hub")  # these are found by name, wherever they lie by now
+    name = given.get("name") if moved else given.get("folder") or given.get("name")
+    revision = given.get("revision") if origin in (None, "hub") else None
+    model = find_model(None if name is None else str(name), revision=revision, cache=cache)
+    refuse_other_weights(model, given.get("sha256"))
+    return model
+
+
+def refuse_other_weights(model: ModelSource, sha256: str | None) -> None:
+    """A plan names the weights it was made for.
+
+    Raises:
+        ConfigError: these are others.
+    """
+    if sha256 and model.sha256 != sha256:
+        raise ConfigError(
+            "The pre-trained weights are not those of the plan.",
+            where=str(model.folder),
+            fix="restore the model, or name it with --model to take it as it is",
+        )
 
 
 def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:
@@ -358,9 +376,7 @@ def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:
 
 def walk(processor: Processor, rows: Rows, columns: Columns) -> tuple[tuple[str, str], ...]:
     """One example through every step; the step that fails is named."""
-    value = tuple(
-        "" if v is None else str(v) for v in (rows.select(np.zeros(1, np.int64)).values(n)[0] for n in columns.inputs)
-    )
+    value = raw_values(next(rows.batches(columns.inputs, 1)).columns)[0]
     try:
         steps = processor.walk(value)
         processor.collate(processor.encode([value]).inputs)
@@ -371,6 +387,14 @@ def walk(processor: Processor, rows: Rows, columns: Columns) -> tuple[tuple[str,
             fix="look at this row and at the model's tokenizer; --model names another model",
         ) from error
     return tuple(steps)
+
+
+def usual_length(processor: Processor, rows: Rows, columns: Columns) -> int:
+    """The median length of the pieces of a sample."""
+    places = np.unique(np.linspace(0, len(rows) - 1, min(LENGTH_ROWS, len(rows))).astype(np.int64))
+    batch = next(rows.select(places).batches(columns.inputs, LENGTH_ROWS))
+    pieces = next(iter(processor.encode(raw_values(batch.columns)).inputs.values()))
+    return int(np.median(pieces.lengths))
 
 
 def find_machinery(wanted: Mapping[str, Any], cache: Path) -> Machinery:
@@ -386,7 +410,14 @@ def find_machinery(wanted: Mapping[str, Any], cache: Path) -> Machinery:
 
 
 def find_backbone(
-    wanted: Mapping[str, Any], machinery: Machinery, model: ModelSource, modality: str, cache: Path
+    wanted: Mapping[str, Any],
+    machinery: Machinery,
+    model: ModelSource,
+    modality: str,
+    cache: Path,
+    *,
+    descends: bool,
+    length: int,
 ) -> Any:
     """The family with its settings; the attention kernel is the faster one at the usual length, as measured."""
     given = wanted.get("backbone") or {}
@@ -400,9 +431,9 @@ def find_backbone(
             cache,
             heads=config[0],
             head_dim=config[1],
-            length=16,
-            training=True,
-            dtype="bfloat16" if machinery.training_precision == "bfloat16" else "float32",
+            length=length,
+            training=descends,
+            dtype=machinery.training_precision if descends else machinery.precision,
             device=machinery.device,
         )
         settings = {**settings, "attention": kernel}
@@ -442,17 +473,19 @@ def member_settings(given: Mapping[str, Any]) -> Training:
 
 def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:
     """The method as named, ``auto`` otherwise; the probe is refused for pairs."""
-    named = wanted.get("method") or "auto"
-    method = member_of("method", named)
+    method = method_of(wanted.get("method"))
     if pairs and not isinstance(method, Auto) and not method.epochs:
         raise ConfigError(
             f"The {catalog.name_of('method', method)} cannot judge pairs: a frozen encoder never learnt to compare.",
             where="method",
             fix="use --method top-layers, full or auto, or join the two texts into one column",
         )
-    if isinstance(method, Auto) and wanted.get("seconds"):
-        return replace(method, seconds=float(wanted["seconds"]))
     return method
+
+
+def method_of(given: Any) -> Any:
+    """The method as named; settings without a name are those of ``auto``."""
+    return member_of("method", {"name": "auto"} | given if isinstance(given, dict) else given or "auto")
 
 
 def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, own: Metric | None) -> Evaluation:

@@ -15,7 +15,7 @@ import numpy as np
 
 from whet import catalog
 from whet.data.fingerprints import input_hashes, value_codes
-from whet.data.rows import Rows
+from whet.data.rows import Rows, raw_values
 from whet.data.split import TestSet
 from whet.data.targets import open_targets
 from whet.deploy.package import package
@@ -147,7 +147,6 @@ def write_model(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> None:
     """The packaged model; refused if it does not answer as the live one does."""
     shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that was killed after packaging
     sample = next(prepared.split.train.batches(prepared.columns.inputs, 4))
-    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in sample.columns]
     package(
         fitted.model,
         family=prepared.plan.backbone,
@@ -159,7 +158,7 @@ def write_model(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> None:
         modality=prepared.plan.modality,
         max_length=prepared.plan.data.max_length,
         pairs=len(prepared.columns.inputs) > 1,
-        check=list(zip(*texts, strict=True)),
+        check=raw_values(sample.columns),
     )
 
 

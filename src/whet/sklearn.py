@@ -13,13 +13,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from whet.api import is_auto, own_metric, partial_plan
+from whet.api import is_auto
 from whet.deploy.predictor import Predictor
 from whet.errors import DataError, RunError
 from whet.evaluation.metric import Metric
 from whet.folder import PLAN, WORK
 from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.neural import TrainingRows
+from whet.request import own_metric, partial_plan
 from whet.resolve import Objects, Prepared, prepare
 from whet.run import encode, fit_method, write_model
 from whet.search.ladder import climb

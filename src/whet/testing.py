@@ -31,8 +31,9 @@ from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
 from whet.training.loop import Budget, start_state, take_step
 from whet.training.machinery import Machinery
-from whet.training.objective import TaskObjective, set_training_mode
+from whet.training.objective import TaskObjective
 from whet.training.precision import Working
+from whet.training.replay import set_training
 from whet.training.settings import Training
 
 __all__ = [
@@ -210,6 +211,7 @@ def check_modality(modality: Modality, folder: Path | None = None, values: Seque
         processor = modality.processor(home, max_length=None, pairs=len(some[0]) > 1)
         again = modality.processor(home, max_length=None, pairs=len(some[0]) > 1)
         require(processor.fingerprint() == again.fingerprint(), "fingerprint() must be the same for the same processor")
+        require(json.loads(json.dumps(processor.record())) == processor.record(), "record() must be plain JSON values")
         encoded = processor.encode(some)
         owners = encoded.value
         require(bool((np.diff(owners) >= 0).all()), "encode() must keep the order of the values")
@@ -371,7 +373,7 @@ def check_movement(stage: Stage, backbone: Backbone, source: Source, task: Task,
     steps = start_state(working, groups, RATE, settings)
     budget = Budget(steps=STEPS, every=STEPS, evaluate=None, settings=settings)
     objective = TaskObjective(task, state, working.live, None)
-    set_training_mode(working.live)
+    set_training(working.live, None)
     for _ in range(STEPS):
         take_step(steps, stage.name, source, objective, working, budget, 0)
     model.eval()

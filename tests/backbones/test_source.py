@@ -315,7 +315,7 @@ def test_a_truncated_pickle_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("holder", ["config.json", "tokenizer_config.json", "modules.json"])
-def test_a_model_that_brings_code_is_refused_until_it_is_named(holder: str, cache: Path, tmp_path: Path) -> None:
+def test_a_model_that_brings_code_is_refused(holder: str, cache: Path, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "mine")
     if holder == "modules.json":
         (folder / holder).write_text('[{"path": "", "type": "custom_st.Transformer"}]')
@@ -324,7 +324,6 @@ def test_a_model_that_brings_code_is_refused_until_it_is_named(holder: str, cach
     with pytest.raises(ModelError, match="its own Python code") as caught:
         find_model(folder, cache=cache)
     assert holder in caught.value.where
-    assert find_model(folder, cache=cache, trust=[str(folder)]).folder == folder
 
 
 def test_a_remembered_hash_is_dropped_when_the_file_changes(

@@ -11,6 +11,7 @@ from torch import nn
 from learners.make import TOP, bytes_of, drained, made
 from whet.learners.neural import Neural, TrainingRows, lowest_cut
 from whet.methods.full import Full
+from whet.methods.top_layers import TopLayers
 from whet.training.events import Said
 from whet.training.settings import Training
 
@@ -51,7 +52,7 @@ def test_the_comparison_of_bytes_would_see_other_dropout(tiny_model: Path) -> No
     assert found[0] != found[1]
 
 
-@pytest.mark.parametrize("method", [TOP, Full(embeddings=False, learning_rate=3e-3, epochs=2, solve=TOP.solve)])
+@pytest.mark.parametrize("method", [TOP, TopLayers(1, learning_rate=3e-3, epochs=2, solve=TOP.solve)])
 def test_in_batches_of_many_lengths_replay_is_near(tiny_model: Path, method: Any) -> None:
     replayed, notes = weights(made(tiny_model, method=method, valid=0))
     plain, _ = weights(made(tiny_model, method=method, valid=0, replay="off"))
@@ -67,8 +68,9 @@ def test_dropout_below_the_cut_is_off_and_replay_holds(tiny_model: Path) -> None
     assert any("verified equal bit by bit" in note for note in fitted.notes)
 
 
-def test_full_tuning_with_embeddings_has_nothing_to_replay(tiny_model: Path) -> None:
-    fitted, _ = drained(*made(tiny_model, method=Full(epochs=1, solve=TOP.solve)))
+@pytest.mark.parametrize("embeddings", [True, False])
+def test_where_every_block_trains_there_is_nothing_to_gain_by_replay(embeddings: bool, tiny_model: Path) -> None:
+    fitted, _ = drained(*made(tiny_model, method=Full(embeddings=embeddings, epochs=1, solve=TOP.solve)))
     assert not any("replayed" in note for note in fitted.notes)
 
 

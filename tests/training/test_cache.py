@@ -1,5 +1,6 @@
 """The activation cache: rows are found by their content, and what is damaged is computed again, never used."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 
 from learners.make import drained, made
+from whet.backbones.text_encoder import TextEncoder
 from whet.data.ragged import Ragged
 from whet.learners.fitted import cut_cache, drain
 from whet.tasks.task import Examples
 from whet.training import replay
-from whet.training.cache import ActivationCache, CacheSettings, content_keys, trim
+from whet.training.cache import ActivationCache, content_keys, trim
 
 Array = np.ndarray[Any, Any]
 
@@ -127,7 +129,7 @@ def keys_of(folder: Path, home: Path, cut: int = 1, change: Any = None, **option
 
     backbone = learner.backbone
     if change is not None:
-        change(learner)
+        backbone = change(learner) or backbone
     working = Working(backbone.model, backbone.model)
     fitted = NeuralFitted(
         working, backbone, learner.task, learner.state, learner.columns, learner.processor, learner.machinery, home
@@ -148,8 +150,10 @@ def test_whatever_could_change_a_value_changes_the_key(tiny_model: Path, tmp_pat
     def shorter(learner: Any) -> None:
         learner.processor.max_length = 9
 
-    def eager(learner: Any) -> None:
-        learner.backbone.model.body.encoder.config._attn_implementation = "eager"
+    def eager(learner: Any) -> Any:
+        return replace(
+            learner.backbone, arithmetic=TextEncoder(attention="eager").load(tiny_model, outputs=3, seed=0).arithmetic
+        )
 
     base = keys_of(tiny_model, tmp_path)
     blocks = "body.encoder.encoder.layer."
@@ -212,10 +216,10 @@ def test_the_least_recently_used_caches_go_first(tmp_path: Path) -> None:
         filled(tmp_path / name, TEXTS)
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     size = sum(file.stat().st_size for file in (tmp_path / "new").rglob("*") if file.is_file())
-    assert trim(CacheSettings(folder=tmp_path, most_bytes=10 * size)) == 0
-    assert trim(CacheSettings(folder=tmp_path, most_bytes=2 * size)) == size
+    assert trim(tmp_path, 10 * size) == 0
+    assert trim(tmp_path, 2 * size) == size
     assert sorted(path.name for path in tmp_path.iterdir()) == ["middle", "new"]
-    assert trim(CacheSettings(folder=None)) == 0
+    assert trim(tmp_path / "nowhere", 0) == 0
 
 
 def test_a_fit_survives_a_cache_torn_between_two_runs(tiny_model: Path, tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ class HeadedModel(nn.Module):
         return self.head(self.scaler(features))  # type: ignore[no-any-return]
 
 
+def to_bfloat16(body: nn.Module) -> None:
+    """Cast a body in place, but for the frequencies of rotary positions: rounded, they drift along a text."""
+    exact = {name: buffer.clone() for name, buffer in body.named_buffers() if name.endswith("inv_freq")}
+    body.to(torch.bfloat16)
+    for name, buffer in exact.items():
+        owner, _, leaf = name.rpartition(".")
+        body.get_submodule(owner)._buffers[leaf] = buffer
+
+
 @dataclass(frozen=True, eq=False)
 class Backbone:
     """A loaded pre-trained model, ready for a task.
@@ -105,6 +114,7 @@ class Backbone:
         unused: Names of parameters that no gradient of the features reaches, such as an unused pooler.
         tables: Module name of each embedding table -> the input it looks up.
         cuts: From input to output; the last one is behind the body, where the features are.
+        arithmetic: A hash of what decides its numbers beside the tensors: configs, pooling, attention kernel.
     """
 
     model: HeadedModel
@@ -115,6 +125,7 @@ class Backbone:
     unused: tuple[str, ...]
     tables: dict[str, str]
     cuts: tuple[Cut, ...]
+    arithmetic: str = ""
 
 
 class Family(Protocol):
@@ -128,8 +139,15 @@ class Family(Protocol):
         """The model in ``folder`` with a new head of ``outputs``."""
         ...
 
-    def save(self, model: HeadedModel, folder: Path, *, source: Path, state: dict[str, Any]) -> None:
-        """Write the model in its ecosystem's own layout, scaler folded in; ``state`` is the task's."""
+    def save(
+        self, model: HeadedModel, folder: Path, *, source: Path, state: dict[str, Any], max_length: int | None = None
+    ) -> None:
+        """Write the model in its ecosystem's own layout, scaler folded in.
+
+        Args:
+            source: The pre-trained model's folder; state: the task's.
+            max_length: Where plain loading cuts what is longer; None keeps what the source states.
+        """
         ...
 
     def reload(self, folder: Path) -> HeadedModel:

@@ -61,23 +61,20 @@ class ModelSource:
     architecture: str | None
 
 
-def find_model(
-    name_or_folder: str | Path | None, *, revision: str | None = None, cache: Path, trust: Sequence[str] = ()
-) -> ModelSource:
+def find_model(name_or_folder: str | Path | None, *, revision: str | None = None, cache: Path) -> ModelSource:
     """The model that is meant: an existing folder first, then the hub's cache, the packaged model, the hub itself.
 
     Args:
         name_or_folder: A folder (a run folder stands for its model/), a hub id, or None for the packaged model.
         revision: Branch, tag or commit on the hub.
         cache: whet's cache folder; hashes of weight files are remembered there.
-        trust: Names of the models whose own code may run. Without it, a model that brings code is refused.
 
     Raises:
         ModelError: there is no such model, or it is incomplete, damaged, altered, or brings its own code.
         ConfigError: a revision is asked of a folder.
     """
     source = _locate(name_or_folder, revision)
-    _refuse_code(source, trust)
+    _refuse_code(source)
     check_weights(source.folder)
     _check_tokenizer(source.folder)
     recorded = verify_recorded(source.folder)
@@ -269,19 +266,17 @@ def _read_json(path: Path, kind: type = dict) -> Any:
     return value
 
 
-def _refuse_code(source: ModelSource, trust: Sequence[str]) -> None:
+def _refuse_code(source: ModelSource) -> None:
     """Does the model bring Python code of its own that loading it would run?"""
-    if source.name in trust:
-        return
     core = transformer_folder(source.folder)
     holders = [name for name in _CONFIGS if (core / name).is_file() and "auto_map" in _read_json(core / name)]
     types = [str(module.get("type", "")) for module in _modules(source.folder)]
     holders += ["modules.json" for kind in types if not kind.startswith("sentence_transformers.")]
     if holders:
         raise ModelError(
-            f"The model {source.name!r} brings its own Python code, which would run on this machine.",
+            f"The model {source.name!r} brings its own Python code, which is never run here.",
             where=str(core / holders[0]) if holders[0] != "modules.json" else str(source.folder / "modules.json"),
-            fix=f"read that code; if you accept it, name the model: trust=[{source.name!r}]",
+            fix="choose a model whose architecture the transformers library has; `whet models` lists what is here",
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from whet.backbones.backbone import Backbone, Cut, HeadedModel
@@ -69,7 +70,8 @@ class TextEncoder:
         chain = find_chain(body) if self.head == "native" else ()
         if chain:
             trim_last_block(body, chain[-1], probe_input())
-        return describe(model, tuple(f"body.{name}" for name in created))
+        described = describe(model, tuple(f"body.{name}" for name in created))
+        return replace(described, arithmetic=arithmetic_of(folder, inner, model, self.head))
 
     def save(
         self, model: HeadedModel, folder: Path, *, source: Path, state: dict[str, Any], max_length: int | None = None
@@ -201,6 +203,16 @@ def last_linear(model: nn.Module, outputs: int, folder: Path) -> str:
     return str(names[-1])
 
 
+def arithmetic_of(folder: Path, inner: Path, model: nn.Module, head: str) -> str:
+    """A hash of the configs that a folder states, the head, and the attention kernel that is really used."""
+    stated = {folder / "modules.json", inner / "config.json", *folder.glob("*/config.json")}
+    kernels = {getattr(getattr(part, "config", None), "_attn_implementation", None) for part in model.modules()}
+    digest = xxhash.xxh3_128(f"{head} {sorted(map(str, kernels))}".encode())
+    for path in sorted(path for path in stated if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def feature_width(body: nn.Module) -> int:
     """D, by running four tokens."""
     try:
@@ -226,7 +238,8 @@ def describe(model: HeadedModel, created: tuple[str, ...]) -> Backbone:
     if traced is None:
         chain = ()
     stem, tail, items = traced or ((), (), 0)
-    cuts: list[Cut] = [ChainCut(chain, stem, depth, items) for depth in range(len(chain))]
+    lowest = 0 if len(stem) == 1 else 1  # several modules below the first block have no single stand-in
+    cuts: list[Cut] = [ChainCut(chain, stem, depth, items) for depth in range(lowest, len(chain))]
     return Backbone(
         model=model,
         blocks=chain,
@@ -242,7 +255,8 @@ def describe(model: HeadedModel, created: tuple[str, ...]) -> Backbone:
 def find_tables(model: HeadedModel) -> dict[str, str]:
     """Embedding tables that look up an input as it comes, by running four tokens."""
     inputs, found = probe_input(), {}
-    tables = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    plain = {name: module for name, module in model.named_modules() if type(module) is nn.Embedding}
+    tables = {name: module for name, module in plain.items() if module.max_norm is None}
 
     def note(name: str, args: tuple[Any, ...]) -> None:
         for column, values in inputs.items():

@@ -67,7 +67,9 @@ def _numbers(values: np.ndarray, where: str) -> list[Finding]:
     distinct = len(np.unique(values[:10_000]))
     if distinct <= 10 and len(values) >= 100:
         message = f"The target takes only {distinct} different values in the first {min(len(values), 10_000):,} rows."
-        found.append(Finding("classes", "info", message, where, "consider classification: --task classification"))
+        found.append(
+            Finding("classes", "info", message, where, "consider classification: --set task.name=classification")
+        )
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     far = np.abs(values - middle) > 20 * max(high - low, 1e-12)
     if high > low and far.any():

@@ -33,7 +33,7 @@ def clean(sources: Sources, columns: Columns) -> Sources:
 
     def side(rows: Rows, name: str) -> Rows:
         if name != "train":
-            test_header(rows, columns)
+            test_header(rows, columns, grouped=rows is sources.valid)
         kept, found = drop_unusable(rows, columns, name)
         findings.extend(found)
         return kept

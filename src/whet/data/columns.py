@@ -52,19 +52,23 @@ def require_columns(rows: Rows, columns: Columns) -> None:
             )
 
 
-def test_header(rows: Rows, columns: Columns) -> None:
+def test_header(rows: Rows, columns: Columns, *, grouped: bool) -> None:
     """Refuse a test or validation file that lacks an input or target column of the training file.
+
+    Args:
+        grouped: Whether it needs the group column too, as validation rows do.
 
     Raises:
         DataError: a column is not there.
     """
-    lacking = [name for name in (*columns.inputs, *columns.target) if name not in rows.names]
+    group = (columns.group,) if grouped and columns.group else ()
+    lacking = [name for name in (*columns.inputs, *columns.target, *group) if name not in rows.names]
     if lacking:
         error = _missing_column(lacking[0], rows)
         raise DataError(
             f"The file has another header than the training rows: there is no column {lacking[0]!r}.",
             where=error.where,
-            fix=f"name its columns as in the training rows: {_listed([*columns.inputs, *columns.target])}",
+            fix=f"name its columns as in the training rows: {_listed([*columns.inputs, *columns.target, *group])}",
         )
 
 

@@ -5,7 +5,7 @@ file larger than memory works; what a scan keeps a row must be counted in bytes.
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -152,3 +152,9 @@ def _gather(
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
     return joined.combine_chunks().take(back), touched
+
+
+def raw_values(columns: Sequence[Any]) -> list[tuple[str, ...]]:
+    """Arrow columns to the texts of each row, one tuple a row; a missing value is an empty text."""
+    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in columns]
+    return list(zip(*texts, strict=True))

@@ -18,15 +18,13 @@ import torch
 from safetensors import SafetensorError
 
 from whet import catalog
-from whet.backbones.backbone import HeadedModel
+from whet.backbones.backbone import Family, HeadedModel
 from whet.backbones.source import hash_weights, transformer_folder
-from whet.backbones.text_encoder import TextEncoder
 from whet.backbones.weights import RECORD
 from whet.data.rows import Columns
 from whet.deploy.predictor import FORMAT, Predictor, matmul_precision, run
 from whet.errors import ModelError, RunError
 from whet.modalities.modality import Processor
-from whet.modalities.text import MOST_WINDOWS, OVERLAP
 from whet.tasks.task import State, Task
 
 TOLERANCE = 1e-4
@@ -38,7 +36,7 @@ FARTHEST_MEAN = 1e3
 def package(
     model: HeadedModel,
     *,
-    family: TextEncoder,
+    family: Family,
     source: Path,
     folder: Path,
     task: Task,
@@ -70,7 +68,8 @@ def package(
     processor = catalog.find("modality", modality)().processor(
         transformer_folder(source), max_length=max_length, pairs=pairs
     )
-    window = getattr(processor, "max_length", max_length)
+    pieces = processor.record()
+    window = pieces.get("max_length")
     packaged, kept = in_own_unit(model, state)
     try:
         if beside.exists():
@@ -87,7 +86,7 @@ def package(
             "modality": modality,
             "family": {"name": catalog.name_of("backbone", family), "settings": settings_of(family)},
             "max_length": window,
-            "truncation": {"max_length": window, "overlap": OVERLAP, "most_windows": MOST_WINDOWS},
+            "truncation": pieces,
             "pairs": pairs,
             "weights": hash_weights(beside),
             "extra": dict(extra or {}),

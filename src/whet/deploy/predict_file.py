@@ -18,8 +18,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from whet.data.read import read_table
-from whet.data.rows import Finding, Rows
-from whet.deploy.predictor import CHUNK, Predictor, answers, texts_of
+from whet.data.rows import Finding, Rows, raw_values
+from whet.deploy.predictor import CHUNK, Predictor, answers
 from whet.errors import ConfigError, RunError
 from whet.tasks.predictions import Predictions
 
@@ -92,7 +92,7 @@ def answered(predictor: Predictor, rows: Rows) -> Iterator[tuple[Chunk, Predicti
     """Rows with their predictions, chunk by chunk."""
     done = 0
     for batch in rows.batches(rows.names, CHUNK):
-        texts = texts_of([batch.column(name) for name in predictor.columns.inputs])
+        texts = raw_values([batch.column(name) for name in predictor.columns.inputs])
         ids = np.arange(done, done + len(texts), dtype=np.int64)
         yield Chunk(batch.to_pylist(), texts), predictor.task.decode(predictor.outputs(texts), ids, predictor.state)
         done += len(texts)

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from whet import catalog
-from whet.backbones.backbone import HeadedModel
+from whet.backbones.backbone import HeadedModel, to_bfloat16
 from whet.backbones.source import check_weights, transformer_folder, verify_recorded
 from whet.backbones.weights import RECORD
 from whet.data.ragged import by_length
 from whet.data.read import read_table
-from whet.data.rows import Columns, Rows
+from whet.data.rows import Columns, Rows, raw_values
 from whet.errors import ConfigError, DataError, MachineError, ModelError, closest
 from whet.modalities.modality import Array, Processor
 from whet.tasks.predictions import Predictions
@@ -77,7 +77,7 @@ class Predictor:
         family = catalog.find("backbone", record["family"]["name"])(**record["family"]["settings"])
         model = family.reload(place)
         if precision == "bfloat16":
-            model.body.to(torch.bfloat16)
+            to_bfloat16(model.body)
         try:
             model = model.to(device)
         except (RuntimeError, AssertionError) as error:
@@ -131,7 +131,7 @@ class Predictor:
     def answer(self, rows: Rows) -> Predictions:
         """Predictions for rows, in their order. Memory grows with the answers, not with the texts."""
         self.check_columns(rows)
-        parts = [self.outputs(texts_of(batch.columns)) for batch in rows.batches(self.columns.inputs, CHUNK)]
+        parts = [self.outputs(raw_values(batch.columns)) for batch in rows.batches(self.columns.inputs, CHUNK)]
         return self.task.decode(np.concatenate([self.outputs([]), *parts]), rows.ids, self.state)
 
     def outputs(self, values: Sequence[tuple[str, ...]]) -> Array:
@@ -224,12 +224,6 @@ def answers(predictions: Predictions) -> list[Any]:
     if predictions.kind == "classification":
         return [predictions.labels[place] for place in predictions.decided.tolist()]
     return list(predictions.decided.tolist())
-
-
-def texts_of(columns: Sequence[Any]) -> list[tuple[str, ...]]:
-    """The texts of each row; a missing one is empty."""
-    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in columns]
-    return list(zip(*texts, strict=True))
 
 
 def plain_values(values: Any) -> list[Any] | None:

@@ -14,6 +14,7 @@ from whet.backbones.backbone import Backbone, Cut, HeadedModel
 from whet.backbones.cut import FeatureCut
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows
+from whet.methods.method import Solve
 from whet.modalities.modality import Processor
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples, State, Task
@@ -28,7 +29,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(eq=False)
 class NeuralFitted:
-    """A fine-tuned model with all it needs to answer."""
+    """A fine-tuned model with all it needs to answer; ``solved`` is how its head was last solved."""
 
     working: Working
     backbone: Backbone
@@ -42,6 +43,7 @@ class NeuralFitted:
     steps: int = 0
     trainable: int = 0
     features_moved: bool = False
+    solved: Solve | None = None
     interrupted: bool = False
 
     @property
@@ -96,7 +98,6 @@ def cut_cache(fitted: NeuralFitted, cut: Cut, precision: str) -> ActivationCache
         return None
     import transformers
 
-    config = getattr(getattr(fitted.working.live.body, "encoder", None), "config", None)
     key = ActivationCache.key(
         {
             "weights": weights_hash(fitted.working.masters, cut),
@@ -105,7 +106,8 @@ def cut_cache(fitted: NeuralFitted, cut: Cut, precision: str) -> ActivationCache
             "precision": precision,
             "threads": fitted.machinery.threads,
             "tokens": fitted.machinery.most_tokens,
-            "attention": getattr(config, "_attn_implementation", ""),
+            "arithmetic": fitted.backbone.arithmetic,
+            "device": fitted.machinery.device,
             "versions": [torch.__version__, transformers.__version__],
         }
     )

@@ -20,7 +20,7 @@ class FrozenProbe(Learner):
         return len(columns.inputs) == 1
 
     def is_model(self, model: Fitted) -> bool:
-        return isinstance(model, NeuralFitted) and not model.features_moved
+        return isinstance(model, NeuralFitted) and not model.features_moved and model.solved == Probe().solve
 
     def fit(self, material: Material) -> NeuralFitted:
         """Features come from the cache where they are there."""

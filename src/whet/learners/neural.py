@@ -5,7 +5,7 @@ batch sizes, replay) comes in; nothing is decided by a clock here.
 """
 
 import copy
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from whet.backbones.backbone import Backbone, Cut, Family
+from whet.backbones.backbone import Backbone, Cut, Family, Holder
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
 from whet.learners.fitted import NeuralFitted, cut_cache, feature_cache, row_features
@@ -28,13 +28,15 @@ from whet.training.events import Checkpointed, Event, Progressed, Said, Started
 from whet.training.interrupt import listening
 from whet.training.loop import Budget, FitState, fit, start_state, take_step
 from whet.training.machinery import Machinery
-from whet.training.objective import ReplaySource, TaskLoss, TaskObjective, mean_loss, set_training_mode
+from whet.training.objective import ReplaySource, TaskLoss, TaskObjective, mean_loss
 from whet.training.precision import Precision, Working, parameter_dict
-from whet.training.replay import activations, verify
+from whet.training.replay import activations, set_training, verify
 from whet.training.settings import Training
 from whet.training.solve import assign_folds, solve_head
 
 Array = np.ndarray[Any, Any]
+LEAST_GAIN = 1.02
+"""A cache that could not make a stage so many times faster is not filled."""
 MOST_SOLVED = 100_000
 """Rows that a solved head is fitted on at most, drawn from the seed; said when it applies."""
 
@@ -91,6 +93,8 @@ class Neural:
                 yield from self._solve(stage, stage.fit, fitted, rows)
             else:
                 yield from self._descend(stage, fitted, rows, number)
+            if fitted.interrupted:
+                break
         working.live.eval()
         finished = self.method.finish(backbone)
         if finished is not backbone:
@@ -104,6 +108,11 @@ class Neural:
         examples = rows.train
         targets, units = examples.targets, rows.units
         assert targets is not None
+        shares = next(iter(self.task.weights(torch.from_numpy(targets), torch.ones(len(targets)), self.state).values()))
+        if not bool((shares > 0).all()):  # classes that training never saw weigh nothing and have no column
+            known = np.flatnonzero(shares.numpy() > 0)
+            examples, targets = examples.select(known), targets[known]
+            units = None if units is None else units[known]
         if examples.rows > MOST_SOLVED:
             chosen = np.sort(numpy_generator("sample", self.seed).permutation(examples.rows)[:MOST_SOLVED])
             examples, targets = examples.select(chosen), targets[chosen]
@@ -132,6 +141,7 @@ class Neural:
             model.head.weight.copy_(solved.weight)
             model.head.bias.copy_(solved.bias)
         fitted.working.push_head()
+        fitted.solved = how
         fitted.state = self.task.tune(solved.held_out.numpy(), targets, self.state)
         fitted.trainable = max(fitted.trainable, sum(p.numel() for p in model.head.parameters()))
 
@@ -145,32 +155,32 @@ class Neural:
             groups.append(RateGroup(names=backbone.created, scale=self.training.head_learning_rate))
         names = tuple(name for group in groups for name in group.names)
         working.trainable(names)
-        cut = lowest_cut(backbone, names) if self.machinery.replay == "auto" else None
+        frozen = lowest_cut(backbone, names)
+        cut = frozen if self.machinery.replay == "auto" else None
         source, valid, cut = yield from self._sources(stage, fitted, rows, cut)
-        budget = self._budget(source, fitted, valid, cut)
-        if cut is not None and not (yield from self._holds(stage, fitted, source, cut, tuple(groups), rate, budget)):
+        if cut is not None and not (yield from self._holds(stage, fitted, source, cut, tuple(groups), rate)):
             cut, source.cached = None, None
             if valid is not None:
                 valid.cached = None
-            budget = self._budget(source, fitted, valid, None)
         folder = None if self.checkpoints is None else self.checkpoints / f"{number}-{stage.name.replace(' ', '-')}"
         every = dict(working.masters.named_parameters())
         fitted.trainable = sum(every[name].numel() for name in names)
         sets = [rows.train.inputs] if rows.valid is None else [rows.train.inputs, rows.valid.inputs]
         with ExitStack() as stack:
             stack.enter_context(compacted(working, trained_tables(backbone, names), sets))
-            state = start_state(working, tuple(groups), rate, self.training, table_weights(backbone))
+            state = start_state(working, tuple(groups), rate, self.training, undecayed(backbone))
             yield from resume(state, working, folder, stage.name)
-            yield Started(stage=stage.name, steps=budget.steps, examples=len(rows.train), note=cut.name if cut else "")
+            steps = source.steps_per_epoch * self._epochs
+            yield Started(stage=stage.name, steps=steps, examples=len(rows.train), note=cut.name if cut else "")
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
             objective = TaskObjective(self.task, fitted.state, working.live, holder)
-            set_training_mode(working.live)
-            budget = replace(budget, asked=stack.enter_context(listening()))
+            set_training(working.live, frozen)
+            budget = self._budget(source, fitted, valid, holder, asked=stack.enter_context(listening()))
             events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
             yield from checkpointed(events, state, folder, self.machinery.checkpoint_seconds, stage.name)
         working.live.eval()
         fitted.steps += state.step
-        fitted.interrupted = any(decision["reason"] == "interrupt" for decision in state.decisions)
+        fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
         fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
         if state.best_step == 0 and not fitted.features_moved:
             yield from say(
@@ -191,6 +201,10 @@ class Neural:
         train = ReplaySource(rows.train, self.processor, size, micro, self.seed)
         valid = None if rows.valid is None else ReplaySource(rows.valid, self.processor, size, micro, self.seed)
         if cut is None:
+            return train, valid, None
+        blocks = len(fitted.backbone.blocks)
+        moving = sum(not within(block, cut.below) for block in fitted.backbone.blocks)
+        if blocks and replay_gain(blocks, moving, self._epochs) < LEAST_GAIN:
             return train, valid, None
         need = cache_bytes(fitted.backbone, cut, rows, self.machinery.training_precision)
         if need > self.machinery.most_cache_bytes:
@@ -223,7 +237,6 @@ class Neural:
         cut: Cut,
         groups: tuple[RateGroup, ...],
         rate: float,
-        budget: Budget,
     ) -> Generator[Event, None, bool]:
         """Verify replay before the stage and again after one trial update, which is taken back."""
         working, loss = fitted.working, TaskLoss(self.task, fitted.state)
@@ -234,10 +247,11 @@ class Neural:
         if verdict.holds:
             kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
             buffers = {name: buffer.clone() for name, buffer in working.live.named_buffers()}
-            trial = start_state(working, groups, rate, self.training, table_weights(fitted.backbone))
+            trial = start_state(working, groups, rate, self.training, undecayed(fitted.backbone))
             with cut.inject(working.live) as holder:
-                set_training_mode(working.live)
+                set_training(working.live, cut)
                 objective = TaskObjective(self.task, fitted.state, working.live, holder)
+                budget = self._budget(source, fitted, None, None)
                 take_step(trial, stage.name, source, objective, working, budget, self.seed)
             verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
             trial.release(working)
@@ -253,23 +267,32 @@ class Neural:
         fitted.notes.append(f"{stage.name}: replayed from {cut.name}, verified equal bit by bit.")
         return True
 
+    @property
+    def _epochs(self) -> int:
+        return self.training.epochs or self.method.epochs
+
     def _budget(
-        self, source: "ReplaySource", fitted: NeuralFitted, valid: "ReplaySource | None", cut: Cut | None
+        self,
+        source: ReplaySource,
+        fitted: NeuralFitted,
+        valid: ReplaySource | None,
+        holder: Holder | None,
+        asked: Callable[[], bool] = bool,
     ) -> Budget:
         per_epoch = source.steps_per_epoch
-        epochs = self.training.epochs or self.method.epochs
         live, task = fitted.working.live, self.task
         most = self.machinery.most_tokens
 
         def evaluate() -> float:
             assert valid is not None
-            return mean_loss(live, valid, TaskLoss(task, fitted.state), cut, most)
+            return mean_loss(live, valid, TaskLoss(task, fitted.state), holder, most)
 
         return Budget(
-            steps=per_epoch * epochs,
+            steps=per_epoch * self._epochs,
             every=max(1, per_epoch // self.training.evaluations_per_epoch),
             evaluate=None if valid is None else evaluate,
             settings=self.training,
+            asked=asked,
         )
 
 
@@ -317,15 +340,20 @@ class Pretrained:
         )
 
 
+def replay_gain(blocks: int, moving: int, epochs: int) -> float:
+    """How many times faster replay can be at most: E(n + 2k) / ((n - k) + 3kE), a backward being two forwards."""
+    return epochs * (blocks + 2 * moving) / ((blocks - moving) + 3 * moving * epochs)
+
+
 def lowest_cut(backbone: Backbone, names: tuple[str, ...]) -> Cut | None:
     """The highest cut that has everything trainable above it, or None if even the stem trains."""
     fitting = [cut for cut in backbone.cuts if not any(within(name, cut.below) for name in names)]
     return fitting[-1] if fitting else None
 
 
-def table_weights(backbone: Backbone) -> frozenset[str]:
-    """Parameter names of the embedding tables."""
-    return frozenset(f"{name}.weight" for name in backbone.tables)
+def undecayed(backbone: Backbone) -> frozenset[str]:
+    """Parameters without weight decay beside vectors: embedding tables, and what the task created."""
+    return frozenset(f"{name}.weight" for name in backbone.tables) | set(backbone.created)
 
 
 def trained_tables(backbone: Backbone, names: tuple[str, ...]) -> dict[str, str]:

@@ -49,6 +49,10 @@ class Processor(Protocol):
         """Pieces to one padded batch; a mask only where something is padded."""
         ...
 
+    def record(self) -> dict[str, Any]:
+        """What a packaged model states of how values become pieces, JSON-able; "max_length" if pieces have one."""
+        ...
+
     def walk(self, value: tuple[Any, ...]) -> list[tuple[str, str]]:
         """One value through every step: (step, what it looks like after it)."""
         ...

@@ -135,6 +135,9 @@ class TextProcessor:
             batch["attention_mask"] = torch.from_numpy((np.arange(longest) < lengths[:, None]).astype(np.int64))
         return batch
 
+    def record(self) -> dict[str, Any]:
+        return {"max_length": self.max_length, "overlap": OVERLAP, "most_windows": MOST_WINDOWS}
+
     def walk(self, value: tuple[Any, ...]) -> list[tuple[str, str]]:
         """What one text becomes, for people: raw, tokens, windows, ids."""
         encoding = self.tokenizer.encode(*value)

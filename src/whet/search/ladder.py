@@ -6,7 +6,8 @@ and how many epochs each has, was fixed in the Plan; no clock chooses here.
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from whet.run import RunRows, fit_method
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples, join_examples
 from whet.training.draws import numpy_generator
-from whet.training.events import Event, Said
+from whet.training.events import Event, Said, Stepped, Stopped
+from whet.training.interrupt import listening
 
 CLIMB_POINTS = 0.5
 FEWEST_CHOOSING = 20
@@ -49,21 +51,28 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
     told: list[Told] = []
     best: tuple[Rung, NeuralFitted, Predictions] | None = None
     stopped = False
+    reason: str | None = None
     for number, rung in enumerate(auto.rungs):
-        reason = None if best is None else why_not(told, choosing, stopped)
+        reason = reason or (None if best is None else why_not(told, choosing, stopped))
         if reason is not None:
             told.append(not_tried(rung, reason))
             continue
         began = time.monotonic()
         folder = None if checkpoints is None else checkpoints / f"rung-{number}"
         training = replace(prepared.plan.training, epochs=rung.epochs or None)
-        fitted = yield from fit_method(
-            prepared, rung.method, training, TrainingRows(rows.train, stopping, rows.units), folder
-        )
-        answers = yield from on_choosing(fitted, choosing)
-        entry = compare_rung(rung, fitted, answers, None if best is None else best[2], metric, prepared.plan.seed)
+        with listening() if best else nullcontext(bool) as asked:  # before the first rung there is nothing to keep
+            fitted = yield from unless_asked(
+                fit_method(prepared, rung.method, training, TrainingRows(rows.train, stopping, rows.units), folder),
+                asked,
+            )
+            if fitted is None:
+                reason = "stopped by the user"
+                told.append(not_tried(rung, reason))
+                continue
+            answers = yield from on_choosing(fitted, choosing)
+            entry = compare_rung(rung, fitted, answers, None if best is None else best[2], metric, prepared.plan.seed)
+            stopped = fitted.interrupted or asked()
         told.append(replace(entry, seconds=time.monotonic() - began))
-        stopped = fitted.interrupted
         yield Said(stage=entry.name, message=entry.why)
         if best is None or entry.kept:
             best = (rung, fitted, answers)
@@ -75,18 +84,37 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
         units = (
             None if rows.units is None or rows.valid_units is None else np.concatenate([rows.units, rows.valid_units])
         )
-        winner = yield from fit_method(
-            prepared, best[0].method, prepared.plan.training, TrainingRows(everything, None, units), None
-        )
+        with listening() as asked:
+            whole = TrainingRows(everything, None, units)
+            refit = fit_method(prepared, best[0].method, prepared.plan.training, whole, None)
+            winner = (yield from unless_asked(refit, asked)) or winner
     tried = sum(entry.score is not None for entry in told)
     note = f"Best of {tried} rung{'s' if tried != 1 else ''}, chosen on {choosing_rows(choosing)} validation rows."
     return Climbed(winner, tuple(told), (note,))
 
 
+def unless_asked(
+    events: Generator[Event, None, NeuralFitted], asked: Callable[[], bool]
+) -> Generator[Event, None, NeuralFitted | None]:
+    """A fit to its end; None if the user asked to stop while it had nothing to keep, before or without steps."""
+    descended = False
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as stop:
+            fitted: NeuralFitted = stop.value
+            return fitted
+        yield event
+        descended = descended or isinstance(event, Stepped | Stopped)
+        if asked() and not descended:
+            events.close()
+            return None
+
+
 def parts_of(valid: Examples | None, seed: int) -> tuple[Examples | None, Examples | None]:
     """Validation rows to stop by, and others to choose by: a loss settles on fewer rows than a difference of scores."""
-    if valid is None:
-        return None, None
+    if valid is None or valid.rows < 2:
+        return valid, None
     order = numpy_generator("choose", seed).permutation(valid.rows)
     third = max(1, valid.rows // 3)
     return valid.select(np.sort(order[:third])), valid.select(np.sort(order[third:]))
@@ -143,7 +171,7 @@ def not_tried(rung: Rung, reason: str) -> Told:
 def not_tried_for_budget(text: str) -> Told:
     """A rung that the budget does not cover."""
     name, _, reason = text.partition(": ")
-    return Told(name=name, trainable_parameters=0, steps=0, seconds=0.0, why=f"Not tried: {reason}; --time gives more.")
+    return Told(name=name, trainable_parameters=0, steps=0, seconds=0.0, why=f"Not tried: {reason}.")
 
 
 def choosing_rows(choosing: Examples | None) -> int:

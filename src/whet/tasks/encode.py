@@ -7,7 +7,7 @@ from typing import IO, Any
 import numpy as np
 
 from whet.data.ragged import Ragged
-from whet.data.rows import Columns, Rows
+from whet.data.rows import Columns, Rows, raw_values
 from whet.modalities.modality import Encoded, Processor
 from whet.tasks.task import Examples
 
@@ -29,8 +29,7 @@ def encode_rows(rows: Rows, columns: Columns, processor: Processor, targets: Arr
     row_parts, part_parts = [], []
     done = 0
     for batch in rows.batches(columns.inputs, CHUNK):
-        texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in batch.columns]
-        encoded = processor.encode(list(zip(*texts, strict=True)))
+        encoded = processor.encode(raw_values(batch.columns))
         store.add(encoded)
         row_parts.append(encoded.value + np.int32(done))
         part_parts.append(encoded.part)

@@ -25,8 +25,8 @@ class OwnLoss:
         return getattr(self.task, name)
 
     def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
-        """(B,) row shares."""
-        return {"own": shares}
+        """(B,) row shares; nothing for a class that training never saw."""
+        return {"own": shares * (targets >= 0) if self.task.kind == "classification" else shares}
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
         """The function's value for each example, times its share."""

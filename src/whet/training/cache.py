@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,6 @@ from whet.tasks.task import Examples
 
 FORMAT = 1
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class CacheSettings:
-    """Where activations are kept, and how much.
-
-    Args:
-        folder: Parent of all caches; None keeps nothing between runs.
-        most_bytes: Above this size the least recently used caches are deleted.
-    """
-
-    folder: Path | None
-    most_bytes: int = 20 * 2**30
 
 
 def content_keys(examples: Examples) -> Array:
@@ -163,16 +149,28 @@ def save_array(path: Path, array: Array) -> None:
         os.fsync(file.fileno())
 
 
-def trim(settings: CacheSettings) -> int:
-    """Delete the least recently used caches above the limit; returns bytes freed."""
-    if settings.folder is None or not settings.folder.exists():
+def trim(folder: Path, most_bytes: int) -> int:
+    """Delete the least recently used caches in ``folder`` until the rest takes ``most_bytes``; returns bytes freed.
+
+    A cache that another run has open stays readable to it where the system allows that, and is missing elsewhere only
+    for runs to come.
+    """
+    if not folder.exists():
         return 0
-    caches = sorted(settings.folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     total = freed = 0
-    for path in caches:
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        total += size
-        if total > settings.most_bytes:
-            shutil.rmtree(path, ignore_errors=True)
-            freed += size
+    for path in sorted(folder.iterdir(), key=last_used, reverse=True):
+        with suppress(OSError):  # another run may be at the same work
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            total += size
+            if total > most_bytes:
+                shutil.rmtree(path, ignore_errors=True)
+                freed += size
     return freed
+
+
+def last_used(path: Path) -> float:
+    """When a cache was last opened, 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

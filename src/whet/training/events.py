@@ -26,7 +26,7 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped(Event):
-    """One optimizer update is done. ``loss`` is the mean training loss of its window, ``rate`` examples a second."""
+    """One optimizer update is done. ``loss`` is the mean training loss of its window."""
 
     step: int
     steps: int

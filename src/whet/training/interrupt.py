@@ -1,4 +1,7 @@
-"""Ctrl-C while steps are taken: the first asks the loop to stop between two updates, the second ends at once."""
+"""Ctrl-C while there is something to keep: the first asks for a stop at the next legal moment, the second ends at once.
+
+One listener at a time: who listens inside another's context hears through it, so that all see the same press.
+"""
 
 import signal
 import threading
@@ -17,9 +20,15 @@ class Asked:
         return self.yes
 
 
+_listening: list[Asked] = []
+
+
 @contextmanager
 def listening() -> Iterator[Asked]:
     """Inside, Ctrl-C sets the flag; outside the main thread nothing is installed."""
+    if _listening and threading.current_thread() is threading.main_thread():
+        yield _listening[0]
+        return
     asked = Asked()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -35,8 +44,10 @@ def listening() -> Iterator[Asked]:
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, note)
+    _listening.append(asked)
     try:
         yield asked
     finally:
+        _listening.clear()
         if signal.getsignal(signal.SIGINT) is note:  # the one before may have put another in place
             signal.signal(signal.SIGINT, before)

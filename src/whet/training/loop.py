@@ -106,17 +106,18 @@ class FitState:
     @torch.no_grad()
     def restore(self, working: Working, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Become what a checkpoint holds."""
-        for name, master in self.masters().items():
+        masters = self.masters()
+        for name, master in masters.items():
             master.copy_(tensors[f"master/{name}"])
-        self.best = {n: tensors[f"best/{n}"].clone() for n in self.names if f"best/{n}" in tensors}
+        self.best = {n: tensors[f"best/{n}"].to(masters[n], copy=True) for n in masters if f"best/{n}" in tensors}
         keys = {key.partition("/")[0] for key in tensors} - {"master", "best", COUNT}
         for group in self.groups if keys else ():
             kept = {key: torch.cat([tensors[f"{key}/{name}"].reshape(-1) for name in group.names]) for key in keys}
             kept[COUNT] = tensors[f"{COUNT}/{group.names[0]}"].clone()
-            self.optimizer.state[group.whole] = kept
+            self.optimizer.state[group.whole] = {key: one.to(group.whole.device) for key, one in kept.items()}
         for key, value in counters.items():
             setattr(self, key, value)
-        working.push(self.masters())
+        working.push(masters)
 
     def release(self, working: Working) -> None:
         """Give every master storage of its own again; the state is of no use afterwards."""
@@ -157,7 +158,7 @@ def start_state(
     """A stage's state before its first step: AdamW (arXiv:1711.05101) with bias correction on float32 masters.
 
     Args:
-        undecayed: Parameters without weight decay beside vectors and the new head, such as embedding tables.
+        undecayed: Parameters without weight decay beside vectors: embedding tables, the new head.
     """
     every = dict(working.masters.named_parameters())
     chosen = []
@@ -165,7 +166,7 @@ def start_state(
         for decays in (True, False):
             names = [n for n in group.names if (every[n].dim() > 1 and n not in undecayed) == decays]
             if names:
-                chosen.append((names, group.scale, decays and not names[0].startswith("head.")))
+                chosen.append((names, group.scale, decays))
     flat = tuple(FlatGroup.of(working.masters, names) for names, _, _ in chosen)
     optimizer = torch.optim.AdamW(
         [

@@ -16,6 +16,7 @@ class Machinery:
         most_tokens: Padded positions a batch of inference.
         replay: "auto" where it pays and is verified, or "off".
         most_cache_bytes: A cut whose activations would be larger is not cached.
+        most_kept_bytes: Of the caches of all runs together; beyond it those least recently used are deleted.
         checkpoint_seconds: Time between checkpoints of a stage; 0 writes one after every step.
     """
 
@@ -26,10 +27,11 @@ class Machinery:
     most_tokens: int = 4096
     replay: Literal["auto", "off"] = "auto"
     most_cache_bytes: int = 4 * 2**30
+    most_kept_bytes: int = 20 * 2**30
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        least = {"threads": 1, "most_tokens": 1, "most_cache_bytes": 0, "checkpoint_seconds": 0}
+        least = {"threads": 1, "most_tokens": 1, "most_cache_bytes": 0, "most_kept_bytes": 0, "checkpoint_seconds": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if value < low:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whet.backbones.backbone import Cut, HeadedModel, Holder
+from whet.backbones.backbone import HeadedModel, Holder
 from whet.data.ragged import Ragged, by_length
 from whet.tasks.task import Batch, State, Task, Term
 from whet.training.batches import Source, make_batch
@@ -62,19 +62,18 @@ class TaskObjective:
         return TaskLoss(self.task, self.state)(outputs, batch)
 
 
-def mean_loss(live: HeadedModel, valid: ReplaySource, loss: TaskLoss, cut: Cut | None, most_tokens: int) -> float:
+def mean_loss(live: HeadedModel, valid: ReplaySource, loss: TaskLoss, holder: Holder | None, most_tokens: int) -> float:
     """Validation loss, weighted as in training; the model is in evaluation mode meanwhile."""
     modes = [(module, module.training) for module in live.modules()]
     live.eval()
     device = next(live.parameters()).device
-    holder = live_holder(live)
     sums: dict[str, float] = {}
     weights: dict[str, float] = {}
     coefficients: dict[str, float] = {}
     with torch.no_grad():
         for index in by_length(valid.examples.lengths, most_tokens):
             batch = valid.batch(index)
-            feed(holder if cut else None, batch, device)
+            feed(holder, batch, device)
             for term in loss(live(**to_device(batch.inputs, device)), batch):
                 sums[term.name] = sums.get(term.name, 0.0) + float(term.sums.double().sum())
                 weights[term.name] = weights.get(term.name, 0.0) + float(term.weights.double().sum())
@@ -82,17 +81,3 @@ def mean_loss(live: HeadedModel, valid: ReplaySource, loss: TaskLoss, cut: Cut |
     for module, mode in modes:
         module.training = mode
     return sum(coefficients[name] * sums[name] / max(weights[name], 1e-12) for name in sums)
-
-
-def live_holder(live: HeadedModel) -> Holder | None:
-    """The holder of the stand-ins that are in the model now, or None."""
-    found = (getattr(module, "holder", None) for module in live.modules() if type(module).__name__ == "StandIn")
-    return next((holder for holder in found if isinstance(holder, Holder)), None)
-
-
-def set_training_mode(live: HeadedModel) -> None:
-    """Training mode; what is frozen below a cut has stand-ins already. BatchNorm keeps its statistics."""
-    live.train()
-    for module in live.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.eval()

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from whet.backbones.backbone import HeadedModel
+from whet.backbones.backbone import HeadedModel, to_bfloat16
 
 Precision = Literal["float32", "float32-medium", "bfloat16"]
 
@@ -37,7 +37,7 @@ class Working:
         if precision != "bfloat16":
             return Working(model.to(device), model)
         live = copy.deepcopy(model).to(device)
-        live.body.to(torch.bfloat16)
+        to_bfloat16(live.body)
         return Working(model.to(device), live)
 
     @property

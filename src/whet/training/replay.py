@@ -208,10 +208,10 @@ def same(one: Tensor | None, other: Tensor | None) -> bool:
     return (one is None and other is None) or (one is not None and other is not None and torch.equal(one, other))
 
 
-def set_training(model: HeadedModel, cut: Cut) -> None:
+def set_training(model: HeadedModel, cut: Cut | None) -> None:
     """Training mode above the cut, evaluation mode below; BatchNorm keeps its statistics everywhere."""
     model.train()
-    for name in cut.below:
+    for name in () if cut is None else cut.below:
         model.get_submodule(name).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):

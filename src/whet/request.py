@@ -1,0 +1,169 @@
+"""What was asked for: arguments of Python, or flags, as a partial plan and the objects that no plan file can hold."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from whet.data.read_objects import parts_of
+from whet.errors import ConfigError
+from whet.evaluation.metric import FunctionMetric, Metric
+from whet.plan import member_dict, plain, read_partial, set_value
+from whet.resolve import Objects
+from whet.training.settings import Training
+
+
+def given_objects(
+    rows: Any, test: Any = None, valid: Any = None, metric: Any = None, loss: Callable[[Any, Any], Any] | None = None
+) -> Objects:
+    """What is no file and no name."""
+    return Objects(
+        rows=None if isinstance(rows, str | Path) else rows,
+        valid=None if isinstance(valid, str | Path) else valid,
+        tests=objects_of(test),
+        metric=own_metric(metric),
+        loss=loss,
+    )
+
+
+def partial_plan(
+    rows: Any,
+    target: str | Sequence[str] | None,
+    *,
+    text: str | Sequence[str] | None = None,
+    model: str | Path | None = None,
+    method: Any = None,
+    test: Any = None,
+    valid: Any = None,
+    seed: int | None = None,
+    metric: Any = None,
+    training: Training | None = None,
+    max_length: int | None = None,
+    device: str | None = None,
+    time: float | str | None = None,
+    group: str | None = None,
+    time_column: str | None = None,
+    encoding: str | None = None,
+    head: str | None = None,
+    plan: str | Path | None = None,
+    settings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What was named, as a partial plan: the plan file first, then arguments, then ``settings``."""
+    wanted: dict[str, Any] = read_partial(Path(plan)) if plan is not None else {}
+    data = {
+        "source": str(rows) if isinstance(rows, str | Path) else None,
+        "inputs": None if text is None else ([text] if isinstance(text, str) else list(text)),
+        "target": None if target is None else ([target] if isinstance(target, str) else list(target)),
+        "tests": [str(path) for path in files_of(test)] or None,
+        "valid": str(valid) if isinstance(valid, str | Path) else None,
+        "encoding": encoding,
+        "group": group,
+        "time": time_column,
+        "max_length": max_length,
+    }
+    parts: dict[str, dict[str, Any]] = {
+        "data": data,
+        "model": {"name": None if model is None else str(model)},
+        "machinery": {"device": device},
+        "evaluation": {"metric": metric if isinstance(metric, str) else None},
+    }
+    for part, values in parts.items():
+        named = {key: value for key, value in values.items() if value is not None}
+        if named:
+            wanted[part] = {**wanted.get(part, {}), **named}
+    if model is not None:
+        wanted["model"] = {"name": str(model)}
+    if method is not None:
+        wanted["method"] = method if isinstance(method, str) else member_dict("method", method)
+    if training is not None:
+        wanted["training"] = asdict(training)
+    if head is not None:
+        given = wanted.get("backbone") or {}
+        wanted["backbone"] = {**({"name": given} if isinstance(given, str) else given), "head": head}
+    if seed is not None:
+        wanted["seed"] = seed
+    for setting in settings:
+        set_value(wanted, setting)
+    if time is not None:
+        wanted["method"] = with_budget(wanted.get("method"), seconds_of(time))
+    if plan is not None and plain(wanted) != plain(read_partial(Path(plan))):
+        wanted.pop("forecast", None)  # of the plan as it was; what differs from it is resolved again
+    return wanted
+
+
+def with_budget(method: Any, seconds: float) -> dict[str, Any]:
+    """``auto`` with a budget; another method has steps, not time.
+
+    Raises:
+        ConfigError: a single method was named.
+    """
+    name = method.get("name", "auto") if isinstance(method, Mapping) else method or "auto"
+    if name != "auto":
+        raise ConfigError(
+            f"--time is the budget of the method auto; {name!r} takes the steps it takes.",
+            where="time",
+            fix="leave --method out, or limit the steps with --set training.epochs=2",
+        )
+    return {**(method if isinstance(method, Mapping) else {}), "name": "auto", "seconds": seconds}
+
+
+def seconds_of(text: float | str) -> float:
+    """ "90", "90s", "5m" or "1.5h" in seconds."""
+    if isinstance(text, int | float):
+        return float(text)
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    stripped = text.strip().lower()
+    factor = units.get(stripped[-1:])
+    try:
+        found = float(stripped[:-1] if factor else stripped) * (factor or 1.0)
+    except ValueError:
+        found = -1.0
+    if not 0 < found < 1e9:
+        raise ConfigError(f"{text!r} is not a time.", where="--time", fix="write for example 90s, 5m or 1h")
+    return found
+
+
+def own_metric(metric: Any) -> Metric | None:
+    """A user's function as a metric; a metric object as it is; None for a name."""
+    if metric is None or isinstance(metric, str):
+        return None
+    if hasattr(metric, "per_row"):
+        found: Metric = metric
+        return found
+    return FunctionMetric(metric, getattr(metric, "__name__", "own metric"))
+
+
+def test_sets(test: Any) -> list[Any] | Mapping[str, Any]:
+    """Test sets as they were given: several by name, or a list; one table alone is a list of one."""
+    if test is None:
+        return []
+    if isinstance(test, Mapping):
+        named = parts_of(test) is not None or all(isinstance(one, str | Path) for one in test.values())
+        return test if named else [test]
+    if isinstance(test, list | tuple) and not (test and isinstance(test[0], Mapping)):
+        return list(test)
+    return [test]
+
+
+def files_of(test: Any) -> list[str | Path]:
+    """The test sets that are files."""
+    sets = test_sets(test)
+    several = list(sets.values()) if isinstance(sets, Mapping) else sets
+    return [one for one in several if isinstance(one, str | Path)]
+
+
+def objects_of(test: Any) -> list[Any] | Mapping[str, Any] | None:
+    """All test sets, where a plan file could not hold them: some are objects, or have names; None otherwise."""
+    sets = test_sets(test)
+    if isinstance(sets, Mapping):
+        return sets
+    return None if all(isinstance(one, str | Path) for one in sets) else sets
+
+
+def run_name(wanted: Mapping[str, Any]) -> str:
+    """The name of a run: what it learns from and what it predicts."""
+    data = wanted.get("data", {})
+    source = Path(str(data.get("source") or "rows")).name.split(".")[0] or "rows"
+    target = data.get("target") or ["target"]
+    first = target[0] if isinstance(target, list | tuple) else target
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in f"{source}-{first}")[:80]

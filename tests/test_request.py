@@ -1,0 +1,52 @@
+"""Arguments become a partial plan and objects; no test set that was named is lost on the way."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whet.errors import ConfigError
+from whet.request import files_of, objects_of, partial_plan, seconds_of
+
+FRAME = {"text": ["a", "b"], "topic": ["x", "y"]}
+ROWS = [{"text": "a", "topic": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("test", "objects", "files"),
+    [
+        (None, None, []),
+        ("a.csv", None, ["a.csv"]),
+        (["a.csv", Path("b.csv")], None, ["a.csv", Path("b.csv")]),
+        (ROWS, [ROWS], []),
+        (FRAME, [FRAME], []),
+        ([ROWS, ROWS], [ROWS, ROWS], []),
+        (["a.csv", FRAME], ["a.csv", FRAME], ["a.csv"]),
+        ({"easy": "a.csv", "hard": "b.csv"}, {"easy": "a.csv", "hard": "b.csv"}, ["a.csv", "b.csv"]),
+    ],
+)
+def test_every_test_set_arrives_as_a_file_or_an_object(test: Any, objects: Any, files: list[Any]) -> None:
+    assert objects_of(test) == objects
+    assert files_of(test) == files
+
+
+def test_frames_by_name_keep_their_names() -> None:
+    pandas = pytest.importorskip("pandas")
+    named = {"easy": pandas.DataFrame(FRAME), "hard": pandas.DataFrame(FRAME)}
+    assert objects_of(named) is named
+    assert files_of(named) == []
+
+
+def test_a_budget_keeps_what_else_is_set_for_the_ladder() -> None:
+    wanted = partial_plan("rows.csv", "topic", settings=["method.name=auto", "method.methods=[probe, full]"], time="5m")
+    assert wanted["method"] == {"name": "auto", "methods": ["probe", "full"], "seconds": 300.0}
+
+
+def test_a_head_leaves_the_family_to_be_recognised() -> None:
+    assert partial_plan("rows.csv", "topic", head="native")["backbone"] == {"head": "native"}
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5s", "0", "inf", "5 parsecs"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a time"):
+        seconds_of(text)

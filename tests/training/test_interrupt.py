@@ -1,0 +1,54 @@
+"""Ctrl-C is heard once for all who listen, and abandons only what has nothing to keep."""
+
+import os
+import signal
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from whet.search.ladder import unless_asked
+from whet.training.events import Event, Progressed, Stepped
+from whet.training.interrupt import listening
+
+
+def press() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_who_listens_inside_hears_the_same_press() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with listening() as outer:
+            with listening() as inner:
+                assert not inner()
+                press()
+                assert inner()
+            assert outer()
+            with pytest.raises(KeyboardInterrupt):
+                press()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def fitting(events: list[Event]) -> Generator[Event, None, Any]:
+    yield from events
+    return "fitted"
+
+
+def ended(events: list[Event], asked: bool) -> Any:
+    running = unless_asked(fitting(events), lambda: asked)
+    while True:
+        try:
+            next(running)
+        except StopIteration as stop:
+            return stop.value
+
+
+def test_a_fit_without_steps_is_abandoned_and_one_with_steps_is_kept() -> None:
+    features = Progressed(stage="s", done=1, total=2, unit="tokens")
+    step = Stepped(stage="s", step=1, steps=2, epoch=0, loss=1.0, learning_rate=0.1, examples=8, seconds=0.1)
+    assert ended([features, features], asked=True) is None
+    assert ended([step, features], asked=True) == "fitted"
+    assert ended([features, step, features], asked=False) == "fitted"
