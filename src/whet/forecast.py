@@ -33,8 +33,12 @@ SAMPLE_ROWS = 256
 TIMED_TOKENS = 4096
 FEWEST_EPOCHS = 2
 """A rung that could not make so many passes is left out."""
+START_SHARE = 0.2
+"""What the head that steps start from takes of a solve with its penalty chosen."""
+GOOD_EPOCHS = 4
+"""Passes that the deepest rung should have before a shallower one beneath it gets any time."""
 SHARE = 0.35
-"""Of what is left, for a rung that a deeper one can still follow; otherwise a rung gets everything."""
+"""Of what is left, at most, for a rung that a deeper one can still follow."""
 MARGIN = 1.15
 """Forecasts are for a quiet machine; so much more is reserved when rungs are fixed."""
 SOLVE_RATE = 60e9
@@ -138,10 +142,16 @@ class Speeds:
         return sum(not within(block, below) for block in backbone.blocks) or blocks, blocks
 
     def rung_seconds(self, method: Method, epochs: int) -> float:
-        """A rung with its features, head and passes; features are computed once for all rungs."""
+        """A rung with its head, the frozen blocks that it replays, and its passes.
+
+        Features are not in it: they are computed once for all rungs, unless nothing is cached.
+        """
         if not method.epochs:
             return self.solve_seconds
-        return self.solve_seconds + self.features_seconds + epochs * self.epoch_seconds(method)
+        moving, blocks = self.moving_blocks(method)
+        again = 0.0 if self.pretrained.cache else self.features_seconds
+        prefix = self.features_seconds * (1 - moving / blocks)
+        return START_SHARE * self.solve_seconds + again + prefix + epochs * self.epoch_seconds(method)
 
 
 def method_for_timing(method: Any) -> Method:
@@ -217,8 +227,7 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Au
             left -= speeds.solve_seconds
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
             continue
-        deeper = any(least_seconds(speeds, other, training) <= (1 - SHARE) * left for other in methods[position + 1 :])
-        share = SHARE * left if deeper else left
+        share = share_of(methods[position + 1 :], left, speeds, training)
         wanted = training.epochs or method.epochs
         start = speeds.rung_seconds(method, 0)
         epochs = min(wanted, int(max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)))
@@ -233,6 +242,16 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Au
         left -= took * MARGIN
         rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))
     return replace(auto, seconds=round(seconds, 1), rungs=tuple(rungs), left_out=tuple(left_out))
+
+
+def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Training) -> float:
+    """What a rung may take of the seconds left: everything if no deeper one fits, else what that one can spare."""
+    within_reach = [method for method in deeper if least_seconds(speeds, method, training) <= left]
+    if not within_reach:
+        return left
+    last = within_reach[-1]
+    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.epochs or last.epochs))
+    return min(SHARE * left, left - reserved)
 
 
 def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
