@@ -35,7 +35,7 @@ from whet.resolve import Checked, Objects, Prepared, prepare, reopen
 from whet.resolve import check as check_rows
 from whet.run import Clock, Outcome, encode, finish, listened, run
 from whet.search.ladder import climb
-from whet.telling import read_story
+from whet.telling import read_story, window_notes
 from whet.training.cache import trim
 from whet.training.events import Said
 from whet.training.settings import Training
@@ -185,6 +185,8 @@ def finetune(
 def climbed(prepared: Prepared, folder: Path, command: str, clock: Clock) -> Any:
     """The automatic ladder, then judge and package once, for the winner."""
     rows = encode(prepared)
+    for note in window_notes(rows):
+        yield Said(stage="encode", message=note)
     clock.mark("encode")
     found = yield from climb(prepared, rows, folder / WORK / "checkpoints")
     clock.mark("fit")

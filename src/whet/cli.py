@@ -208,7 +208,8 @@ def predict(
         if as_json:
             print_json({"path": written.path, "rows": written.rows, "empty": written.empty})
         else:
-            print(f"{written.rows:,} rows answered: {written.path}")
+            without = f", {written.empty:,} of them without text" if written.empty else ""
+            print(f"{written.rows:,} rows answered{without}: {written.path}")
         return
     if out is not None:
         raise_no_file(what)

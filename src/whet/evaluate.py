@@ -7,10 +7,11 @@ import numpy as np
 
 from whet import catalog
 from whet.data.clean import clean
-from whet.data.fingerprints import value_codes
+from whet.data.fingerprints import input_hashes, value_codes
 from whet.data.read import Sources, read_table
-from whet.data.rows import Columns
+from whet.data.rows import Columns, Rows
 from whet.deploy.predictor import Predictor
+from whet.errors import WhetError
 from whet.evaluation.judge import judge
 from whet.evaluation.metric import metric_named
 from whet.evaluation.records import Judgement
@@ -40,5 +41,25 @@ def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -
     targets = task.encode_targets(rows, columns, state)
     units = value_codes(rows, group) if group else None
     answers = predictor.answer(rows).with_targets(targets, units)
+    notes += [*seen_before(rows, columns, plan), "Baselines are not fitted again, so nothing is compared here."]
     also = [metric_named(other, task.kind) for other in task.metrics if other != name]
     return judge(answers, {}, test=rows.source, metric=metric_named(name, task.kind), also=also, seed=seed, notes=notes)
+
+
+def seen_before(rows: Rows, columns: Columns, plan: Plan | None) -> list[str]:
+    """A warning if rows are those of the file that the run learnt from, where that file is still there."""
+    if plan is None or not Path(plan.data.source).is_file():
+        return []
+    try:
+        learnt, _ = read_table(plan.data.source, encoding=plan.data.encoding)
+        if not set(columns.inputs) <= set(learnt.names):
+            return []
+        known = np.isin(input_hashes(rows, columns), input_hashes(learnt, columns))
+    except WhetError:  # the file is another by now
+        return []
+    if not known.any():
+        return []
+    return [
+        f"{int(known.sum()):,} of {len(rows):,} rows have the same input as a row of {Path(plan.data.source).name}, "
+        "the file that the run learnt from: the score is too good to be true."
+    ]

@@ -38,7 +38,11 @@ def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = Path
     ours = LEFT if PLAN in present else {WORK, ".lock"}
     foreign = {name for name in present - ours if not is_partial(name)}
     if (out / METRICS).exists():
-        raise RunError("This folder holds a finished run.", where=str(out), fix="choose another --out")
+        raise RunError(
+            "This folder holds a finished run.",
+            where=str(out),
+            fix="look at it with whet report, or choose another --out",
+        )
     if foreign:
         raise RunError(
             f"The output folder is not empty: it holds {sorted(foreign)[0]!r}.",

@@ -39,9 +39,9 @@ GOOD_EPOCHS = 4
 """Passes that the deepest rung should have before a shallower one beneath it gets any time."""
 SHARE = 0.35
 """Of what is left, at most, for a rung that a deeper one can still follow."""
-MARGIN = 1.15
+MARGIN = 1.1
 """Forecasts are for a quiet machine; so much more is reserved when rungs are fixed."""
-SOLVE_RATE = 60e9
+SOLVE_RATE = 90e9
 """Floating-point operations a second of the solver, low on purpose."""
 FIXED_SECONDS = 6.0
 """Imports, reading, checks, judging and packaging."""
@@ -141,7 +141,7 @@ class Speeds:
         below = () if cut is None else cut.below
         return sum(not within(block, below) for block in backbone.blocks) or blocks, blocks
 
-    def rung_seconds(self, method: Method, epochs: int) -> float:
+    def rung_seconds(self, method: Method, epochs: float) -> float:
         """A rung with its head, the frozen blocks that it replays, and its passes.
 
         Features are not in it: they are computed once for all rungs, unless nothing is cached.
@@ -230,14 +230,15 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Au
         share = share_of(methods[position + 1 :], left, speeds, training)
         wanted = training.epochs or method.epochs
         start = speeds.rung_seconds(method, 0)
-        epochs = min(wanted, int(max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)))
+        passes = max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)
+        epochs = min(wanted, int(passes * 10) / 10)
         if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
             least = least_seconds(speeds, method, training)
             left_out.append(
                 f"{name}: takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it; --time gives more"
             )
             continue
-        epochs = max(epochs, 1)
+        epochs = max(epochs, 1.0)
         took = speeds.rung_seconds(method, epochs)
         left -= took * MARGIN
         rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))

@@ -66,7 +66,7 @@ class Rung:
     """One step of the automatic ladder: a method with its own budget of epochs, and the forecast."""
 
     method: Any
-    epochs: int
+    epochs: float
     seconds: float
 
 
@@ -141,7 +141,8 @@ class Plan:
     def brief(self) -> dict[str, str]:
         """Each choice in a few words, for the terminal."""
         data, machinery = self.data, self.machinery
-        drawn = [f"{data.test_fraction:.0%} test"] if not data.tests else []
+        drawn = [f"split by {' and '.join(by)}"] if (by := [name for name in (data.group, data.time) if name]) else []
+        drawn += [f"{data.test_fraction:.0%} test"] if not data.tests else []
         drawn += [f"{data.valid_fraction:.0%} of the rest to stop and choose"] if data.valid_fraction else []
         precision = " and ".join(dict.fromkeys((machinery.precision, machinery.training_precision)))
         rivals = [catalog.title("learner", name) for name in self.evaluation.baselines]
@@ -158,16 +159,16 @@ class Plan:
         if not isinstance(self.method, Auto):
             name = catalog.name_of("method", self.method)
             rate = self.training.learning_rate
-            steps = "" if rate is None else f", up to {self.training.epochs} epochs at {rate:g}"
+            steps = "" if rate is None else f", up to {self.training.epochs:g} epochs at {rate:g}"
             gain = f"; {self.forecast.replay_gain}" if self.forecast.replay_gain else ""
             return name + steps + gain
         rungs = [
             catalog.name_of("method", rung.method)
-            + (f", {rung.epochs} epochs" if rung.epochs else "")
+            + (f", {rung.epochs:g} epochs" if rung.epochs else "")
             + f" ({rung.seconds:,.0f} s)"
             for rung in self.method.rungs
         ]
-        left_out = "".join(f"; without {text}" for text in self.method.left_out)
+        left_out = "".join(f"; without {text.partition('; --time')[0]}" for text in self.method.left_out)
         return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{left_out}"
 
     def write(self, path: Path) -> None:
@@ -313,9 +314,18 @@ def member_of(kind: str, value: Any) -> Any:
         rungs = tuple(replace(build(Rung, rung, "rung"), method=member_of("method", rung["method"])) for rung in given)
         rest = {key: content for key, content in settings.items() if key != "rungs"}
         return replace(build(Auto, {"seconds": 0.0} | rest, kind), rungs=rungs)
+    if kind == "method" and "name" in value and value["name"] not in catalog.members(kind):
+        raise ConfigError(
+            f"There is no method named {value['name']!r}.", where=kind, fix=f"use one of {quoted(kind)} or 'auto'"
+        )
     if "name" not in value:
         raise ConfigError(f"The {kind} has no name.", where=kind, fix=f"add `name:`, one of {names_of(kind)}")
     return build(catalog.find(kind, str(value["name"])), settings, kind)
+
+
+def quoted(kind: str) -> str:
+    """The names of one kind as values."""
+    return ", ".join(map(repr, catalog.members(kind)))
 
 
 def names_of(kind: str) -> str:

@@ -5,10 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from whet import catalog
 from whet.data.read_objects import parts_of
 from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
-from whet.plan import member_dict, plain, read_partial, set_value
+from whet.plan import Auto, member_dict, plain, read_partial, set_value
 from whet.resolve import Objects
 from whet.training.settings import Training
 
@@ -73,6 +74,12 @@ def partial_plan(
             wanted[part] = {**wanted.get(part, {}), **named}
     if model is not None:
         wanted["model"] = {"name": str(model)}
+    if method is not None and not isinstance(method, str | Auto) and not hasattr(method, "stages"):
+        raise ConfigError(
+            f"A method is a name or an object of whet.methods, not {method!r}.",
+            where="method",
+            fix=f"use one of {', '.join([*catalog.members('method'), 'auto'])}",
+        )
     if method is not None:
         wanted["method"] = method if isinstance(method, str) else member_dict("method", method)
     if training is not None:
@@ -81,6 +88,8 @@ def partial_plan(
         given = wanted.get("backbone") or {}
         wanted["backbone"] = {**({"name": given} if isinstance(given, str) else given), "head": head}
     if seed is not None:
+        if seed < 0:
+            raise ConfigError(f"The seed cannot be {seed}.", where="seed", fix="use 0 or more")
         wanted["seed"] = seed
     for setting in settings:
         set_value(wanted, setting)

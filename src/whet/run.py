@@ -34,7 +34,7 @@ from whet.resolve import Prepared
 from whet.tasks.own_loss import plain_task
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
-from whet.telling import tell
+from whet.telling import tell, window_notes
 from whet.training.events import Event, Said
 from whet.training.settings import Training
 
@@ -80,6 +80,8 @@ class Clock:
 def run(prepared: Prepared, folder: Path, *, command: str, clock: Clock) -> Generator[Event, None, Outcome]:
     """Fit the plan's one method, judge it once, package it."""
     rows = encode(prepared)
+    for note in window_notes(rows):
+        yield Said(stage="encode", message=note)
     clock.mark("encode")
     method, training = prepared.plan.method, prepared.plan.training
     training_rows = TrainingRows(rows.train, rows.valid, rows.units)
@@ -183,7 +185,7 @@ def fit_baselines(
         if learner.is_model(fitted):
             found[name] = dict(answers)
             continue
-        yield Said(stage="judge", message=f"Fitting the baseline {name}.")
+        yield Said(stage="judge", message=f"Fitting the baseline {catalog.title('learner', name)}.")
         baseline = learner.fit(material)
         found[name] = {test: baseline.predict(part.rows) for test, part in prepared.split.tests.items()}
         clock.mark(f"baseline {name}")

@@ -126,7 +126,14 @@ def window_notes(rows: Any) -> tuple[str, ...]:
         return ()
     many = "1 training row is" if windowed == 1 else f"{windowed:,} training rows are"
     text = f"{many} longer than the model's window; overlapping windows are pooled."
-    return (text + (f" {lost:,} tokens beyond the most windows of a text were lost." if lost else ""),)
+    return (
+        text
+        + (
+            f" About {lost:,} tokens of the longest texts were left out: a text has at most so many windows."
+            if lost
+            else ""
+        ),
+    )
 
 
 def examples_of(

@@ -13,13 +13,15 @@ def check_duplicates(view: CheckView) -> list[Finding]:
     near = near_rows(view)
     inside = near.pairs[(near.pairs[:, 0] == near.pairs[:, 2]) & (near.pairs[:, 0] == 0)]
     if len(inside):
+        number = f"{len(inside):,}{'+' if near.capped else ''}"
+        pairs = f"{number} {'pair of train rows is' if number == '1' else 'pairs of train rows are'}"
         rows, first, second = view.splits["train"], int(inside[0, 1]), int(inside[0, 3])
         ids = rows.ids[inside[:EXAMPLES, 3]]
         found.append(
             Finding(
                 check="duplicates",
                 level="info",
-                message=f"{len(inside):,}{'+' if near.capped else ''} pairs of train rows are nearly equal, such as "
+                message=f"{pairs} nearly equal, such as "
                 f"{quote(rows, first, view.columns)} and {quote(rows, second, view.columns)}{sampled(near)}.",
                 where=rows.place(int(ids[0])),
                 fix="nothing, if they are different cases; otherwise remove copies",

@@ -59,16 +59,18 @@ def _near(view: CheckView) -> list[Finding]:
         ours = int(np.where(flipped, pairs[:, 3], pairs[:, 1])[0])
         rows = view.splits[other]
         ids = rows.ids[np.unique(theirs)[:EXAMPLES]]
+        number = len(np.unique(theirs))
+        repeat = f"1 row of {other} nearly repeats" if number == 1 else f"{number:,} rows of {other} nearly repeat"
         found.append(
             Finding(
                 check="leakage",
                 level="info",
-                message=f"{len(np.unique(theirs)):,} rows of {other} nearly repeat a row of {one}, such as "
+                message=f"{repeat} a row of {one}, such as "
                 f"{quote(rows, int(theirs[0]), view.columns)} and "
                 f"{quote(view.splits[one], ours, view.columns)}{sampled(near)}.",
                 where=rows.place(int(rows.ids[theirs[0]])),
                 fix="nothing, if new rows will be as alike; otherwise split by a group column",
-                count=len(np.unique(theirs)),
+                count=number,
                 row_ids=tuple(ids.tolist()),
             )
         )

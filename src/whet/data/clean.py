@@ -99,7 +99,7 @@ def require_classes(keys: TargetKeys, rows: Rows, columns: Columns) -> list[Find
             check="classes",
             level="warning",
             message=f"{_count(len(single), 'class has', 'classes have')} a single row: {some(sorted(single))}. "
-            "It stays in train, so no score can speak about it.",
+            "Such rows stay in train, so no score can speak about them.",
             where=place,
             fix="add rows of these classes, or merge them into others",
             count=len(single),

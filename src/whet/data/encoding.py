@@ -82,7 +82,7 @@ def open_text(path: Path, encoding: str | None = None) -> tuple[TextFile, list[F
         DataError: empty, not text, an unknown encoding, or one that does not decode the file.
     """
     head = _head(path)
-    if not head.strip(b"\0 \t\r\n\xef\xbb\xbf\xff\xfe"):
+    if not head.strip(b" \t\r\n\xef\xbb\xbf\xff\xfe") or (len(head) < 64 and not head.strip(b"\0 \t\r\n\xff\xfe")):
         raise DataError("The file is empty.", where=str(path), fix="give a file with a header line and rows")
     _refuse_binary(path, head)
     if encoding is not None:

@@ -186,12 +186,21 @@ class _Drawer:
     def _indivisible(self, purpose: str) -> DataError:
         column = self.columns.time or self.columns.group
         reason = "all rows (or groups) have the same latest time" if self.columns.time else "there are too few groups"
+        own = f"give {purpose} rows of their own with --{purpose} FILE"
+        fix = f"{own}, or split by another column"
         if column is None:
-            reason = "all rows are equal, or too few of a class"
+            kinds, number = len(np.unique(self.strata)), len(self.rows)
+            alone = kinds > number / 2
+            reason = (
+                f"{number:,} rows have {kinds:,} different targets"
+                if alone
+                else "all rows are equal, or too few of a class"
+            )
+            fix = "check that this is the column to predict" if alone else own
         return DataError(
             f"No {purpose} rows can be held out: {reason}.",
             where=self.rows.source + (f", column {column!r}" if column else ""),
-            fix="give test rows of their own with --test FILE, or split by another column",
+            fix=fix,
         )
 
     def _twins_note(self, positions: Array, purpose: str) -> list[Finding]:

@@ -55,7 +55,7 @@ def compare(
         baseline_only_right=losses,
         mcnemar_p=None if model.kind == "regression" else mcnemar(wins, losses),
         answer=answer,
-        rows_needed=rows_needed(len(model), interval, point) if answer == "cannot tell" else None,
+        rows_needed=rows_needed(units_of(model), interval, point) if answer == "cannot tell" else None,
     )
 
 
@@ -89,8 +89,13 @@ def point_of(metric: Metric, baseline_values: list[float]) -> float:
     return ERROR_POINT * abs(best)
 
 
+def units_of(model: Predictions) -> int:
+    """How many independent units the rows make: groups, or else the rows themselves."""
+    return len(model) if model.units is None else len(np.unique(model.units))
+
+
 def rows_needed(rows: int, interval: Interval, point: float) -> int | None:
-    """Test rows that would settle a difference of one point: n x (half-width / point)^2, rounded up.
+    """Test rows (or groups) that would settle a difference of one point: n x (half-width / point)^2, rounded up.
 
     None where no number of rows can be named: one point is nothing, or the interval has no end.
     """

@@ -11,7 +11,7 @@ import numpy as np
 
 from whet.evaluation.calibration import reliability
 from whet.evaluation.classification import rows_right
-from whet.evaluation.compare import compare, point_of
+from whet.evaluation.compare import compare, point_of, units_of
 from whet.evaluation.intervals import Resamples, error_interval, ordered, share_interval, wilson
 from whet.evaluation.metric import Array, Metric, targets_of, value_of
 from whet.evaluation.per_class import class_scores
@@ -75,7 +75,9 @@ def judge(
         worst=_worst(model),
         dropped=tuple(f"{name}: its answers are the model's own on every row." for name in dropped),
         notes=(*notes, *_notes(model, resamples)),
-        verdict=verdict_of(comparisons, metric, len(model), dropped),
+        verdict=verdict_of(
+            comparisons, metric, units_of(model), dropped, unit="row" if model.units is None else "group"
+        ),
     )
 
 

@@ -85,12 +85,12 @@ def metric_named(name: str, kind: Kind) -> Metric:
     Raises:
         ConfigError: no metric has this name, or it does not fit predictions of this kind.
     """
+    fitting = [other for other in members("metric") if kind in find("metric", other).kinds]
+    if name not in fitting:
+        known = name in members("metric")
+        what = f"The metric {name!r} does not fit {kind}." if known else f"There is no metric named {name!r}."
+        raise ConfigError(what, where="metric", fix=f"use one of {', '.join(map(repr, fitting))}")
     metric: Metric = find("metric", name)()
-    if kind not in metric.kinds:
-        fitting = [other for other in members("metric") if kind in find("metric", other).kinds]
-        raise ConfigError(
-            f"The metric {name!r} does not fit {kind}.", where="metric", fix=f"use one of {', '.join(fitting)}"
-        )
     return metric
 
 

@@ -7,12 +7,14 @@ from whet.evaluation.metric import Metric
 from whet.evaluation.records import Comparison, Verdict
 
 
-def verdict_of(comparisons: Sequence[Comparison], metric: Metric, rows: int, dropped: Sequence[str] = ()) -> Verdict:
+def verdict_of(
+    comparisons: Sequence[Comparison], metric: Metric, rows: int, dropped: Sequence[str] = (), *, unit: str = "row"
+) -> Verdict:
     """*Better* only if better than every baseline; else *not better* if that is known of any; else *cannot tell*.
 
     Args:
         comparisons: The model against each baseline, by the same metric.
-        rows: Number of test rows.
+        rows: Number of test rows, or of groups of them; unit: which of the two.
         dropped: Names of baselines whose answers are the model's own.
     """
     if not comparisons:
@@ -22,7 +24,7 @@ def verdict_of(comparisons: Sequence[Comparison], metric: Metric, rows: int, dro
     if worse:
         return _not_better(min(worse, key=lambda found: found.high), metric)
     if unknown:
-        return _cannot_tell(max(unknown, key=_rows), metric, rows)
+        return _cannot_tell(max(unknown, key=_rows), metric, rows, unit)
     hardest = min(comparisons, key=lambda found: found.difference)
     sentence = f"Better: {_gap(hardest, metric)} the best baseline, {hardest.baseline} ({_interval(hardest, metric)})."
     return Verdict("better", metric.name, None, sentence, None)
@@ -45,18 +47,18 @@ def _not_better(found: Comparison, metric: Metric) -> Verdict:
     return Verdict("not better", metric.name, found.baseline, sentence, None)
 
 
-def _cannot_tell(found: Comparison, metric: Metric, rows: int) -> Verdict:
+def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str) -> Verdict:
     gap = f"{_gap(found, metric)} it ({_interval(found, metric)})"
     start = f"Cannot tell whether it is better than {found.baseline}: {gap}."
     if found.rows_needed is None:
-        end = f"{counted(rows, 'test row is', 'test rows are')} too few to say how many would be enough."
+        end = f"{counted(rows, f'test {unit} is', f'test {unit}s are')} too few to say how many would be enough."
     elif found.rows_needed > rows:
         end = (
-            f"About {_rounded(found.rows_needed):,} test rows, where there are {rows:,} now, would show a difference "
-            f"of {_one_point(metric)}."
+            f"About {_rounded(found.rows_needed):,} test {unit}s, where there are {rows:,} now, would show a "
+            f"difference of {_one_point(metric)}."
         )
     else:
-        end = f"These {rows:,} test rows would show a difference of {_one_point(metric)}; this one is smaller."
+        end = f"These {rows:,} test {unit}s would show a difference of {_one_point(metric)}; this one is smaller."
     return Verdict("cannot tell", metric.name, found.baseline, f"{start} {end}", found.rows_needed)
 
 

@@ -170,7 +170,7 @@ class Neural:
             stack.enter_context(compacted(working, trained_tables(backbone, names), sets))
             state = start_state(working, tuple(groups), rate, self.training, undecayed(backbone))
             yield from resume(state, working, folder, stage.name)
-            steps = source.steps_per_epoch * self._epochs
+            steps = self._steps(source)
             yield Started(stage=stage.name, steps=steps, examples=len(rows.train), note=cut.name if cut else "")
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
             objective = TaskObjective(self.task, fitted.state, working.live, holder)
@@ -183,9 +183,8 @@ class Neural:
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
         fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
         if state.best_step == 0 and not fitted.features_moved:
-            yield from say(
-                fitted, stage, "No step lowered the validation loss: the head is solved on untouched features."
-            )
+            why = "No step lowered the validation loss" if state.step else "No step was taken"
+            yield from say(fitted, stage, f"{why}: the head is solved on untouched features.")
             yield from self._solve(stage, Solve(), fitted, rows)
             return
         fitted.features_moved = True
@@ -268,8 +267,11 @@ class Neural:
         return True
 
     @property
-    def _epochs(self) -> int:
+    def _epochs(self) -> float:
         return self.training.epochs or self.method.epochs
+
+    def _steps(self, source: ReplaySource) -> int:
+        return max(1, round(source.steps_per_epoch * self._epochs))
 
     def _budget(
         self,
@@ -288,7 +290,7 @@ class Neural:
             return mean_loss(live, valid, TaskLoss(task, fitted.state), holder, most)
 
         return Budget(
-            steps=per_epoch * self._epochs,
+            steps=self._steps(source),
             every=max(1, per_epoch // self.training.evaluations_per_epoch),
             evaluate=None if valid is None else evaluate,
             settings=self.training,
@@ -340,7 +342,7 @@ class Pretrained:
         )
 
 
-def replay_gain(blocks: int, moving: int, epochs: int) -> float:
+def replay_gain(blocks: int, moving: int, epochs: float) -> float:
     """How many times faster replay can be at most: E(n + 2k) / ((n - k) + 3kE), a backward being two forwards."""
     return epochs * (blocks + 2 * moving) / ((blocks - moving) + 3 * moving * epochs)
 

@@ -104,7 +104,7 @@ class TextProcessor:
             if len(windows) > 1:
                 windows, dropped = spread(windows, MOST_WINDOWS)
                 windowed += 1
-                lost += sum(len(window) for window in dropped)
+                lost += lost_tokens(dropped, int(self.room * OVERLAP))
             pieces += windows
             value_of += [position] * len(windows)
         value = np.array(value_of, np.int32)
@@ -183,6 +183,11 @@ def spread(windows: list[Encoding], most: int) -> tuple[list[Encoding], list[Enc
         return windows, []
     kept = set(np.linspace(0, len(windows) - 1, most).round().astype(int).tolist())
     return [windows[i] for i in sorted(kept)], [window for i, window in enumerate(windows) if i not in kept]
+
+
+def lost_tokens(dropped: list[Encoding], overlap: int) -> int:
+    """About how many tokens only left-out windows hold: each shares ``overlap`` tokens with the one before."""
+    return sum(max(0, len(window) - window.special_tokens_mask.count(1) - overlap) for window in dropped)
 
 
 def pack_ids(pieces: list[list[int]], dtype: Any) -> Ragged:

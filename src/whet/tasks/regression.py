@@ -32,9 +32,10 @@ class Regression:
     metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
-        """One column of numbers, many of them different or not whole."""
-        numbers = [number_of(value) for value in values if value is not None]
-        if columns != 1 or not numbers or any(number is None for number in numbers):
+        """One column of numbers, many of them different or not whole; infinite ones are refused later, by their row."""
+        given = [value for value in values if value is not None]
+        numbers = [number for value in given if (number := number_of(value)) is not None]
+        if columns != 1 or not numbers or any(number_of(value) is None and not infinite(value) for value in given):
             return 0.0
         distinct = len(set(numbers))
         return 2.0 if distinct > FEWEST_VALUES and distinct > 0.02 * len(numbers) else 0.0
@@ -65,7 +66,7 @@ class Regression:
                 number = number_of(value)
                 if number is None:
                     raise DataError(
-                        f"The target is not a number: {value!r}.",
+                        f"The target is not a {'finite ' if infinite(value) else ''}number: {value!r}.",
                         where=rows.place(int(rows.ids[position]), columns.target[0]),
                         fix="correct the row, or set task.name=classification",
                     )
@@ -104,6 +105,14 @@ class Regression:
         """(N, 1) standardised outputs to the target's own unit."""
         values = outputs.astype(np.float64) * state["scale"] + state["mean"]
         return Predictions("regression", row_ids, values, values[:, 0])
+
+
+def infinite(value: Any) -> bool:
+    """Whether a value reads as an infinite number."""
+    try:
+        return not isinstance(value, bool) and math.isinf(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def like_classes(targets: Array, train: Rows, columns: Columns) -> list[Finding]:

@@ -11,7 +11,7 @@ class Training:
     """Settings of every stage that descends.
 
     Args:
-        epochs: Passes over the training rows at most; None takes the method's.
+        epochs: Passes over the training rows at most, also 2.5; None takes the method's.
         learning_rate: Peak rate of the top group; None takes the method's.
         head_learning_rate: Peak rate of the new head, as a multiple of ``learning_rate``.
         batch_size: Examples an update.
@@ -25,7 +25,7 @@ class Training:
         most_seconds: Clock limit of a stage; a stop by the clock is said and stored as a decision. 0 is none.
     """
 
-    epochs: int | None = None
+    epochs: float | None = None
     learning_rate: float | None = None
     head_learning_rate: float = 1.0
     batch_size: int = 32
