@@ -168,5 +168,5 @@ def test_reliability_counts_every_answer_once() -> None:
 
 
 def test_a_metric_that_does_not_fit_is_refused_with_those_that_do() -> None:
-    with pytest.raises(ConfigError, match="mae, rmse, r2, spearman"):
+    with pytest.raises(ConfigError, match="'mae', 'rmse', 'r2', 'spearman'"):
         metric_named("accuracy", "regression")
