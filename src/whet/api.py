@@ -35,7 +35,7 @@ from whet.resolve import Checked, Objects, Prepared, prepare, reopen
 from whet.resolve import check as check_rows
 from whet.run import Clock, Outcome, encode, finish, listened, run
 from whet.search.ladder import climb
-from whet.telling import read_story, window_notes
+from whet.telling import read_story
 from whet.training.cache import trim
 from whet.training.events import Said
 from whet.training.settings import Training
@@ -184,10 +184,7 @@ def finetune(
 
 def climbed(prepared: Prepared, folder: Path, command: str, clock: Clock) -> Any:
     """The automatic ladder, then judge and package once, for the winner."""
-    rows = encode(prepared)
-    for note in window_notes(rows):
-        yield Said(stage="encode", message=note)
-    clock.mark("encode")
+    rows = yield from encode(prepared, clock)
     found = yield from climb(prepared, rows, folder / WORK / "checkpoints")
     clock.mark("fit")
     return (

@@ -51,9 +51,8 @@ def seen_before(rows: Rows, columns: Columns, plan: Plan | None) -> list[str]:
     if plan is None or not Path(plan.data.source).is_file():
         return []
     try:
-        learnt, _ = read_table(plan.data.source, encoding=plan.data.encoding)
-        if not set(columns.inputs) <= set(learnt.names):
-            return []
+        given, _ = read_table(plan.data.source, encoding=plan.data.encoding)
+        learnt = clean(Sources(given, None, {}, ()), Columns(columns.inputs, columns.target)).train
         known = np.isin(input_hashes(rows, columns), input_hashes(learnt, columns))
     except WhetError:  # the file is another by now
         return []

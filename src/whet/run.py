@@ -79,10 +79,7 @@ class Clock:
 
 def run(prepared: Prepared, folder: Path, *, command: str, clock: Clock) -> Generator[Event, None, Outcome]:
     """Fit the plan's one method, judge it once, package it."""
-    rows = encode(prepared)
-    for note in window_notes(rows):
-        yield Said(stage="encode", message=note)
-    clock.mark("encode")
+    rows = yield from encode(prepared, clock)
     method, training = prepared.plan.method, prepared.plan.training
     training_rows = TrainingRows(rows.train, rows.valid, rows.units)
     fitted = yield from fit_method(prepared, method, training, training_rows, folder / WORK / "checkpoints")
@@ -90,15 +87,19 @@ def run(prepared: Prepared, folder: Path, *, command: str, clock: Clock) -> Gene
     return (yield from finish(prepared, fitted, rows, folder, command=command, clock=clock))
 
 
-def encode(prepared: Prepared) -> RunRows:
-    """Training and validation rows to examples with targets."""
+def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
+    """Training and validation rows to examples with targets; says what was pooled or lost."""
     task, split, columns = prepared.task, prepared.split, prepared.columns
     train = task.encode(split.train, columns, prepared.processor, prepared.state, targeted=True)
     valid = None
     if split.valid is not None:
         valid = task.encode(split.valid, columns, prepared.processor, prepared.state, targeted=True)
     units = units_of(split.train, prepared)
-    return RunRows(train, valid, units, None if split.valid is None else units_of(split.valid, prepared))
+    rows = RunRows(train, valid, units, None if split.valid is None else units_of(split.valid, prepared))
+    for note in window_notes(rows):
+        yield Said(stage="encode", message=note)
+    clock.mark("encode")
+    return rows
 
 
 def units_of(rows: Rows, prepared: Prepared) -> Array:

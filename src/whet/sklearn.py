@@ -22,7 +22,7 @@ from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.neural import TrainingRows
 from whet.request import own_metric, partial_plan
 from whet.resolve import Objects, Prepared, prepare
-from whet.run import encode, fit_method, write_model
+from whet.run import Clock, encode, fit_method, write_model
 from whet.search.ladder import climb
 from whet.training.settings import Training
 
@@ -129,7 +129,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def fit_all(prepared: Prepared) -> NeuralFitted:
     """Fit the plan's method, or climb its ladder; judge nothing."""
-    rows = encode(prepared)
+    rows = drain(encode(prepared, Clock()))
     if is_auto(prepared):
         found: NeuralFitted = drain(climb(prepared, rows, None)).fitted
         return found

@@ -85,9 +85,9 @@ def metric_named(name: str, kind: Kind) -> Metric:
     Raises:
         ConfigError: no metric has this name, or it does not fit predictions of this kind.
     """
-    fitting = [other for other in members("metric") if kind in find("metric", other).kinds]
-    if name not in fitting:
-        known = name in members("metric")
+    known = name in members("metric")
+    if not known or kind not in find("metric", name).kinds:
+        fitting = [other for other in members("metric") if kind in find("metric", other).kinds]
         what = f"The metric {name!r} does not fit {kind}." if known else f"There is no metric named {name!r}."
         raise ConfigError(what, where="metric", fix=f"use one of {', '.join(map(repr, fitting))}")
     metric: Metric = find("metric", name)()
