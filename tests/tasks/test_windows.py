@@ -16,7 +16,7 @@ from whet.tasks import encode
 from whet.tasks.classification import Classification
 from whet.tasks.task import Examples
 from whet.testing import tiny_rows
-from whet.training.objective import ReplaySource, TaskLoss, mean_loss
+from whet.training.objective import ReplaySource, answers, loss_shares
 from whet.training.replay import activations
 
 TASK = Classification()
@@ -75,8 +75,8 @@ def test_the_size_of_batches_and_a_needless_mask_do_not_move_answers_or_the_loss
     model = TextEncoder().load(tiny_model, outputs=3, seed=0).model
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     source = ReplaySource(examples, processor, 8, 8, 0)
-    loss = TaskLoss(TASK, state)
-    losses = [mean_loss(model, source, loss, None, most) for most in (1, 30, 100, 10_000)]
+    outputs = [answers(model, source, None, most) for most in (1, 30, 100, 10_000)]
+    losses = [float(loss_shares(TASK, state, each, examples).sum()) for each in outputs]
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
     with torch.no_grad():
         batch = source.batch(np.arange(24))

@@ -17,7 +17,7 @@ import torch
 from whet.backbones.backbone import Backbone, Cut, Family, Holder
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
-from whet.learners.fitted import NeuralFitted, cut_cache, feature_cache, row_features
+from whet.learners.fitted import NeuralFitted, cut_cache, feature_cache, row_features, row_means
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage, within
 from whet.modalities.modality import Processor
 from whet.tasks.task import Examples, State, Task
@@ -28,7 +28,7 @@ from whet.training.events import Checkpointed, Event, Progressed, Said, Started
 from whet.training.interrupt import listening
 from whet.training.loop import Budget, FitState, fit, start_state, take_step
 from whet.training.machinery import Machinery
-from whet.training.objective import ReplaySource, TaskLoss, TaskObjective, mean_loss
+from whet.training.objective import ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Precision, Working, parameter_dict
 from whet.training.replay import activations, set_training, verify
 from whet.training.settings import Training
@@ -132,7 +132,9 @@ class Neural:
         folds = assign_folds(strata_of(targets), units, how.folds, self.seed)
         outputs = self.task.outputs(self.state)
         yield Progressed(stage=stage.name, done=0, total=1, unit="head")
-        solved = solve_head(features, wanted, link, outputs, how.penalties, folds, next(iter(weights.values())))
+        solved = solve_head(
+            features, wanted, link, outputs, how.penalties, folds, next(iter(weights.values())), calibrate=how.calibrate
+        )
         yield Progressed(stage=stage.name, done=1, total=1, unit="head")
         model = fitted.working.masters
         with torch.no_grad():
@@ -178,6 +180,8 @@ class Neural:
             budget = self._budget(source, fitted, valid, holder, asked=stack.enter_context(listening()))
             events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
             yield from checkpointed(events, state, folder, self.machinery.checkpoint_seconds, stage.name)
+            if valid is not None:
+                self._calibrate(fitted, valid, holder)
         working.live.eval()
         fitted.steps += state.step
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
@@ -188,9 +192,16 @@ class Neural:
             yield from self._solve(stage, Solve(), fitted, rows)
             return
         fitted.features_moved = True
-        if valid is not None and valid.examples.targets is not None and "thresholds" in fitted.state:
-            outputs = yield from fitted.outputs(valid.examples)
-            fitted.state = self.task.tune(outputs, valid.examples.targets, fitted.state)
+
+    def _calibrate(self, fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None) -> None:
+        """Fold the best temperature into the head and tune what else the task decides by, both on validation rows."""
+        examples = valid.examples
+        assert examples.targets is not None
+        outputs = answers(fitted.working.live, valid, holder, self.machinery.most_tokens)
+        _, temperature = held_out_loss(self.task, fitted.state, outputs, examples)
+        fitted.working.divide_head(temperature)
+        rows = row_means(outputs.numpy() / np.float32(temperature), examples)
+        fitted.state = self.task.tune(rows, examples.targets, fitted.state)
 
     def _sources(
         self, stage: Stage, fitted: NeuralFitted, rows: TrainingRows, cut: Cut | None
@@ -285,9 +296,9 @@ class Neural:
         live, task = fitted.working.live, self.task
         most = self.machinery.most_tokens
 
-        def evaluate() -> float:
+        def evaluate() -> torch.Tensor:
             assert valid is not None
-            return mean_loss(live, valid, TaskLoss(task, fitted.state), holder, most)
+            return held_out_loss(task, fitted.state, answers(live, valid, holder, most), valid.examples)[0]
 
         return Budget(
             steps=self._steps(source),

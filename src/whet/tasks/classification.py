@@ -34,6 +34,7 @@ class Classification:
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = 0.0
     kind: ClassVar[Kind] = "classification"
+    tempered: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
 

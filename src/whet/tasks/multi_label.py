@@ -30,6 +30,7 @@ class MultiLabel:
     """Multi-label classification."""
 
     kind: ClassVar[Kind] = "multi-label"
+    tempered: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
     metrics: ClassVar[tuple[str, ...]] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
 

@@ -17,6 +17,8 @@ class OwnLoss:
         function: ``function(outputs (B, K), targets (B, ...)) -> (B,)``, differentiable; low is good.
     """
 
+    tempered = False  # what another scale of its outputs would mean is the user's to say
+
     def __init__(self, task: Task, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
         self.task = task
         self.function = function

@@ -28,6 +28,7 @@ class Regression:
     """Regression of one number."""
 
     kind: ClassVar[Kind] = "regression"
+    tempered: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
     metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
 

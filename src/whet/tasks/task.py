@@ -128,6 +128,11 @@ class Task(Protocol):
     def kind(self) -> Kind: ...
 
     @property
+    def tempered(self) -> bool:
+        """Whether outputs may be divided by a temperature: how they compare is learnt, how large they are is free."""
+        ...
+
+    @property
     def baselines(self) -> tuple[str, ...]:
         """Catalog names of the learners that the model is judged against."""
         ...

@@ -24,6 +24,9 @@ from whet.training.settings import Training
 
 COUNT = "step"
 """What AdamW calls the number of its updates; one for each group."""
+LOWEST = "lowest"
+SURE = 2.0
+"""Standard errors by which a validation loss must exceed the lowest one for its weights to be passed over."""
 
 
 class BatchSource(Protocol):
@@ -55,7 +58,8 @@ class FitState:
         groups: Trainable masters, laid side by side until ``release``.
         optimizer: Steps the groups, in their order.
         step: Updates done; evaluated: the step at which validation loss was last measured, -1 if never.
-        best: Copies of the trainable masters at the lowest validation loss.
+        best: Copies of the trainable masters to be restored, see ``evaluate``; ``best_step`` is their step.
+        lowest: (E,) what each validation example adds to the lowest loss, which is ``best_loss``.
         decisions: What was decided outside the plan, such as a stop by the clock; a resumed run obeys them.
     """
 
@@ -67,6 +71,7 @@ class FitState:
     best_step: int = -1
     worse: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    lowest: Tensor | None = None
     decisions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -86,6 +91,8 @@ class FitState:
         """Masters, moments and best weights by name, for a checkpoint."""
         found = {f"master/{n}": p for n, p in self.masters().items()}
         found |= {f"best/{n}": t for n, t in self.best.items()}
+        if self.lowest is not None:
+            found[LOWEST] = self.lowest
         for group in self.groups:
             for key, value in self.optimizer.state.get(group.whole, {}).items():
                 parts = [value] if key == COUNT else group.split(value)
@@ -110,7 +117,8 @@ class FitState:
         for name, master in masters.items():
             master.copy_(tensors[f"master/{name}"])
         self.best = {n: tensors[f"best/{n}"].to(masters[n], copy=True) for n in masters if f"best/{n}" in tensors}
-        keys = {key.partition("/")[0] for key in tensors} - {"master", "best", COUNT}
+        self.lowest = tensors.get(LOWEST)
+        keys = {key.partition("/")[0] for key in tensors} - {"master", "best", COUNT, LOWEST}
         for group in self.groups if keys else ():
             kept = {key: torch.cat([tensors[f"{key}/{name}"].reshape(-1) for name in group.names]) for key in keys}
             kept[COUNT] = tensors[f"{COUNT}/{group.names[0]}"].clone()
@@ -136,14 +144,14 @@ class Budget:
     Args:
         steps: Updates at most.
         every: Updates between evaluations; the last step is always evaluated.
-        evaluate: Mean validation loss of the live model, or None without validation rows.
+        evaluate: (E,) what each validation example adds to the live model's loss, or None without validation rows.
         settings: Rates, patience, clock.
         asked: Whether the user asked to stop; read between two updates.
     """
 
     steps: int
     every: int
-    evaluate: Callable[[], float] | None
+    evaluate: Callable[[], Tensor] | None
     settings: Training
     asked: Callable[[], bool] = bool
 
@@ -298,17 +306,34 @@ def evaluation_due(state: FitState, budget: Budget) -> bool:
 
 
 def evaluate(state: FitState, stage: str, budget: Budget) -> Evaluated:
-    """Measure validation loss; keep the weights if it is the lowest."""
+    """Measure validation loss; keep the weights if it is the lowest, or cannot be told from the lowest.
+
+    The later weights are preferred, because their rate has fallen further: validation rows are few, and the lowest of
+    many noisy losses is often an early one's luck. Only the start gives way to nothing but a lower loss.
+    """
     assert budget.evaluate is not None
-    loss = budget.evaluate()
+    shares = budget.evaluate()
+    loss = float(shares.sum())
     state.evaluated = state.step
-    better = loss < state.best_loss
-    if better:
-        state.best_loss, state.best_step, state.worse = loss, state.step, 0
-        state.best = {name: tensor.clone() for name, tensor in state.masters().items()}
+    lower = loss < state.best_loss
+    kept = lower or (state.best_step > 0 and not surely_higher(shares, state.lowest))
+    if lower:
+        state.best_loss, state.lowest, state.worse = loss, shares, 0
     else:
         state.worse += 1
-    return Evaluated(stage=stage, step=state.step, loss=loss, best=better)
+    if kept:
+        state.best_step = state.step
+        state.best = {name: tensor.clone() for name, tensor in state.masters().items()}
+    return Evaluated(stage=stage, step=state.step, loss=loss, best=kept)
+
+
+def surely_higher(shares: Tensor, lowest: Tensor | None) -> bool:
+    """Whether a loss exceeds the lowest by more than ``SURE`` standard errors of the paired difference; NaN does."""
+    if lowest is None:
+        return True
+    difference = shares - lowest
+    error = float(difference.std()) * len(difference) ** 0.5 if len(difference) > 1 else 0.0
+    return not float(difference.sum()) <= SURE * error
 
 
 def patience_gone(state: FitState, budget: Budget) -> bool:
@@ -334,7 +359,7 @@ def ended_from_outside(state: FitState, stage: str, began: float, budget: Budget
 
 @torch.no_grad()
 def restore_best(state: FitState, working: Working) -> None:
-    """The weights with the lowest validation loss, where it was measured."""
+    """The best weights, where validation loss was measured."""
     masters = state.masters()
     for name, tensor in state.best.items():
         masters[name].copy_(tensor)

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from whet.backbones.backbone import HeadedModel, Holder
 from whet.data.ragged import Ragged, by_length
-from whet.tasks.task import Batch, State, Task, Term
+from whet.tasks.task import Batch, Examples, State, Task, Term
 from whet.training.batches import Source, make_batch
 from whet.training.replay import feed, held_tensors, to_device
+from whet.training.temperature import best_temperature
 
 Array = np.ndarray[Any, Any]
+CHUNK = 8192
 
 
 @dataclass(eq=False)
@@ -62,22 +64,40 @@ class TaskObjective:
         return TaskLoss(self.task, self.state)(outputs, batch)
 
 
-def mean_loss(live: HeadedModel, valid: ReplaySource, loss: TaskLoss, holder: Holder | None, most_tokens: int) -> float:
-    """Validation loss, weighted as in training; the model is in evaluation mode meanwhile."""
+def answers(live: HeadedModel, source: ReplaySource, holder: Holder | None, most_tokens: int) -> Tensor:
+    """(E, K) float32 outputs for every example of a source; the model is in evaluation mode meanwhile."""
     modes = [(module, module.training) for module in live.modules()]
     live.eval()
     device = next(live.parameters()).device
-    sums: dict[str, float] = {}
-    weights: dict[str, float] = {}
-    coefficients: dict[str, float] = {}
+    found = torch.zeros(len(source.examples), live.head.out_features)
     with torch.no_grad():
-        for index in by_length(valid.examples.lengths, most_tokens):
-            batch = valid.batch(index)
+        for index in by_length(source.examples.lengths, most_tokens):
+            batch = source.batch(index)
             feed(holder, batch, device)
-            for term in loss(live(**to_device(batch.inputs, device)), batch):
-                sums[term.name] = sums.get(term.name, 0.0) + float(term.sums.double().sum())
-                weights[term.name] = weights.get(term.name, 0.0) + float(term.weights.double().sum())
-                coefficients[term.name] = term.coefficient
+            found[torch.from_numpy(index)] = live(**to_device(batch.inputs, device)).float().cpu()
     for module, mode in modes:
         module.training = mode
-    return sum(coefficients[name] * sums[name] / max(weights[name], 1e-12) for name in sums)
+    return found
+
+
+def loss_shares(task: Task, state: State, outputs: Tensor, examples: Examples, temperature: float = 1.0) -> Tensor:
+    """(E,) float64, what each example adds to the loss of outputs (E, K) divided by a temperature; as in training."""
+    assert examples.targets is not None
+    targets, shares = torch.from_numpy(examples.targets[examples.row]), torch.from_numpy(examples.piece_weights)
+    found = torch.zeros(len(outputs), dtype=torch.float64)
+    totals = {name: float(w.double().sum()) for name, w in task.weights(targets, shares, state).items()}
+    with torch.no_grad():
+        for begin in range(0, len(outputs), CHUNK):
+            part = slice(begin, begin + CHUNK)
+            for term in task.loss(outputs[part] / temperature, targets[part], shares[part], state):
+                found[part] += term.coefficient * term.sums.double() / max(totals[term.name], 1e-12)
+    return found
+
+
+def held_out_loss(task: Task, state: State, outputs: Tensor, examples: Examples) -> tuple[Tensor, float]:
+    """``loss_shares`` at the best temperature, and that; at 1 where the scale of outputs has a meaning."""
+    temperature = 1.0
+    if task.tempered:
+        found = best_temperature(lambda one: float(loss_shares(task, state, outputs, examples, one).sum()))
+        temperature = found[1]
+    return loss_shares(task, state, outputs, examples, temperature), temperature

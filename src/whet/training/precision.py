@@ -77,6 +77,13 @@ class Working:
         torch._foreach_copy_([live[name] for name in masters], list(masters.values()))
 
     @torch.no_grad()
+    def divide_head(self, temperature: float) -> None:
+        """Outputs become what they were, divided by a temperature."""
+        self.masters.head.weight.div_(temperature)
+        self.masters.head.bias.div_(temperature)
+        self.push_head()
+
+    @torch.no_grad()
     def push_head(self) -> None:
         """Copy scaler and head, after a head was solved."""
         if not self.shared:

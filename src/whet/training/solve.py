@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whet.training.temperature import best_temperature
+
 CHUNK = 2048
 SMALL = 2 * 10**7
 """Products an evaluation below which one thread is enough."""
@@ -23,6 +25,8 @@ HISTORY = 8
 ROUGH, FINE = 1e-2, 1e-3
 """Tolerances while penalties are compared, where it moves held-out loss by a thousandth, and of the head that is kept,
 whose probabilities it moves by a thousandth instead of a hundredth, for a third more of its iterations."""
+SURE = 2.0
+"""Standard errors of a paired difference of held-out losses."""
 
 
 Link = Literal["softmax", "sigmoid", "identity"]
@@ -61,6 +65,8 @@ def solve_head(
     penalties: tuple[float, ...],
     folds: np.ndarray[Any, Any],
     row_weights: Tensor | None = None,
+    *,
+    calibrate: bool = False,
 ) -> Solved:
     """Fit a linear head; the penalty follows from held-out loss.
 
@@ -71,9 +77,13 @@ def solve_head(
         penalties: Strongest first; loss is a mean over rows plus ``penalty / 2 * |weight|^2``.
         folds: (N,) number of the fold that holds each row out.
         row_weights: (N,) weight of each row in the loss, or None.
+        calibrate: Divide the outputs of a softmax or sigmoid head by the temperature with the lowest held-out loss.
+            A softmax head's penalty is then the one whose loss is lowest at its best temperature, where that is
+            surely lower (by ``SURE`` standard errors of the paired difference) than at the penalty with the lowest
+            loss as it is: with few rows a class, temperatures are too loose to choose by.
     """
     with few_threads(len(features) * features.shape[1] * outputs * (int(folds.max()) + 1)):
-        return _solve_head(features, targets, link, outputs, penalties, folds, row_weights)
+        return _solve_head(features, targets, link, outputs, penalties, folds, row_weights, calibrate)
 
 
 @contextmanager
@@ -95,7 +105,9 @@ def _solve_head(
     penalties: tuple[float, ...],
     folds: np.ndarray[Any, Any],
     row_weights: Tensor | None,
+    calibrate: bool,
 ) -> Solved:
+    calibrate = calibrate and link != "identity"
     points, mean, scale = standardise(features)
     weights = torch.ones(len(features)) if row_weights is None else row_weights.float()
     problem = Problem(points, targets, link, outputs)
@@ -111,9 +123,11 @@ def _solve_head(
         heads, steps = problem.solve(masks, torch.full((number, outputs), penalties[place]), begin)
         iterations += steps
         held_out = problem.held_out(heads, held)
-        tried[place] = Tried(heads, held_out, problem.loss_per_output(held_out, weights))
+        loss = problem.loss_per_output(held_out, weights)
+        refined = problem.refined(held_out, weights) if calibrate and link == "softmax" else None
+        tried[place] = Tried(heads, held_out, loss, refined)
     order = sorted(tried)
-    columns = torch.stack([tried[place].loss for place in order]).argmin(0).expand(outputs)
+    columns = chosen_penalties([tried[place] for place in order], weights).expand(outputs)
     pick = torch.tensor(penalties)[order][columns]
     every = torch.arange(outputs)
     held_out = torch.stack([tried[place].held_out for place in order])[columns, :, every].T.contiguous()
@@ -123,16 +137,26 @@ def _solve_head(
         .mean(0, keepdim=True)
     )
     final, steps = problem.solve(weights.unsqueeze(0), pick.unsqueeze(0), warm.contiguous(), tolerance=FINE)
+    temperature = problem.refined(held_out, weights).temperature if calibrate else 1.0
     return Solved(
         mean,
         scale,
-        final[0, :-1].T.contiguous(),
-        final[0, -1].clone(),
-        held_out,
+        final[0, :-1].T.contiguous() / temperature,
+        final[0, -1] / temperature,
+        held_out / temperature,
         tuple(float(p) for p in (pick if link == "sigmoid" else pick[:1])),
         tuple((penalties[place], float(tried[place].loss.mean())) for place in order),
         iterations + steps,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """Held-out loss at the temperature at which it is lowest, and that of each row, (N,) float64."""
+
+    loss: float
+    temperature: float
+    rows: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,18 +166,35 @@ class Tried:
     heads: Tensor
     held_out: Tensor
     loss: Tensor
+    refined: Refined | None = None
+
+
+def chosen_penalties(tried: list[Tried], weights: Tensor) -> Tensor:
+    """Place of the penalty to keep, (1,) or one an output (K,); see ``solve_head``."""
+    plain = torch.stack([one.loss for one in tried]).argmin(0)
+    refined = [one.refined for one in tried if one.refined is not None]
+    if not refined:
+        return plain
+    best = min(range(len(refined)), key=lambda place: refined[place].loss)
+    share = (weights / weights.sum()).double()
+    gained = refined[int(plain)].rows - refined[best].rows
+    mean = (gained * share).sum()
+    error = ((gained - mean) ** 2 * share).sum().sqrt() / len(share) ** 0.5
+    return torch.tensor([best]) if mean > SURE * error else plain
 
 
 def next_penalty(tried: dict[int, Tried], number: int, *, separate: bool) -> int | None:
     """The next place on the penalty scale to try, or None when the valley is found.
 
     Starts in the middle and walks towards lower loss, one place at a time; ``separate`` outputs (one penalty each)
-    have valleys of their own, so their whole scale is tried.
+    have valleys of their own, so their whole scale is tried. Loss at the best temperature has a valley of its own too.
     """
     if not tried:
         return 0 if separate else number // 2
     best = min(tried, key=lambda place: float(tried[place].loss.mean()))
-    wanted = range(number) if separate else (best + 1, best - 1)
+    refined = {place: one.refined.loss for place, one in tried.items() if one.refined is not None}
+    other = min(refined, key=lambda place: refined[place], default=best)
+    wanted = range(number) if separate else (best + 1, best - 1, other + 1, other - 1)
     return next((place for place in wanted if 0 <= place < number and place not in tried), None)
 
 
@@ -211,13 +252,21 @@ class Problem:
     def loss_per_output(self, outputs: Tensor, weights: Tensor) -> Tensor:
         """Mean loss of (N, K) outputs: (1,) for softmax and identity, (K,) for sigmoid."""
         share = weights / weights.sum()
+        return (self.row_losses(outputs).double() * share.unsqueeze(1)).sum(0)
+
+    def row_losses(self, outputs: Tensor) -> Tensor:
+        """Loss of each row of (N, K) outputs: (N, 1) for softmax, (N, K) otherwise."""
         if self.link == "softmax":
-            each = torch.nn.functional.cross_entropy(outputs, self.targets, reduction="none").unsqueeze(1)
-        elif self.link == "sigmoid":
-            each = torch.nn.functional.binary_cross_entropy_with_logits(outputs, self.targets.float(), reduction="none")
-        else:
-            each = (outputs - self.targets) ** 2
-        return (each.double() * share.unsqueeze(1)).sum(0)
+            return torch.nn.functional.cross_entropy(outputs, self.targets, reduction="none").unsqueeze(1)
+        if self.link == "sigmoid":
+            wanted = self.targets.float()
+            return torch.nn.functional.binary_cross_entropy_with_logits(outputs, wanted, reduction="none")
+        return (outputs - self.targets) ** 2
+
+    def refined(self, outputs: Tensor, weights: Tensor) -> Refined:
+        """Held-out loss of (N, K) outputs at their best temperature."""
+        loss, temperature = best_temperature(lambda one: float(self.loss_per_output(outputs / one, weights).mean()))
+        return Refined(loss, temperature, self.row_losses(outputs / temperature).double().mean(1))
 
     def _loss(self, heads: Tensor, share: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
         count, width, outputs = heads.shape
