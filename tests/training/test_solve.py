@@ -11,9 +11,11 @@ from whet.training.solve import (
     FINE,
     Link,
     Problem,
+    Refined,
     Solved,
     Tried,
     assign_folds,
+    chosen_penalties,
     minimise,
     next_penalty,
     solve_head,
@@ -158,6 +160,58 @@ def test_the_chosen_penalty_has_the_lowest_held_out_loss_of_all() -> None:
         assert single[min(single, key=lambda p: abs(p - walked.penalties[0]))] <= min(single.values()) * 1.01
 
 
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("penalty", [3.0, 1e-5])
+def test_a_calibrated_head_answers_alike_and_its_held_out_loss_has_no_better_temperature(
+    link: Link, penalty: float
+) -> None:
+    """Too strong a penalty leaves a head too unsure, too weak a one too sure."""
+    features, classes = data(200, 12)
+    targets, outputs = targets_for(link, features, classes)
+    folds = assign_folds(classes.numpy(), None, 5, 0)
+    plain, calibrated = (
+        solve_head(features, targets, link, outputs, (penalty,), folds, calibrate=calibrate)
+        for calibrate in (False, True)
+    )
+    problem, weights = Problem(features, targets, link, outputs), torch.ones(200)
+    factor = calibrated.held_out / plain.held_out
+    torch.testing.assert_close(factor, factor.mean().expand_as(factor), rtol=1e-3, atol=0)
+    torch.testing.assert_close(calibrated.weight, plain.weight * factor.mean(), rtol=1e-3, atol=1e-6)
+    assert (factor.mean() > 1.2) if penalty == 3.0 else (factor.mean() < 0.8)
+    least = float(problem.loss_per_output(calibrated.held_out, weights).mean())
+    for other in (0.9, 1.1):
+        assert float(problem.loss_per_output(calibrated.held_out * other, weights).mean()) > least
+
+
+def test_a_regression_is_never_tempered() -> None:
+    features, classes = data()
+    targets, outputs = targets_for("identity", features, classes)
+    folds = assign_folds(np.zeros(150), None, 5, 0)
+    plain, asked = (
+        solve_head(features, targets, "identity", outputs, PENALTIES, folds, calibrate=calibrate)
+        for calibrate in (False, True)
+    )
+    assert torch.equal(plain.weight, asked.weight)
+
+
+def test_a_penalty_that_tells_more_apart_is_chosen_only_where_that_is_sure() -> None:
+    """The first penalty has the lower loss as it is, the second at its best temperature."""
+    rows = 400
+    draw = torch.Generator().manual_seed(0)
+    first, gained = torch.rand(rows, generator=draw).double(), torch.rand(rows, generator=draw).double() - 0.45
+
+    def tried(loss: float, each: torch.Tensor) -> Tried:
+        nothing = torch.zeros(1)
+        return Tried(nothing, nothing, torch.tensor([loss]), Refined(float(each.mean()), 1.0, each))
+
+    for count, wanted in ((rows, 1), (20, 0)):
+        found = chosen_penalties(
+            [tried(0.1, first[:count]), tried(0.2, first[:count] - gained[:count])], torch.ones(count)
+        )
+        assert float(gained[:count].mean()) > 0
+        assert found.tolist() == [wanted]
+
+
 def test_each_label_gets_its_own_penalty() -> None:
     draw = torch.Generator().manual_seed(0)
     features = torch.randn(200, 30, generator=draw)
@@ -195,13 +249,14 @@ DEGENERATE: dict[str, tuple[int, int, list[int] | None]] = {
 }
 
 
+@pytest.mark.parametrize("calibrate", [False, True])
 @pytest.mark.parametrize("case", DEGENERATE)
-def test_degenerate_classes_give_finite_heads(case: str) -> None:
+def test_degenerate_classes_give_finite_heads(case: str, calibrate: bool) -> None:
     rows, width, classes = DEGENERATE[case]
     features, drawn = data(rows, width)
     targets = drawn if classes is None else torch.tensor(classes)
     folds = assign_folds(targets.numpy(), None, 5, 0)
-    assert finite(solve_head(features, targets, "softmax", 3, PENALTIES, folds))
+    assert finite(solve_head(features, targets, "softmax", 3, PENALTIES, folds, calibrate=calibrate))
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])
@@ -210,7 +265,7 @@ def test_rows_of_a_single_unit_cannot_be_held_out_and_are_fitted_all_the_same(li
     targets, outputs = targets_for(link, features, classes)
     folds = assign_folds(np.zeros(20, np.int64), np.zeros(20, np.int64), 5, 0)
     assert set(folds.tolist()) == {0}
-    solved = solve_head(features, targets, link, outputs, PENALTIES, folds)
+    solved = solve_head(features, targets, link, outputs, PENALTIES, folds, calibrate=True)
     assert finite(solved)
     assert float(solved.weight.abs().max()) > 0
 

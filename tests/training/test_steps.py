@@ -169,6 +169,7 @@ def test_a_state_goes_through_a_checkpoint_unchanged() -> None:
         gradient.fill_(1.0)
     state.optimizer.step()
     state.best = {name: torch.full_like(p, 3.0) for name, p in model.named_parameters()}
+    state.lowest = torch.tensor([0.2, 0.05], dtype=torch.float64)
     state.step, state.best_loss, state.decisions = 5, 0.25, [{"stage": "s", "step": 5}]
     kept = {name: tensor.clone() for name, tensor in state.tensors().items()}
     state.release(working)
