@@ -150,6 +150,9 @@ def test_runs_are_numbered_and_listed(here: Path, tiny_model: Path) -> None:
     assert {path.name for path in (here / "runs").iterdir()} == {"rows-target-1", "rows-target-2"}
     assert listing.runs(here / "runs")[0]["run"].endswith("rows-target-2")
     assert all(record["verdict"] != "unfinished" for record in listing.runs(here / "runs"))
+    (here / "runs" / "rows-target-2" / "metrics.json").unlink()  # as a killed run leaves it
+    killed = listing.runs(here / "runs")[0]
+    assert (killed["verdict"], killed["method"], killed["model"]) == ("unfinished", "probe", str(tiny_model))
 
 
 def test_public_verbs_stay_verbs_when_files_of_the_same_name_are_imported() -> None:

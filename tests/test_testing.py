@@ -1,5 +1,6 @@
 """Do the public checks pass for what is ours, and do they see what is broken?"""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from whet.evaluation.classification import Accuracy
 from whet.learners.majority import Majority
 from whet.modalities.text import Text
 from whet.tasks.classification import Classification
+from whet.tasks.regression import Regression
 from whet.tasks.task import Term
 from whet.testing import (
     check_backbone,
@@ -83,9 +85,22 @@ class DecodesWrongly(Classification):
         return super().decode(-outputs, row_ids, state)
 
 
+class ForgetsItsUnit(Regression):
+    def own_unit(self, state: Any) -> Any:
+        return state["scale"], state["mean"], state
+
+
+class DecidesByItsScale(Classification):
+    def decode(self, outputs: Any, row_ids: Any, state: Any) -> Any:
+        found = super().decode(outputs, row_ids, state)
+        return replace(found, decided=np.where(found.scores.max(1) > 0.99, found.decided, 0))
+
+
 @pytest.mark.parametrize(
     ("task", "sentence"),
     [
+        (ForgetsItsUnit(), "do not fit the state"),
+        (DecidesByItsScale(), "at any temperature"),
         (CouplesExamples(), "couples examples"),
         (WeighsByAnswer(), "follow from targets"),
         (DecodesWrongly(), "lowest loss must decode"),

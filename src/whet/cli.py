@@ -316,15 +316,19 @@ def raise_no_file(what: str) -> None:
 
 
 def show_answer(predictor: Any, value: Any, as_json: bool) -> None:
-    """One text's answer, with the likeliest labels and their probabilities."""
+    """One text's answer, with the likeliest labels and their probabilities; as JSON with all of them."""
+    from whet.deploy.predict_file import LIKELIEST
+
     answer = predictor.predict([value])[0]
     scores = predictor.predict_proba([value])[0] if predictor.labels else []
-    ranked = sorted(zip(scores, predictor.labels, strict=False), reverse=True)[:5]
+    ranked = sorted(zip(scores, predictor.labels, strict=False), reverse=True)
+    if not "".join(value).strip():
+        print("The text is empty; this is what an empty text is answered with.", file=sys.stderr)
     if as_json:
         print_json({"predicted": answer, "scores": {label: float(score) for score, label in ranked}})
         return
     print(answer if isinstance(answer, str) else ", ".join(answer) if isinstance(answer, list) else f"{answer:.6g}")
-    for score, label in ranked:
+    for score, label in ranked[:LIKELIEST]:
         print(f"  {score:6.1%}  {label}")
 
 

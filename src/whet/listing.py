@@ -13,7 +13,7 @@ def runs(folder: Path) -> list[dict[str, Any]]:
     found = []
     for plan in sorted(folder.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime, reverse=True):
         place = plan.parent
-        record: dict[str, Any] = {"run": str(place), "model": "", "method": "", "verdict": "unfinished"}
+        record: dict[str, Any] = {"run": str(place), **planned(plan), "verdict": "unfinished"}
         if (place / METRICS).exists() and (place / "story.json").exists():
             story = json.loads((place / "story.json").read_text(encoding="utf-8"))
             first = story["judgements"][0]
@@ -27,6 +27,17 @@ def runs(folder: Path) -> list[dict[str, Any]]:
             }
         found.append(record)
     return found
+
+
+def planned(path: Path) -> dict[str, str]:
+    """Model and method as a plan file names them; nothing where it cannot be read."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {"model": str(content["model"]["name"]), "method": str(content["method"]["name"])}
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return {"model": "", "method": ""}
 
 
 def models() -> list[dict[str, Any]]:

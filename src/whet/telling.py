@@ -98,7 +98,7 @@ def model_facts(prepared: Prepared, fitted: NeuralFitted) -> ModelFacts:
         sha256=plan.model.sha256,
         licence=plan.model.licence or "",
         parameters=sum(parameter.numel() for parameter in fitted.working.masters.parameters()),
-        loading="transformers" if getattr(plan.backbone, "head", "") == "native" else "sentence-transformers",
+        loading=plan.backbone.library,
         window=getattr(prepared.processor, "max_length", None),
     )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from whet import catalog
-from whet.backbones.backbone import Backbone, Family, HeadedModel
+from whet.backbones.backbone import Backbone, Family, HeadedModel, Meaning
 from whet.backbones.text_encoder import TextEncoder
 from whet.data.rows import Columns, Rows
 from whet.evaluation.metric import Metric, value_of
@@ -165,7 +165,8 @@ def check_method(method: Method) -> None:
         trained = answers(backbone.model, inputs)
         finished = method.finish(backbone)
         require(near(answers(finished.model, inputs), trained), "finish() changes the model's answers")
-        family.save(finished.model, Path(place) / "saved", source=folder, state=state)
+        meaning = Meaning(task.kind, tuple(state["labels"]))
+        family.save(finished.model, Path(place) / "saved", source=folder, meaning=meaning)
         again = family.reload(Path(place) / "saved")
         require(near(answers(again, inputs), trained), "the packaged model answers otherwise than the live one")
 
@@ -174,7 +175,8 @@ def check_task(task: Task) -> None:
     """Run a task of one of the three kinds on tiny rows.
 
     Checks the state, targets and shapes; that denominators follow from targets alone and the loss couples no
-    examples; that outputs which minimise the loss decode to the targets; and that every name is in the catalog.
+    examples; that outputs which minimise the loss decode to the targets, also in their own unit and, where the task is
+    tempered, at another temperature; and that every name is in the catalog.
     """
     rows, columns = tiny_rows(task.kind)
     state, _ = task.prepare(rows, columns)
@@ -192,9 +194,21 @@ def check_task(task: Task) -> None:
     require(np.array_equal(found.row_ids, rows.ids), "decode() must keep the row ids and their order")
     right = found.decided == targets if task.kind != "regression" else np.isclose(found.decided, targets, rtol=0.05)
     require(bool(np.mean(right) > 0.95), "outputs with the lowest loss must decode to the targets")
+    check_scale(task, state, outputs.numpy(), rows.ids)
     link, wanted = task.solvable(targets, state)
     require(link in ("softmax", "sigmoid", "identity"), f"solvable() names an unknown link {link!r}")
     require(len(wanted) == len(rows), "solvable() must give one target a row")
+
+
+def check_scale(task: Task, state: State, outputs: Array, ids: Array) -> None:
+    """Folding the target's own unit into the outputs, or a temperature, must not change what is decided."""
+    plain = task.decode(outputs, ids, state)
+    scale, shift, kept = task.own_unit(state)
+    folded = task.decode(outputs * scale + shift, ids, kept)
+    require(np.allclose(folded.scores, plain.scores, rtol=1e-4), "the factor and shift of own_unit() do not fit the state it leaves")
+    if task.tempered and task.kind == "classification":
+        cooled = task.decode(outputs / 2, ids, state)
+        require(np.array_equal(cooled.decided, plain.decided), "a tempered task must decide alike at any temperature")
 
 
 def check_modality(modality: Modality, folder: Path | None = None, values: Sequence[tuple[Any, ...]] = ()) -> None:
@@ -270,7 +284,7 @@ def check_backbone(family: Family, folder: Path, inputs: Mapping[str, Tensor] | 
         model.scaler.mean.fill_(0.1)
         model.scaler.scale.fill_(2.0)
         scaled = answers(model, batch)
-        family.save(model, Path(place) / "saved", source=folder, state={"labels": ["a", "b", "c"]})
+        family.save(model, Path(place) / "saved", source=folder, meaning=Meaning("classification", ("a", "b", "c")))
         again = family.reload(Path(place) / "saved")
         require(near(answers(again, batch), scaled), "what save() wrote answers otherwise; is the scaler folded in?")
 

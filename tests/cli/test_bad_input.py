@@ -1,6 +1,7 @@
 """What bad input gets from the command: exit code 2, what and where and what to try, and nothing half-written."""
 
 import gzip
+import json
 import os
 import resource
 import shutil
@@ -301,7 +302,10 @@ def test_labels_of_every_kind_reach_the_report_as_text(whet: Command, here: Path
     assert "🙂" in page
     answer = whet("predict", "run", "text number 3 of a kind 3", "--json")
     assert answer.code == 0
-    assert '"predicted"' in answer.out
+    assert len(json.loads(answer.out)["scores"]) == len(names)
+    answer = whet("predict", "run", " ")
+    assert answer.code == 0
+    assert "The text is empty" in answer.err
 
 
 # The rest needs a process of its own: limits, disks and signals.

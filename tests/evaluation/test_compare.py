@@ -172,12 +172,20 @@ def test_cannot_tell_names_the_rows_that_would_settle_it() -> None:
     assert f"{np.ceil(needed / 100) * 100:,.0f} test rows, where there are 1,000 now" in found.verdict.sentence
 
 
+def test_sentences_name_metrics_and_baselines_as_people_write_them() -> None:
+    model = with_errors(np.arange(50))
+    found = ruled(model, tfidf=with_errors(np.arange(20, 120)), **{"frozen-probe": with_errors(np.arange(45))})
+    assert "frozen probe" in found.verdict.sentence
+    assert "frozen-probe" not in found.verdict.sentence
+    assert {each.baseline for each in found.comparisons} == {"tfidf", "frozen-probe"}
+
+
 def test_a_baseline_with_the_models_answers_is_dropped_and_named() -> None:
     model = with_errors(np.arange(50))
     twin = replace(model, scores=model.scores + 1e-9)
     found = ruled(model, majority=with_errors(np.arange(700)), **{"frozen-probe": twin})
     assert [each.baseline for each in found.comparisons] == ["majority"]
-    assert found.dropped[0].startswith("frozen-probe")
+    assert found.dropped[0].startswith("frozen probe: ")
     assert found.verdict.answer == "better"
     unsure = replace(model, scores=np.full((ROWS, 4), 0.25))
     assert not identical(model, unsure)  # equal decisions alone are not identical
@@ -196,7 +204,7 @@ def test_an_error_counts_in_percent_of_the_best_baselines() -> None:
     )
     assert found.comparisons[0].point == pytest.approx(0.005 * np.sqrt(np.mean(noise**2)))
     assert found.verdict.answer == "better"
-    assert "rmse is 20.0% below that of the best baseline, linear" in found.verdict.sentence
+    assert "RMSE is 20.0% below that of the best baseline, linear" in found.verdict.sentence
     assert (found.confusion, found.per_class, found.calibration) == ((), (), ())
     assert found.worst[0] == int(np.abs(noise).argmax())
 

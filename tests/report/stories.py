@@ -76,7 +76,7 @@ def judgement(
     differences = BASELINES if baselines is None else baselines
     value = 0.911
     scores = {"model": _five(value)} | {name: _five(value + by) for name, by in differences.items()}
-    sentence = "Better: 2.1 points of accuracy above the best baseline, frozen-probe (95% interval 0.5 to 3.7)."
+    sentence = "Better: 2.1 points of accuracy above the best baseline, frozen probe (95% interval 0.5 to 3.7)."
     found = Judgement(
         test=test,
         rows=902,
@@ -191,7 +191,7 @@ def multi_label() -> Story:
             "not better",
             "micro-f1",
             "tfidf",
-            "Not better than tfidf: the difference is below one point (0.2, 95% interval −0.4 to 0.8).",
+            "Not better than TF-IDF + linear: the difference is below one point (0.2, 95% interval −0.4 to 0.8).",
             None,
         ),
     )
@@ -223,7 +223,7 @@ def regression() -> Story:
             "better",
             "rmse",
             None,
-            "Better: RMSE 15.0% below the best baseline, tfidf (95% interval 9.2 to 20.8).",
+            "Better: RMSE 15.0% below the best baseline, TF-IDF + linear (95% interval 9.2 to 20.8).",
             None,
         ),
     )

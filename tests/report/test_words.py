@@ -5,7 +5,7 @@ import math
 import pytest
 
 from whet.report.svg import axis, near_axis, ticks
-from whet.report.words import day, duration, in_words, number, one_line, percent, points, size
+from whet.report.words import day, duration, number, one_line, percent, points, size
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,3 @@ def test_one_far_baseline_does_not_squeeze_the_others() -> None:
     scale = near_axis(0.0, [(0.5, 3.0), (60.0, 70.0)], 1.5)
     assert scale.high < 20
     assert scale.outside(66.0) == 1
-
-
-def test_names_in_a_sentence_are_those_of_the_page() -> None:
-    sentence = "Not better than tfidf: 2.0 points of macro-f1 below it; frozen-probe: the same; my-tfidf-2 stays."
-    assert in_words(sentence) == (
-        "Not better than TF-IDF + linear: 2.0 points of macro-F1 below it; frozen probe: the same; my-tfidf-2 stays."
-    )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -128,8 +128,26 @@ class Backbone:
     arithmetic: str = ""
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What a head's outputs stand for, for configs that other libraries read.
+
+    Args:
+        kind: Of predictions: "classification", "multi-label" or "regression".
+        labels: (K,) names of the outputs; of a regression none.
+    """
+
+    kind: str
+    labels: tuple[str, ...] = ()
+
+
 class Family(Protocol):
     """What the catalog names: how one family of pre-trained models is loaded, and written in its own layout."""
+
+    @property
+    def library(self) -> str:
+        """Name of the library that loads what ``save`` wrote, as the hub calls it."""
+        ...
 
     def recognise(self, folder: Path, modality: str) -> float:
         """How well the family suits a model folder and a kind of input, 0 if not at all; loads no weights."""
@@ -140,12 +158,12 @@ class Family(Protocol):
         ...
 
     def save(
-        self, model: HeadedModel, folder: Path, *, source: Path, state: dict[str, Any], max_length: int | None = None
+        self, model: HeadedModel, folder: Path, *, source: Path, meaning: Meaning, max_length: int | None = None
     ) -> None:
         """Write the model in its ecosystem's own layout, scaler folded in.
 
         Args:
-            source: The pre-trained model's folder; state: the task's.
+            source: The pre-trained model's folder.
             max_length: Where plain loading cuts what is longer; None keeps what the source states.
         """
         ...

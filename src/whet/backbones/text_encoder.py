@@ -14,7 +14,7 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from whet.backbones.backbone import Backbone, Cut, HeadedModel
+from whet.backbones.backbone import Backbone, Cut, HeadedModel, Meaning
 from whet.backbones.cut import ChainCut, FeatureCut, find_chain, trace_chain
 from whet.backbones.dropout import quicken
 from whet.backbones.first_token import trim_last_block
@@ -51,6 +51,10 @@ class TextEncoder:
                 f"There is no head {self.head!r}.", where="backbone.head", fix="choose 'pooled' or 'native'"
             )
 
+    @property
+    def library(self) -> str:
+        return "transformers" if self.head == "native" else "sentence-transformers"
+
     def recognise(self, folder: Path, modality: str) -> float:
         return 0.5 if modality == "text" and (transformer_folder(folder) / "config.json").is_file() else 0.0
 
@@ -74,7 +78,7 @@ class TextEncoder:
         return replace(described, arithmetic=arithmetic_of(folder, inner, model, self.head))
 
     def save(
-        self, model: HeadedModel, folder: Path, *, source: Path, state: dict[str, Any], max_length: int | None = None
+        self, model: HeadedModel, folder: Path, *, source: Path, meaning: Meaning, max_length: int | None = None
     ) -> None:
         """A transformers classifier (native) or a sentence-transformers folder (pooled), scaler folded in.
 
@@ -82,7 +86,7 @@ class TextEncoder:
         """
         head = folded_head(model)
         if self.head == "native":
-            save_native(model, head, folder, source, state, max_length)
+            save_native(model, head, folder, source, meaning, max_length)
         else:
             save_pooled(model, head, folder, source, max_length)
 

@@ -14,11 +14,17 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from whet.backbones.backbone import HeadedModel
+from whet.backbones.backbone import HeadedModel, Meaning
 from whet.backbones.pooling import read_modules
 from whet.backbones.source import transformer_folder
 from whet.modalities.text import read_json
 
+PROBLEMS = {
+    "classification": "single_label_classification",
+    "multi-label": "multi_label_classification",
+    "regression": "regression",
+}
+"""What the transformers library calls a kind of predictions."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -65,15 +71,13 @@ def save_pooled(model: HeadedModel, head: nn.Linear, folder: Path, source: Path,
 
 
 def save_native(
-    model: HeadedModel, head: nn.Linear, folder: Path, source: Path, state: dict[str, Any], max_length: int | None
+    model: HeadedModel, head: nn.Linear, folder: Path, source: Path, meaning: Meaning, max_length: int | None
 ) -> None:
     """A transformers sequence classifier with its own head, labels and problem type in its config."""
     body, inner = _parts(model), transformer_folder(source)
     parent, _, leaf = body.head_name.rpartition(".")
     holder = body.model.get_submodule(parent)
-    labels = list(state.get("labels") or ["value"])
-    kinds = {"thresholds": "multi_label_classification", "mean": "regression"}
-    problem = next((kind for key, kind in kinds.items() if key in state), "single_label_classification")
+    labels = meaning.labels or ("value",)
     setattr(holder, leaf, head)
     try:
         write_encoder(
@@ -82,7 +86,7 @@ def save_native(
             inner,
             id2label={str(i): label for i, label in enumerate(labels)},
             label2id={label: i for i, label in enumerate(labels)},
-            problem_type=problem,
+            problem_type=PROBLEMS[meaning.kind],
         )
     finally:
         setattr(holder, leaf, nn.Identity())

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from whet import catalog
-from whet.backbones.backbone import Family, HeadedModel
+from whet.backbones.backbone import Family, HeadedModel, Meaning
 from whet.backbones.source import hash_weights, transformer_folder
 from whet.backbones.weights import RECORD
 from whet.data.rows import Columns
@@ -29,8 +29,6 @@ from whet.tasks.task import State, Task
 
 TOLERANCE = 1e-4
 """Largest difference between live and reloaded outputs, relative to the largest output."""
-FARTHEST_MEAN = 1e3
-"""A regression's mean, in spreads, beyond which float32 weights in its own unit would round its answers."""
 
 
 def package(
@@ -70,18 +68,19 @@ def package(
     )
     pieces = processor.record()
     window = pieces.get("max_length")
-    packaged, kept = in_own_unit(model, state)
+    scale, shift, kept = task.own_unit(state)
+    packaged, labels = in_unit(model, scale, shift), tuple(kept.get("labels") or ())
     try:
         if beside.exists():
             shutil.rmtree(beside)
         beside.mkdir(parents=True)
-        family.save(packaged, beside, source=source, state=kept, max_length=window)
+        family.save(packaged, beside, source=source, meaning=Meaning(task.kind, labels), max_length=window)
         record = {
             "format": FORMAT,
             "whet": version("whet"),
             "task": {"name": catalog.name_of("task", task), "settings": settings_of(task)},
             "state": kept,
-            "id2label": {str(place): label for place, label in enumerate(kept.get("labels") or columns.target)},
+            "id2label": {str(place): label for place, label in enumerate(labels or columns.target)},
             "columns": {"inputs": list(columns.inputs), "target": list(columns.target)},
             "modality": modality,
             "family": {"name": catalog.name_of("backbone", family), "settings": settings_of(family)},
@@ -93,7 +92,7 @@ def package(
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True)
         (beside / RECORD).write_text(text + "\n", encoding="utf-8")
-        prove_equal(model, processor, Predictor.load(beside), state, check)
+        prove_equal(model, processor, Predictor.load(beside), (scale, shift), check)
         beside.rename(folder)
     except (OSError, SafetensorError) as error:
         raise RunError(
@@ -105,27 +104,27 @@ def package(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def in_own_unit(model: HeadedModel, state: State) -> tuple[HeadedModel, State]:
-    """A regression's model with mean and spread of the target folded into its head, and the state that is left.
-
-    So plain loading gives the value itself. Other tasks' models come back as they are, and so does a regression's
-    whose target lies so far from zero that float32 would lose its differences.
-    """
-    if "scale" not in state or "mean" not in state or abs(state["mean"]) > FARTHEST_MEAN * state["scale"]:
-        return model, state
+def in_unit(model: HeadedModel, scale: float, shift: float) -> HeadedModel:
+    """The model with a scale and a shift of its outputs folded into its head, so that plain loading has them too."""
+    if (scale, shift) == (1.0, 0.0):
+        return model
     unit = HeadedModel(model.body, model.head.in_features, model.head.out_features)
     unit.to(model.head.weight.device)
     unit.scaler.load_state_dict(model.scaler.state_dict())
     with torch.no_grad():
-        unit.head.weight.copy_(model.head.weight.double() * state["scale"])
-        unit.head.bias.copy_(model.head.bias.double() * state["scale"] + state["mean"])
-    return unit, {**state, "mean": 0.0, "scale": 1.0}
+        unit.head.weight.copy_(model.head.weight.double() * scale)
+        unit.head.bias.copy_(model.head.bias.double() * scale + shift)
+    return unit
 
 
 def prove_equal(
-    model: HeadedModel, processor: Processor, predictor: Predictor, state: State, values: Sequence[tuple[str, ...]]
+    model: HeadedModel,
+    processor: Processor,
+    predictor: Predictor,
+    unit: tuple[float, float],
+    values: Sequence[tuple[str, ...]],
 ) -> None:
-    """Law 8: live and reloaded model answer alike, in the unit that the live model was trained in.
+    """Law 8: live and reloaded model answer alike, in the unit (scale, shift taken out) that the live one learnt in.
 
     Raises:
         ModelError: they differ by more than ``TOLERANCE``, or an answer is not a finite number.
@@ -138,10 +137,8 @@ def prove_equal(
         live = run(model, processor, values).astype(np.float64)
     for module, training in modes.items():
         module.training = training
-    reloaded = predictor.outputs(values).astype(np.float64)
-    if "scale" in state:
-        shift, scale = state["mean"] - predictor.state["mean"], state["scale"] / predictor.state["scale"]
-        reloaded = (reloaded - shift) / scale
+    scale, shift = unit
+    reloaded = (predictor.outputs(values).astype(np.float64) - shift) / scale
     furthest = np.abs(live - reloaded).max() / max(np.abs(live).max(), 1e-6)
     if not furthest <= TOLERANCE:  # also where one of them is no number
         raise ModelError(

@@ -17,7 +17,7 @@ from whet.evaluation.metric import Array, Metric, targets_of, value_of
 from whet.evaluation.per_class import class_scores
 from whet.evaluation.records import Judgement, Score
 from whet.evaluation.regression import errors
-from whet.evaluation.verdict import counted, verdict_of
+from whet.evaluation.verdict import baseline_title, counted, verdict_of
 from whet.tasks.predictions import Predictions
 
 WORST_ROWS = 20
@@ -73,7 +73,7 @@ def judge(
         calibration=() if model.kind == "regression" else reliability(model),
         comparisons=comparisons,
         worst=_worst(model),
-        dropped=tuple(f"{name}: its answers are the model's own on every row." for name in dropped),
+        dropped=tuple(f"{baseline_title(name)}: its answers are the model's own on every row." for name in dropped),
         notes=(*notes, *_notes(model, resamples)),
         verdict=verdict_of(
             comparisons, metric, units_of(model), dropped, unit="row" if model.units is None else "group"

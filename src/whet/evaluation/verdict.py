@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from whet import catalog
 from whet.evaluation.metric import Metric
 from whet.evaluation.records import Comparison, Verdict
 
@@ -26,30 +27,29 @@ def verdict_of(
     if unknown:
         return _cannot_tell(max(unknown, key=_rows), metric, rows, unit)
     hardest = min(comparisons, key=lambda found: found.difference)
-    sentence = f"Better: {_gap(hardest, metric)} the best baseline, {hardest.baseline} ({_interval(hardest, metric)})."
+    best = baseline_title(hardest.baseline)
+    sentence = f"Better: {_gap(hardest, metric)} the best baseline, {best} ({_interval(hardest, metric)})."
     return Verdict("better", metric.name, None, sentence, None)
 
 
 def _nothing_to_compare(metric: Metric, dropped: Sequence[str]) -> Verdict:
     if not dropped:
         return Verdict("cannot tell", metric.name, None, "Cannot tell: there is no baseline to compare with.", None)
-    same = " and ".join(dropped)
+    same = " and ".join(map(baseline_title, dropped))
     sentence = f"Not better than {same}: the model gives the same answers."
     return Verdict("not better", metric.name, dropped[0], sentence, None)
 
 
 def _not_better(found: Comparison, metric: Metric) -> Verdict:
     why = "it is worse, or at best equal" if found.high <= 0 else f"a gain of {_one_point(metric)} is ruled out"
-    sentence = (
-        f"Not better than {found.baseline}: {_gap(found, metric)} it ({_interval(found, metric)}), so {why} "
-        "on data like these."
-    )
+    gap = f"{_gap(found, metric)} it ({_interval(found, metric)})"
+    sentence = f"Not better than {baseline_title(found.baseline)}: {gap}, so {why} on data like these."
     return Verdict("not better", metric.name, found.baseline, sentence, None)
 
 
 def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str) -> Verdict:
     gap = f"{_gap(found, metric)} it ({_interval(found, metric)})"
-    start = f"Cannot tell whether it is better than {found.baseline}: {gap}."
+    start = f"Cannot tell whether it is better than {baseline_title(found.baseline)}: {gap}."
     if found.rows_needed is None:
         end = f"{counted(rows, f'test {unit} is', f'test {unit}s are')} too few to say how many would be enough."
     elif found.rows_needed > rows:
@@ -64,14 +64,14 @@ def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str) -> Ver
 
 def _gap(found: Comparison, metric: Metric) -> str:
     """How far apart, up to the word that the baseline's name follows: '2.1 points of accuracy above'."""
-    better = found.difference >= 0
+    better, name = found.difference >= 0, catalog.title("metric", metric.name)
     if metric.relative and found.point > 0:
         word = "below" if better != metric.higher_is_better else "above"
-        return f"{metric.name} is {_size(abs(found.difference), found, metric)} {word} that of"
+        return f"{name} is {_size(abs(found.difference), found, metric)} {word} that of"
     if metric.relative:
-        return f"{metric.name} is {abs(found.difference):.3g} away from that of"
+        return f"{name} is {abs(found.difference):.3g} away from that of"
     word = "above" if better == metric.higher_is_better else "below"
-    return f"{_size(abs(found.difference), found, metric)} of {metric.name} {word}"
+    return f"{_size(abs(found.difference), found, metric)} of {name} {word}"
 
 
 def _interval(found: Comparison, metric: Metric) -> str:
@@ -98,6 +98,11 @@ def _size(value: float, found: Comparison, metric: Metric) -> str:
 
 def _one_point(metric: Metric) -> str:
     return "1% of the best baseline's error" if metric.relative else "one point"
+
+
+def baseline_title(name: str) -> str:
+    """How a baseline is written in a sentence."""
+    return catalog.title("learner", name)
 
 
 def counted(count: int, one: str, many: str = "") -> str:

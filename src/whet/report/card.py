@@ -17,7 +17,6 @@ from whet.report.words import (
     day,
     duration,
     in_points,
-    in_words,
     interval_text,
     joined,
     learner_name,
@@ -104,7 +103,7 @@ def _metric(score: Score) -> list[str]:
 
 
 def _verdict(judgement: Judgement) -> str:
-    sentence, test = markdown(in_words(judgement.verdict.sentence)), markdown(judgement.test)
+    sentence, test = markdown(judgement.verdict.sentence), markdown(judgement.test)
     return f"> **{sentence}**\n>\n> On {test}. {markdown(compared(judgement))}"
 
 
@@ -150,7 +149,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _limits(story: Story) -> str:
-    judged = [markdown(in_words(note)) for one in story.judgements for note in (*one.notes, *one.dropped)]
+    judged = [markdown(note) for one in story.judgements for note in (*one.notes, *one.dropped)]
     sentences = [
         "It was judged on rows like its test rows; on other data its scores are unknown.",
         plain_limit(story),

@@ -19,7 +19,6 @@ from whet.report.words import (
     count,
     duration,
     in_points,
-    in_words,
     interval_text,
     joined,
     learner_name,
@@ -186,9 +185,9 @@ def _signs(places: Sequence[int], room: int, outside: int) -> str:
 
 def _answer_lines(judgement: Judgement, width: int) -> list[Line]:
     icon, style = ICONS[judgement.verdict.answer]
-    first, *rest = wrapped(in_words(judgement.verdict.sentence), width - 4)
+    first, *rest = wrapped(judgement.verdict.sentence, width - 4)
     lines: list[Line] = [[(f"  {icon} ", style), (first, style)], *([(f"    {text}", style)] for text in rest)]
-    notes = [text for note in (*judgement.dropped, *judgement.notes) for text in wrapped(in_words(note), width - 4)]
+    notes = [text for note in (*judgement.dropped, *judgement.notes) for text in wrapped(note, width - 4)]
     return [*lines, *([(f"    {text}", "dim")] for text in notes)]
 
 

@@ -7,7 +7,6 @@ from whet.report.story import Story
 from whet.report.words import (
     duration,
     in_points,
-    in_words,
     interval_text,
     learner_name,
     metric_name,
@@ -33,7 +32,7 @@ def result_html(story: Story) -> str:
 def _judgement(judgement: Judgement) -> Html:
     verdict = judgement.verdict
     edge = f"border-left:5px solid {_COLOURS[verdict.answer]};padding:2px 0 2px 14px;margin:4px 0 10px"
-    sentence = tag("strong", f"{_ICONS[verdict.answer]} {in_words(verdict.sentence)}", style="font-size:115%")
+    sentence = tag("strong", f"{_ICONS[verdict.answer]} {verdict.sentence}", style="font-size:115%")
     below = tag("div", f"{judgement.test}: {compared(judgement)}", style="opacity:.75;margin:3px 0 6px")
     return tag("div", sentence, below, _table(judgement), style=edge)
 

@@ -7,7 +7,6 @@ from whet.report.words import (
     count,
     duration,
     in_points,
-    in_words,
     interval_text,
     joined,
     learner_name,
@@ -37,7 +36,7 @@ def verdicts(story: Story) -> Html:
 def _verdict(judgement: Judgement) -> Html:
     verdict = judgement.verdict
     eyebrow = tag("span", label(judgement.test), f" · {plural(judgement.rows, 'row')} · {verdict.answer}")
-    return _banner(KINDS[verdict.answer], in_words(verdict.sentence), eyebrow, compared(judgement))
+    return _banner(KINDS[verdict.answer], verdict.sentence, eyebrow, compared(judgement))
 
 
 def _banner(kind: str, sentence: str, eyebrow: str, below: str) -> Html:
@@ -92,6 +91,6 @@ def _tile(name: str, value: str, words: str) -> Html:
 
 def notes(story: Story) -> Html:
     """What a reader must know before believing the numbers."""
-    sentences = [in_words(note) for judgement in story.judgements for note in (*judgement.notes, *judgement.dropped)]
+    sentences = [note for judgement in story.judgements for note in (*judgement.notes, *judgement.dropped)]
     every = dict.fromkeys([*sentences, *story.notes])
     return tag("div", tag("h2", "Good to know"), paragraphs(every), class_="notes") if every else Html("")

@@ -38,13 +38,6 @@ def learner_name(learner: str) -> str:
     return "this model" if learner == "model" else catalog.title("learner", learner)
 
 
-def in_words(sentence: str) -> str:
-    """A sentence of the judge with names of metrics and baselines as the rest of the page has them."""
-    titles = {name: catalog.title(kind, name) for kind in ("metric", "learner") for name in catalog.members(kind)}
-    unlike = sorted((re.escape(name) for name, title in titles.items() if title != name), key=len, reverse=True)
-    return re.sub(rf"(?<![\w-])({'|'.join(unlike)})(?![\w-])", lambda found: titles[found.group()], sentence)
-
-
 def number(value: float) -> str:
     """Four significant digits, thousands apart; a dash for what is not a number."""
     if not math.isfinite(value):

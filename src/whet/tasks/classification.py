@@ -127,6 +127,10 @@ class Classification:
         """Nothing to tune: the likeliest class is chosen."""
         return state
 
+    def own_unit(self, state: State) -> tuple[float, float, State]:
+        """Logits have no unit."""
+        return 1.0, 0.0, state
+
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """Softmax of (N, K) logits; the likeliest class."""
         logits = outputs.astype(np.float64)

@@ -103,6 +103,10 @@ class MultiLabel:
         found = [best_threshold(scores[:, k], targets[:, k] > 0.5) for k in range(scores.shape[1])]
         return {**state, "thresholds": found}
 
+    def own_unit(self, state: State) -> tuple[float, float, State]:
+        """Logits have no unit."""
+        return 1.0, 0.0, state
+
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """Sigmoid of (N, K) logits; labels at or above their threshold."""
         scores = 0.5 * (1.0 + np.tanh(0.5 * outputs.astype(np.float64)))

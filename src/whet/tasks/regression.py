@@ -19,6 +19,8 @@ from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Array, Examples, State, Term
 
 MOST_CLASS_NUMBERS = 200
+FARTHEST_MEAN = 1e3
+"""A mean, in spreads, beyond which float32 weights in the target's own unit would round its answers."""
 FEWEST_VALUES = 20
 """A column with no more different values than this is taken for classes, unless the plan says otherwise."""
 
@@ -101,6 +103,12 @@ class Regression:
     def tune(self, outputs: Array, targets: Array, state: State) -> State:
         """Nothing to tune."""
         return state
+
+    def own_unit(self, state: State) -> tuple[float, float, State]:
+        """Spread and mean of the target, unless it lies so far from zero that float32 would lose its differences."""
+        if abs(state["mean"]) > FARTHEST_MEAN * state["scale"]:
+            return 1.0, 0.0, state
+        return state["scale"], state["mean"], {**state, "mean": 0.0, "scale": 1.0}
 
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """(N, 1) standardised outputs to the target's own unit."""

@@ -182,6 +182,13 @@ class Task(Protocol):
         """The state after seeing held-out outputs (N, K) of training rows: thresholds, where the task has any."""
         ...
 
+    def own_unit(self, state: State) -> tuple[float, float, State]:
+        """Factor and shift from outputs to the target's own unit, and the state once they are folded into the head.
+
+        1 and 0 where outputs have no unit, or where float32 would round what is told apart.
+        """
+        ...
+
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """(N, K) outputs, pieces of a row already averaged, to predictions."""
         ...
