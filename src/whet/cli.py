@@ -402,8 +402,12 @@ def main() -> None:
 
 def interrupt_once(number: int, frame: Any) -> None:
     """Ctrl-C ends the command; pressed again it cannot cut off how it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, not_again)  # SIG_IGN would make Python complain of a press that is under way
     raise KeyboardInterrupt
+
+
+def not_again(number: int, frame: Any) -> None:
+    """Ctrl-C while the command already ends."""
 
 
 def say_interrupted() -> None:

@@ -205,7 +205,10 @@ def check_scale(task: Task, state: State, outputs: Array, ids: Array) -> None:
     plain = task.decode(outputs, ids, state)
     scale, shift, kept = task.own_unit(state)
     folded = task.decode(outputs * scale + shift, ids, kept)
-    require(np.allclose(folded.scores, plain.scores, rtol=1e-4), "the factor and shift of own_unit() do not fit the state it leaves")
+    require(
+        np.allclose(folded.scores, plain.scores, rtol=1e-4),
+        "the factor and shift of own_unit() do not fit the state it leaves",
+    )
     if task.tempered and task.kind == "classification":
         cooled = task.decode(outputs / 2, ids, state)
         require(np.array_equal(cooled.decided, plain.decided), "a tempered task must decide alike at any temperature")
