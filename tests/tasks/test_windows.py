@@ -76,7 +76,8 @@ def test_the_size_of_batches_and_a_needless_mask_do_not_move_answers_or_the_loss
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     source = ReplaySource(examples, processor, 8, 8, 0)
     outputs = [answers(model, source, None, most) for most in (1, 30, 100, 10_000)]
-    losses = [float(loss_shares(TASK, state, each, examples).sum()) for each in outputs]
+    assert examples.targets is not None
+    losses = [float(loss_shares(TASK, state, each, examples.targets).sum()) for each in outputs]
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-5)
     with torch.no_grad():
         batch = source.batch(np.arange(24))

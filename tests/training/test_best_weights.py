@@ -38,14 +38,14 @@ def test_the_lowest_loss_is_restored_where_the_others_are_surely_higher() -> Non
 
 
 def test_later_weights_are_kept_where_their_loss_cannot_be_told_from_the_lowest() -> None:
-    state, restored = after([shares(1.0), shares(0.5), shares(0.9), shares(0.55, noise=1.0)])
+    state, restored = after([shares(1.0), shares(0.5), shares(0.9), shares(0.54, noise=1.0)])
     assert restored == 3.0
     assert state.best_loss == pytest.approx(0.5)
 
 
 def test_losses_within_the_noise_do_not_creep_upwards() -> None:
     """Each is compared with the lowest of all, not with the one before."""
-    creeping = [shares(0.5 + 0.1 * step, noise=1.0 * (step % 2)) for step in range(8)]
+    creeping = [shares(0.5 + 0.03 * step, noise=1.0 * (step % 2)) for step in range(8)]
     _, restored = after([shares(1.0), *creeping])
     assert restored <= 3.0
 
@@ -57,6 +57,18 @@ def test_the_start_gives_way_only_to_a_lower_loss() -> None:
 
 def test_a_loss_that_is_no_number_is_never_kept() -> None:
     assert after([shares(1.0), shares(0.5), shares(float("nan"))])[1] == 1.0
+
+
+def test_a_rise_that_a_few_rows_carry_is_seen_although_its_standard_error_is_as_large() -> None:
+    broken = shares(0.5)
+    broken[0] += 5.0
+    assert after([shares(1.0), shares(0.5), broken])[1] == 1.0
+
+
+def test_with_few_rows_nothing_but_the_lowest_loss_counts() -> None:
+    for rows, wanted in ((20, 1.0), (100, 2.0)):
+        level, noise = torch.ones(rows).double() / rows, torch.tensor([1.0, -1.0] * (rows // 2)).double() / rows
+        assert after([level, 0.5 * level, 0.51 * level + noise])[1] == wanted
 
 
 def test_patience_counts_evaluations_without_a_lower_loss_even_if_their_weights_are_kept() -> None:

@@ -77,16 +77,7 @@ class NeuralFitted:
 
 def row_features(found: Ragged, examples: Examples) -> Array:
     """(N, D) float32: the features of a row's pieces, averaged."""
-    return row_means(np.ascontiguousarray(found.compact().values).reshape(len(examples), -1), examples)
-
-
-def row_means(pieces: Array, examples: Examples) -> Array:
-    """(E, D) float32 of pieces to (N, D) of their rows, averaged."""
-    if examples.rows == len(examples):
-        return pieces if pieces.flags.writeable else pieces.copy()
-    features = np.zeros((examples.rows, pieces.shape[1]), np.float32)
-    np.add.at(features, examples.row, pieces * examples.piece_weights[:, None])
-    return features
+    return examples.row_means(np.ascontiguousarray(found.compact().values).reshape(len(examples), -1))
 
 
 def feature_cache(fitted: NeuralFitted) -> ActivationCache | None:

@@ -17,7 +17,7 @@ import torch
 from whet.backbones.backbone import Backbone, Cut, Family, Holder
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
-from whet.learners.fitted import NeuralFitted, cut_cache, feature_cache, row_features, row_means
+from whet.learners.fitted import NeuralFitted, cut_cache, feature_cache, row_features
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage, within
 from whet.modalities.modality import Processor
 from whet.tasks.task import Examples, State, Task
@@ -132,8 +132,9 @@ class Neural:
         folds = assign_folds(strata_of(targets), units, how.folds, self.seed)
         outputs = self.task.outputs(self.state)
         yield Progressed(stage=stage.name, done=0, total=1, unit="head")
+        calibrate = how.calibrate and self.task.tempered
         solved = solve_head(
-            features, wanted, link, outputs, how.penalties, folds, next(iter(weights.values())), calibrate=how.calibrate
+            features, wanted, link, outputs, how.penalties, folds, next(iter(weights.values())), calibrate=calibrate
         )
         yield Progressed(stage=stage.name, done=1, total=1, unit="head")
         model = fitted.working.masters
@@ -180,7 +181,7 @@ class Neural:
             budget = self._budget(source, fitted, valid, holder, asked=stack.enter_context(listening()))
             events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
             yield from checkpointed(events, state, folder, self.machinery.checkpoint_seconds, stage.name)
-            if valid is not None:
+            if valid is not None and (state.best_step > 0 or fitted.features_moved):
                 self._calibrate(fitted, valid, holder)
         working.live.eval()
         fitted.steps += state.step
@@ -195,13 +196,12 @@ class Neural:
 
     def _calibrate(self, fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None) -> None:
         """Fold the best temperature into the head and tune what else the task decides by, both on validation rows."""
-        examples = valid.examples
-        assert examples.targets is not None
+        targets = valid.examples.targets
+        assert targets is not None
         outputs = answers(fitted.working.live, valid, holder, self.machinery.most_tokens)
-        _, temperature = held_out_loss(self.task, fitted.state, outputs, examples)
+        _, temperature = held_out_loss(self.task, fitted.state, outputs, targets)
         fitted.working.divide_head(temperature)
-        rows = row_means(outputs.numpy() / np.float32(temperature), examples)
-        fitted.state = self.task.tune(rows, examples.targets, fitted.state)
+        fitted.state = self.task.tune((outputs / temperature).cpu().numpy(), targets, fitted.state)
 
     def _sources(
         self, stage: Stage, fitted: NeuralFitted, rows: TrainingRows, cut: Cut | None
@@ -298,7 +298,8 @@ class Neural:
 
         def evaluate() -> torch.Tensor:
             assert valid is not None
-            return held_out_loss(task, fitted.state, answers(live, valid, holder, most), valid.examples)[0]
+            assert valid.examples.targets is not None
+            return held_out_loss(task, fitted.state, answers(live, valid, holder, most), valid.examples.targets)[0]
 
         return Budget(
             steps=self._steps(source),

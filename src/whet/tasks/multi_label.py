@@ -99,9 +99,9 @@ class MultiLabel:
 
     def tune(self, outputs: Array, targets: Array, state: State) -> State:
         """Each label's threshold becomes the one with the best F1 on held-out scores."""
-        scores = 0.5 * (1.0 + np.tanh(0.5 * outputs.astype(np.float64)))
-        found = [best_threshold(scores[:, k], targets[:, k] > 0.5) for k in range(scores.shape[1])]
-        return {**state, "thresholds": found}
+        logits = outputs.astype(np.float64)
+        found = np.array([best_threshold(logits[:, k], targets[:, k] > 0.5) for k in range(logits.shape[1])])
+        return {**state, "thresholds": (0.5 * (1.0 + np.tanh(0.5 * found))).tolist()}
 
     def own_unit(self, state: State) -> tuple[float, float, State]:
         """Logits have no unit."""
@@ -139,17 +139,17 @@ class MultiLabel:
         return text in TRUE
 
 
-def best_threshold(scores: Array, wanted: Array) -> float:
-    """The threshold on (N,) scores with the best F1; 0.5 where a label has fewer than 5 positive rows."""
+def best_threshold(logits: Array, wanted: Array) -> float:
+    """The threshold on (N,) logits with the best F1; 0 where a label has fewer than 5 positive rows."""
     if wanted.sum() < 5:
-        return 0.5
-    order = np.argsort(-scores, kind="stable")
+        return 0.0
+    order = np.argsort(-logits, kind="stable")
     hits = np.cumsum(wanted[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + wanted.sum())
-    last = np.append(scores[order][:-1] > scores[order][1:], True)  # a threshold cannot part equal scores
+    last = np.append(logits[order][:-1] > logits[order][1:], True)  # a threshold cannot part equal logits
     place = int(np.argmax(np.where(last, f1, -1.0)))
-    below = scores[order][place + 1] if place + 1 < len(order) else 0.0
-    return float(0.5 * (scores[order][place] + below))
+    below = logits[order][place + 1] if place + 1 < len(order) else logits[order][place] - 2.0
+    return float(0.5 * (logits[order][place] + below))
 
 
 def separator_of(values: list[str]) -> str | None:

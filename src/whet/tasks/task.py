@@ -52,6 +52,14 @@ class Examples:
         """(E,) float32: one over the number of pieces of the row, so that every row counts once."""
         return (1.0 / np.bincount(self.row, minlength=self.rows)[self.row]).astype(np.float32)
 
+    def row_means(self, pieces: Array) -> Array:
+        """(E, D) float32 of pieces to (N, D) of their rows, averaged."""
+        if self.rows == len(self):
+            return pieces if pieces.flags.writeable else pieces.copy()
+        found = np.zeros((self.rows, pieces.shape[1]), np.float32)
+        np.add.at(found, self.row, pieces * self.piece_weights[:, None])
+        return found
+
     def select(self, rows: Array) -> "Examples":
         """All pieces of the rows at ``rows`` (ascending positions)."""
         place = np.full(self.rows, -1, np.int64)

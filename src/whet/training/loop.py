@@ -27,6 +27,9 @@ COUNT = "step"
 LOWEST = "lowest"
 SURE = 2.0
 """Standard errors by which a validation loss must exceed the lowest one for its weights to be passed over."""
+NEAR, FEWEST = 0.1, 30
+"""They are passed over, too, if it is a tenth higher, or with fewer validation rows than these: a standard error from a
+few rows, or of a rise that a few rows carry, says nothing."""
 
 
 class BatchSource(Protocol):
@@ -59,7 +62,7 @@ class FitState:
         optimizer: Steps the groups, in their order.
         step: Updates done; evaluated: the step at which validation loss was last measured, -1 if never.
         best: Copies of the trainable masters to be restored, see ``evaluate``; ``best_step`` is their step.
-        lowest: (E,) what each validation example adds to the lowest loss, which is ``best_loss``.
+        lowest: (N,) what each validation row adds to the lowest loss, which is ``best_loss``.
         decisions: What was decided outside the plan, such as a stop by the clock; a resumed run obeys them.
     """
 
@@ -144,7 +147,7 @@ class Budget:
     Args:
         steps: Updates at most.
         every: Updates between evaluations; the last step is always evaluated.
-        evaluate: (E,) what each validation example adds to the live model's loss, or None without validation rows.
+        evaluate: (N,) what each validation row adds to the live model's loss, or None without validation rows.
         settings: Rates, patience, clock.
         asked: Whether the user asked to stop; read between two updates.
     """
@@ -331,9 +334,9 @@ def surely_higher(shares: Tensor, lowest: Tensor | None) -> bool:
     """Whether a loss exceeds the lowest by more than ``SURE`` standard errors of the paired difference; NaN does."""
     if lowest is None:
         return True
-    difference = shares - lowest
-    error = float(difference.std()) * len(difference) ** 0.5 if len(difference) > 1 else 0.0
-    return not float(difference.sum()) <= SURE * error
+    difference, level = shares - lowest, abs(float(lowest.sum()))
+    error = float(difference.std()) * len(difference) ** 0.5 if len(difference) >= FEWEST else 0.0
+    return not float(difference.sum()) <= min(SURE * error, NEAR * level)
 
 
 def patience_gone(state: FitState, budget: Budget) -> bool:

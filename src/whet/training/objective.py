@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whet.backbones.backbone import HeadedModel, Holder
 from whet.data.ragged import Ragged, by_length
-from whet.tasks.task import Batch, Examples, State, Task, Term
+from whet.tasks.task import Batch, State, Task, Term
 from whet.training.batches import Source, make_batch
 from whet.training.replay import feed, held_tensors, to_device
 from whet.training.temperature import best_temperature
@@ -65,39 +65,40 @@ class TaskObjective:
 
 
 def answers(live: HeadedModel, source: ReplaySource, holder: Holder | None, most_tokens: int) -> Tensor:
-    """(E, K) float32 outputs for every example of a source; the model is in evaluation mode meanwhile."""
+    """(N, K) float32 outputs, pieces of a row averaged as in predictions; in evaluation mode meanwhile."""
     modes = [(module, module.training) for module in live.modules()]
     live.eval()
     device = next(live.parameters()).device
-    found = torch.zeros(len(source.examples), live.head.out_features)
+    found = np.zeros((len(source.examples), live.head.out_features), np.float32)
     with torch.no_grad():
         for index in by_length(source.examples.lengths, most_tokens):
             batch = source.batch(index)
             feed(holder, batch, device)
-            found[torch.from_numpy(index)] = live(**to_device(batch.inputs, device)).float().cpu()
+            found[index] = live(**to_device(batch.inputs, device)).float().cpu().numpy()
     for module, mode in modes:
         module.training = mode
-    return found
+    return torch.from_numpy(source.examples.row_means(found)).to(device)
 
 
-def loss_shares(task: Task, state: State, outputs: Tensor, examples: Examples, temperature: float = 1.0) -> Tensor:
-    """(E,) float64, what each example adds to the loss of outputs (E, K) divided by a temperature; as in training."""
-    assert examples.targets is not None
-    targets, shares = torch.from_numpy(examples.targets[examples.row]), torch.from_numpy(examples.piece_weights)
+def loss_shares(task: Task, state: State, outputs: Tensor, targets: Array, temperature: float = 1.0) -> Tensor:
+    """(N,) float64, what each row adds to the loss of its outputs (N, K) divided by a temperature."""
+    wanted = torch.from_numpy(targets).to(outputs.device)
+    every = torch.ones(len(outputs), device=outputs.device)
     found = torch.zeros(len(outputs), dtype=torch.float64)
-    totals = {name: float(w.double().sum()) for name, w in task.weights(targets, shares, state).items()}
+    totals = {name: float(w.cpu().double().sum()) for name, w in task.weights(wanted, every, state).items()}
     with torch.no_grad():
         for begin in range(0, len(outputs), CHUNK):
             part = slice(begin, begin + CHUNK)
-            for term in task.loss(outputs[part] / temperature, targets[part], shares[part], state):
-                found[part] += term.coefficient * term.sums.double() / max(totals[term.name], 1e-12)
+            for term in task.loss(outputs[part] / temperature, wanted[part], every[part], state):
+                found[part] += term.coefficient * term.sums.cpu().double() / max(totals[term.name], 1e-12)
     return found
 
 
-def held_out_loss(task: Task, state: State, outputs: Tensor, examples: Examples) -> tuple[Tensor, float]:
+def held_out_loss(task: Task, state: State, outputs: Tensor, targets: Array) -> tuple[Tensor, float]:
     """``loss_shares`` at the best temperature, and that; at 1 where the scale of outputs has a meaning."""
     temperature = 1.0
     if task.tempered:
-        found = best_temperature(lambda one: float(loss_shares(task, state, outputs, examples, one).sum()))
-        temperature = found[1]
-    return loss_shares(task, state, outputs, examples, temperature), temperature
+        _, temperature = best_temperature(
+            lambda one: float(loss_shares(task, state, outputs, targets, one).sum()), len(outputs)
+        )
+    return loss_shares(task, state, outputs, targets, temperature), temperature

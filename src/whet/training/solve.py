@@ -179,7 +179,7 @@ def chosen_penalties(tried: list[Tried], weights: Tensor) -> Tensor:
     share = (weights / weights.sum()).double()
     gained = refined[int(plain)].rows - refined[best].rows
     mean = (gained * share).sum()
-    error = ((gained - mean) ** 2 * share).sum().sqrt() / len(share) ** 0.5
+    error = ((gained - mean) ** 2 * share**2).sum().sqrt()
     return torch.tensor([best]) if mean > SURE * error else plain
 
 
@@ -265,7 +265,10 @@ class Problem:
 
     def refined(self, outputs: Tensor, weights: Tensor) -> Refined:
         """Held-out loss of (N, K) outputs at their best temperature."""
-        loss, temperature = best_temperature(lambda one: float(self.loss_per_output(outputs / one, weights).mean()))
+        rows = float(weights.sum() ** 2 / (weights**2).sum())  # as many of equal weight would say as much
+        loss, temperature = best_temperature(
+            lambda one: float(self.loss_per_output(outputs / one, weights).mean()), rows
+        )
         return Refined(loss, temperature, self.row_losses(outputs / temperature).double().mean(1))
 
     def _loss(self, heads: Tensor, share: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
