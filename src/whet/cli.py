@@ -327,7 +327,9 @@ def show_answer(predictor: Any, value: Any, as_json: bool) -> None:
     if as_json:
         print_json({"predicted": answer, "scores": {label: float(score) for score, label in ranked}})
         return
-    print(answer if isinstance(answer, str) else ", ".join(answer) if isinstance(answer, list) else f"{answer:.6g}")
+    if isinstance(answer, list):
+        answer = ", ".join(answer) or "(no label)"
+    print(answer if isinstance(answer, str) else f"{answer:.6g}")
     for score, label in ranked[:LIKELIEST]:
         print(f"  {score:6.1%}  {label}")
 

@@ -56,6 +56,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
         reason = reason or (None if best is None else why_not(told, choosing, stopped))
         if reason is not None:
             told.append(not_tried(rung, reason))
+            yield Said(stage=told[-1].name, message=f"{told[-1].name} is not tried: {reason}.")
             continue
         began = time.monotonic()
         folder = None if checkpoints is None else checkpoints / f"rung-{number}"
