@@ -48,6 +48,7 @@ def test_the_run_folder_holds_what_it_should(here: Path, tiny_model: Path) -> No
         "plan.yaml", "events.jsonl", "metrics.json", "predictions.parquet", "report.html", "README.md", "story.json",
         "model",
     }  # fmt: skip
+    assert result.story.actual.seconds == result.story.seconds > 0
     metrics = json.loads((here / "run" / "metrics.json").read_text())
     for score in metrics["test"]["scores"]["model"]:
         assert score["low"] <= score["value"] <= score["high"]

@@ -141,7 +141,9 @@ def finish(
     judgements, judged = judge_all(prepared, answers, rivals)
     clock.mark("judge")
     story = tell(prepared, fitted, rows, judgements, judged, folder=folder, command=command, rungs=rungs, notes=notes)
-    story = replace(story, parts=dict(clock.parts), seconds=time.monotonic() - clock.began)
+    seconds = time.monotonic() - clock.began
+    actual = replace(story.actual, seconds=seconds)
+    story = replace(story, parts=dict(clock.parts), seconds=seconds, actual=actual)
     write_folder(folder, story, judged)
     return Outcome(story, judgements, fitted, judged, folder)
 

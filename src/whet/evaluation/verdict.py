@@ -25,7 +25,7 @@ def verdict_of(
     if worse:
         return _not_better(min(worse, key=lambda found: found.high), metric)
     if unknown:
-        return _cannot_tell(max(unknown, key=_rows), metric, rows, unit)
+        return _cannot_tell(min(unknown, key=lambda found: found.difference), metric, rows, unit)
     hardest = min(comparisons, key=lambda found: found.difference)
     best = baseline_title(hardest.baseline)
     sentence = f"Better: {_gap(hardest, metric)} the best baseline, {best} ({_interval(hardest, metric)})."
@@ -108,10 +108,6 @@ def baseline_title(name: str) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """'1 row', '2,000 rows'."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def _rows(found: Comparison) -> float:
-    return float("inf") if found.rows_needed is None else found.rows_needed
 
 
 def _rounded(count: int) -> int:

@@ -49,7 +49,7 @@ def _class_counts(counts: Mapping[str, int]) -> Html | None:
     if not counts:
         return None
     ordered = dict(sorted(counts.items(), key=lambda one: -one[1]))
-    least, most = min(counts, key=lambda name: counts[name]), max(counts, key=lambda name: counts[name])
+    most, least = next(iter(ordered)), next(reversed(ordered))  # two classes even where all are alike
     summary = f"{plural(len(counts), 'class').replace('classs', 'classes')} in train: "
     line = join([summary, label(most), f" {count(counts[most])} rows … ", label(least), f" {count(counts[least])}"])
     picture = bars("Rows of each class in train", ordered)
