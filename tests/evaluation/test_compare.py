@@ -163,6 +163,13 @@ def test_not_better_goes_before_cannot_tell() -> None:
     assert ruled(model, unclear=unclear, strong=with_errors(np.arange(50))).verdict.answer == "not better"
 
 
+def test_cannot_tell_names_the_strongest_of_those_that_are_open() -> None:
+    model = with_errors(np.arange(100))
+    found = ruled(model, behind=with_errors(np.arange(50, 160)), ahead=with_errors(np.arange(55, 150)))
+    assert {each.answer for each in found.comparisons} == {"cannot tell"}
+    assert found.verdict.against == "ahead"
+
+
 def test_cannot_tell_names_the_rows_that_would_settle_it() -> None:
     found = ruled(with_errors(np.arange(100)), unclear=with_errors(np.arange(50, 160)))
     needed = found.comparisons[0].rows_needed
