@@ -137,7 +137,10 @@ def _solve_head(
         .mean(0, keepdim=True)
     )
     final, steps = problem.solve(weights.unsqueeze(0), pick.unsqueeze(0), warm.contiguous(), tolerance=FINE)
-    temperature = problem.refined(held_out, weights).temperature if calibrate else 1.0
+    found = tried[order[int(columns[0])]].refined  # None for labels, whose penalties differ
+    if calibrate and found is None:
+        found = problem.refined(held_out, weights)
+    temperature = found.temperature if found else 1.0
     return Solved(
         mean,
         scale,
