@@ -26,6 +26,8 @@ PLAIN = (
     "backbone.attention=eager",
     "cache=off",
 )
+ENOUGH = "data.valid_fraction=0.4"
+"""So that the few rows of these tests can choose between rungs."""
 STEPPED = (*PLAIN, "training.epochs=12", "training.patience=0", "machinery.checkpoint_seconds=0")
 """A few dozen steps, each with a checkpoint."""
 
@@ -214,7 +216,7 @@ def test_sealed_targets_are_opened_once_for_each_test_set(here: Path, tiny_model
     write_topics(here / "first.csv", 30, seed=1)
     write_topics(here / "second.csv", 30, seed=2)
     before = opens()
-    result = again(tiny_model, "run", method="auto", settings=PLAIN, test=["first.csv", "second.csv"])
+    result = again(tiny_model, "run", method="auto", settings=(*PLAIN, ENOUGH), test=["first.csv", "second.csv"])
     assert opens() - before == 2
     assert list(result.verdicts) == ["first", "second"]
 
@@ -274,9 +276,14 @@ def test_ctrl_c_keeps_the_best_so_far_and_still_judges(here: Path, tiny_model: P
     assert process.returncode == 0, err
     assert "Traceback" not in err
     assert "report" in out
+    assert "stopped by you" in out
     story = json.loads((here / "run" / "story.json").read_text(encoding="utf-8"))
     assert any("stopped by the user" in note for note in story["notes"])
     assert api.load(here / "run").predict(["my password is locked"])
+    again = started([*command(tiny_model, "run", "full", LONG), "--resume"], here)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 2
+    assert "nothing to resume" in err
 
 
 def test_a_second_ctrl_c_ends_at_once_and_the_run_can_be_resumed(here: Path, tiny_model: Path) -> None:
@@ -312,7 +319,7 @@ def test_a_plan_file_gives_the_plan_it_holds(here: Path, tiny_model: Path) -> No
 
 
 def test_a_plan_of_the_ladder_keeps_its_rungs(here: Path, tiny_model: Path) -> None:
-    prepared = api.plan("rows.csv", "topic", model=tiny_model, settings=PLAIN, time="30s")
+    prepared = api.plan("rows.csv", "topic", model=tiny_model, settings=(*PLAIN, ENOUGH), time="30s")
     api.write_plan(prepared, here / "plan.yaml")
     assert api.plan(plan="plan.yaml").plan == prepared.plan
     assert len(prepared.plan.method.rungs) > 1
@@ -364,14 +371,27 @@ def test_the_ladder_climbs_while_half_a_point_is_possible(gain_high: float | Non
     from whet.search.ladder import why_not
 
     last = Rung(name="top-layers", trainable_parameters=1, steps=1, seconds=1.0, gain_high=gain_high, kept=True)
-    choosing: Any = type("Choosing", (), {"rows": 100})()
-    assert (why_not([last], choosing, False) is None) == climbs
+    valid: Any = type("Valid", (), {"rows": 100})()
+    assert (why_not([last], valid, False) is None) == climbs
     assert why_not([last], None, False) is not None
-    assert "stop" in str(why_not([last], choosing, True))
+    assert "stop" in str(why_not([last], valid, True))
+
+
+@pytest.mark.parametrize(("rows", "settings"), [(120, ()), (120, (ENOUGH,)), (60, (ENOUGH,))])
+def test_every_planned_rung_can_be_compared(here: Path, tiny_model: Path, rows: int, settings: tuple[str, ...]) -> None:
+    write_topics(here / "rows.csv", rows)
+    result = again(tiny_model, "run", method="auto", time="120s", settings=(*PLAIN, "training.epochs=2", *settings))
+    planned = [rung["method"]["name"] for rung in result.story.plan["method"]["rungs"]]
+    tried = [rung for rung in result.story.rungs if not rung.why.startswith("Not tried")]
+    assert [rung.name for rung in tried] == planned
+    assert all(rung.score is not None for rung in tried[1:])
+    assert len(result.story.rungs) == 3
+    if len(planned) == 1 and not settings:  # nothing to choose by, so nothing is held out
+        assert result.story.data.rows == {"train": 96, "test": 24}
 
 
 def test_rungs_beyond_the_budget_are_left_out_with_the_reason(here: Path, tiny_model: Path) -> None:
-    plan = api.plan("rows.csv", "topic", model=tiny_model, settings=PLAIN, time="1s").plan
+    plan = api.plan("rows.csv", "topic", model=tiny_model, settings=(*PLAIN, ENOUGH), time="1s").plan
     assert [type(rung.method).__name__ for rung in plan.method.rungs] == ["Probe"]
     assert len(plan.method.left_out) == 2
     assert all(" s " in reason for reason in plan.method.left_out)

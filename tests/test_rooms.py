@@ -23,6 +23,7 @@ ORDER = [
     ["evaluation", "doctor"],
     ["report", "deploy"],
     ["forecast"],
+    ["rungs"],
     ["resolve", "folder"],
     ["request"],
     ["telling", "evaluate", "listing"],

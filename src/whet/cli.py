@@ -229,7 +229,7 @@ def evaluate(
     from dataclasses import asdict
 
     from whet import api
-    from whet.report.lines import score_lines
+    from whet.report.lines import note_lines, score_lines
     from whet.report.terminal import show
 
     found = api.evaluate(run, rows, metric=metric, seed=seed)
@@ -237,9 +237,8 @@ def evaluate(
         print_json(asdict(found))
         return
     console = make_console()
-    show(score_lines(found, min(console.width, 110)), console)
-    for note in found.notes:
-        console.print(f"  {note}", highlight=False, markup=False)
+    width = min(console.width, 110)
+    show([*score_lines(found, width), [], *note_lines(found, width)], console)
 
 
 @app.command()

@@ -39,9 +39,10 @@ def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = Path
     foreign = {name for name in present - ours if not is_partial(name)}
     if (out / METRICS).exists():
         raise RunError(
-            "This folder holds a finished run.",
+            "This folder holds a finished run" + ("; there is nothing to resume." if resume else "."),
             where=str(out),
-            fix="look at it with whet report, or choose another --out",
+            fix="look at it with whet report, or choose another --out"
+            + ("; a run that was stopped with Ctrl-C ended with the best until then" if resume else ""),
         )
     if foreign:
         raise RunError(

@@ -1,27 +1,26 @@
 """How long will it take? Measured on this machine, this model and these rows before anything is fitted.
 
-A frozen forward and one training step are timed on a sample; the rest is arithmetic. The budget of the automatic
-ladder is turned into epochs here, once, so that no clock decides anything during fit.
+A frozen forward and one training step are timed on a sample; the rest is arithmetic.
 """
 
+import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from whet import catalog
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
 from whet.data.split import Split
-from whet.errors import ConfigError
 from whet.learners.fitted import drain
 from whet.learners.neural import LEAST_GAIN, Neural, Pretrained, lowest_cut, replay_gain, trained_tables
 from whet.methods.full import Full
 from whet.methods.method import Descend, Method, RateGroup, within
-from whet.plan import Auto, Forecast, Rung, member_of
+from whet.plan import Auto, Forecast
 from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
+from whet.training.checkpoint import KEPT
 from whet.training.compact import compacted
 from whet.training.loop import Budget, start_state, take_step
 from whet.training.objective import TaskObjective
@@ -31,20 +30,26 @@ from whet.training.settings import Training
 
 SAMPLE_ROWS = 256
 TIMED_TOKENS = 4096
-FEWEST_EPOCHS = 2
-"""A rung that could not make so many passes is left out."""
 START_SHARE = 0.2
 """What the head that steps start from takes of a solve with its penalty chosen."""
-GOOD_EPOCHS = 4
-"""Passes that the deepest rung should have before a shallower one beneath it gets any time."""
-SHARE = 0.35
-"""Of what is left, at most, for a rung that a deeper one can still follow."""
-MARGIN = 1.15
-"""Forecasts are for a quiet machine; so much more is reserved when rungs are fixed."""
 SOLVE_RATE = 60e9
 """Floating-point operations a second of the solver, low on purpose."""
+STATE_BYTES = 16
+"""Of a trained number in a checkpoint: its master, two moments and the best so far, each float32."""
 FIXED_SECONDS = 6.0
 """Imports, reading, checks, judging and packaging."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How deep a method reaches: blocks above what it leaves frozen, all blocks, and what its steps train.
+
+    Embedding tables count with the rows that the tokens at hand touch: a descent trains no others.
+    """
+
+    moving: int
+    blocks: int
+    trained: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Speeds:
     Args:
         tokens: Of training and validation rows; test_tokens: of test rows.
         pretrained: What each method is asked about: how deep it reaches.
+        sample: Some training rows, encoded.
         forward: Tokens a second of the frozen forward; step: tokens a second of a full training step, 0 unmeasured.
     """
 
@@ -64,9 +70,10 @@ class Speeds:
     width: int
     pretrained: Pretrained
     parameters: int
+    sample: Examples
     forward: float
     step: float
-    _moving: dict[Method, tuple[int, int]] = field(default_factory=dict, repr=False)
+    _reach: dict[Method, "Reach"] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def measure(
@@ -98,6 +105,7 @@ class Speeds:
             width=model.head.in_features,
             pretrained=pretrained,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            sample=examples,
             forward=forward,
             step=step,
         )
@@ -124,22 +132,33 @@ class Speeds:
         """One pass of gradient steps; under replay only the moving blocks cost."""
         if not method.epochs:
             return 0.0
-        moving, blocks = self.moving_blocks(method)
-        return self.tokens / self.step * min(1.0, moving / blocks + 0.05)
+        reach = self.reach(method)
+        return self.tokens / self.step * min(1.0, reach.moving / reach.blocks + 0.05)
 
-    def moving_blocks(self, method: Method) -> tuple[int, int]:
-        """How many blocks lie above what a method leaves frozen, and how many there are."""
-        if method not in self._moving:
-            self._moving[method] = self._count_blocks(method)
-        return self._moving[method]
+    def reach(self, method: Method) -> Reach:
+        """How deep a method reaches; asked once."""
+        if method not in self._reach:
+            self._reach[method] = self._ask(method)
+        return self._reach[method]
 
-    def _count_blocks(self, method: Method) -> tuple[int, int]:
+    def _ask(self, method: Method) -> Reach:
         backbone = method.prepare(self.pretrained.load(self.outputs))
         descents = [stage for stage in method.stages(backbone) if isinstance(stage.fit, Descend)]
         names = tuple(name for stage in descents for group in stage.groups for name in group.names)
         cut, blocks = lowest_cut(backbone, names), max(1, len(backbone.blocks))
         below = () if cut is None else cut.below
-        return sum(not within(block, below) for block in backbone.blocks) or blocks, blocks
+        moving = sum(not within(block, below) for block in backbone.blocks) or blocks
+        every = dict(backbone.model.named_parameters())
+        trained = sum(every[name].numel() for name in {*names, *backbone.created})
+        for table, column in trained_tables(backbone, names).items():
+            rows, width = every[f"{table}.weight"].shape
+            trained -= max(0, rows - self.distinct(column)) * width
+        return Reach(moving, blocks, trained)
+
+    def distinct(self, column: str) -> int:
+        """About how many different values an input has: their number grows with the root of its size (Heaps 1978)."""
+        values = self.sample.inputs[column].compact().values
+        return int(len(np.unique(values)) * max(1.0, self.tokens / len(values)) ** 0.5)
 
     def rung_seconds(self, method: Method, epochs: float) -> float:
         """A rung with its head, the frozen blocks that it replays, and its passes.
@@ -148,9 +167,9 @@ class Speeds:
         """
         if not method.epochs:
             return self.solve_seconds
-        moving, blocks = self.moving_blocks(method)
+        reach = self.reach(method)
         again = 0.0 if self.pretrained.cache else self.features_seconds
-        prefix = self.features_seconds * (1 - moving / blocks)
+        prefix = self.features_seconds * (1 - reach.moving / reach.blocks)
         return START_SHARE * self.solve_seconds + again + prefix + epochs * self.epoch_seconds(method)
 
 
@@ -201,65 +220,6 @@ def time_step(learner: Neural, examples: Examples, training: Training) -> float:
     return best
 
 
-def fit_rungs(auto: Auto, speeds: Speeds, training: Training, pairs: bool) -> Auto:
-    """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes."""
-    methods: list[Method] = [member_of("method", name) for name in auto.methods]
-    methods = [method for method in methods if method.epochs or not pairs]
-    left_out: list[str] = []
-    for method in list(methods):
-        try:
-            speeds.epoch_seconds(method)
-        except ConfigError as error:  # such as top-layers for a model without a chain of blocks
-            methods.remove(method)
-            left_out.append(f"{catalog.name_of('method', method)}: {str(error.args[0]).rstrip('.')}")
-    if not methods:
-        raise ConfigError(
-            "No method of the ladder can judge pairs: a frozen encoder never learnt to compare them.",
-            where="method.methods",
-            fix="add top-layers or full",
-        )
-    seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
-    left = seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
-    rungs: list[Rung] = []
-    for position, method in enumerate(methods):
-        name = catalog.name_of("method", method)
-        if not method.epochs:
-            left -= speeds.solve_seconds
-            rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
-            continue
-        share = share_of(methods[position + 1 :], left, speeds, training)
-        wanted = training.epochs or method.epochs
-        start = speeds.rung_seconds(method, 0)
-        passes = max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)
-        epochs = min(wanted, int(passes * 10) / 10)
-        if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
-            least = least_seconds(speeds, method, training)
-            left_out.append(
-                f"{name}: takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it; --time gives more"
-            )
-            continue
-        epochs = max(epochs, 1.0)
-        took = speeds.rung_seconds(method, epochs)
-        left -= took * MARGIN
-        rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))
-    return replace(auto, seconds=round(seconds, 1), rungs=tuple(rungs), left_out=tuple(left_out))
-
-
-def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Training) -> float:
-    """What a rung may take of the seconds left: everything if no deeper one fits, else what that one can spare."""
-    within_reach = [method for method in deeper if least_seconds(speeds, method, training) <= left]
-    if not within_reach:
-        return left
-    last = within_reach[-1]
-    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.epochs or last.epochs))
-    return min(SHARE * left, left - reserved)
-
-
-def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
-    """What a rung takes with the fewest epochs that are worth it."""
-    return MARGIN * speeds.rung_seconds(method, min(FEWEST_EPOCHS, training.epochs or method.epochs))
-
-
 def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
     """Seconds, memory and disk of the whole run."""
     parts = {"predict": speeds.predict_seconds, "other": FIXED_SECONDS}
@@ -273,11 +233,27 @@ def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
     weights = speeds.parameters * 4
     moving = weights * (5 if not isinstance(method, Auto) and not method.epochs else 8)
     memory = int(500e6 + moving + speeds.tokens * speeds.width * 2)
-    disk = int(weights + speeds.tokens * speeds.width * 2 + speeds.rows * speeds.width * 4)
+    kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training))
+    disk = int(weights + speeds.tokens * speeds.width * 2 + speeds.rows * speeds.width * 4 + kept)
     rounded = {name: round(value, 1) for name, value in parts.items()}
     return Forecast(
         seconds=round(sum(parts.values()), 1), memory_bytes=memory, disk_bytes=disk, parts=rounded, replay_gain=gain
     )
+
+
+def descents(method: Any, training: Training) -> list[tuple[Method, float]]:
+    """The methods of a plan that take steps, with their epochs."""
+    if isinstance(method, Auto):
+        return [(rung.method, rung.epochs) for rung in method.rungs if rung.epochs]
+    return [(method, training.epochs or method.epochs)] if method.epochs else []
+
+
+def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
+    """What the checkpoints of a method take at most: the last one, and those of a long fit with one being written."""
+    whole = epochs * speeds.epoch_seconds(method)
+    between = speeds.pretrained.machinery.checkpoint_seconds
+    written = 1 + whole / between if between else math.inf
+    return STATE_BYTES * speeds.reach(method).trained * int(min(written, KEPT + 1))
 
 
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:
@@ -285,6 +261,6 @@ def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:
     epochs = training.epochs or method.epochs
     if not epochs:
         return ""
-    k, n = speeds.moving_blocks(method)
-    gain = replay_gain(n, k, epochs)
+    reach = speeds.reach(method)
+    gain = replay_gain(reach.blocks, reach.moving, epochs)
     return f"at most {gain:.1f} times faster by replay" if gain >= LEAST_GAIN else ""

@@ -168,7 +168,11 @@ class Plan:
             + f" ({rung.seconds:,.0f} s)"
             for rung in self.method.rungs
         ]
-        left_out = "".join(f"; without {text.partition('; --time')[0]}" for text in self.method.left_out)
+        reasons: dict[str, list[str]] = {}
+        for text in self.method.left_out:
+            name, _, reason = text.partition(": ")
+            reasons.setdefault(reason.partition("; --")[0], []).append(name)
+        left_out = "".join(f"; without {' and '.join(names)}: {reason}" for reason, names in reasons.items())
         return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{left_out}"
 
     def write(self, path: Path) -> None:

@@ -22,10 +22,11 @@ from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split, SplitSettings, split_rows
 from whet.errors import ConfigError, DataError, ModelError, closest
 from whet.evaluation.metric import Metric, metric_named
-from whet.forecast import Speeds, fit_rungs, forecast_of
+from whet.forecast import Speeds, forecast_of
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
 from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
+from whet.rungs import can_choose, fit_rungs
 from whet.tasks.own_loss import plain_task, with_loss
 from whet.tasks.task import State, Task
 from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
@@ -115,9 +116,11 @@ def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked
     sources = clean(sources, columns)
     findings += [finding for finding in sources.findings if finding not in findings]
     separator = separator_of_task(task, sources.train, columns)
+    test_fraction = data.get("test_fraction", 0.2)
+    learning = len(sources.train) if sources.tests else round(len(sources.train) * (1 - test_fraction))
     settings = SplitSettings(
-        test_fraction=data.get("test_fraction", 0.2),
-        valid_fraction=valid_fraction(data, wanted.get("method"), len(sources.train)),
+        test_fraction=test_fraction,
+        valid_fraction=valid_fraction(data, wanted.get("method"), learning, pairs=len(columns.inputs) > 1),
         seed=int(wanted.get("seed", 0)),
         regression=task.kind == "regression",
         separator=separator,
@@ -151,7 +154,8 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, method, training)
     if isinstance(method, Auto):
-        method = fit_rungs(method, speeds, training, pairs)
+        valid = checked.split.valid
+        method = fit_rungs(method, speeds, training, pairs=pairs, valid_rows=0 if valid is None else len(valid))
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=method.epochs)
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
@@ -289,14 +293,22 @@ def separator_of_task(task: Task, rows: Rows, columns: Columns) -> str | None:
     return None if found is None else str(found)
 
 
-def valid_fraction(data: Mapping[str, Any], method: Any, rows: int) -> float:
-    """The share held out to stop and to choose: none for a solved head, else 15%, 10% from 5,000 rows on."""
+def valid_fraction(data: Mapping[str, Any], method: Any, learning: int, *, pairs: bool) -> float:
+    """The share of the rows to learn from that is held out to stop and to choose.
+
+    None for a solved head, and none where so few would be held out that nothing could be chosen by them: the ladder
+    then ends at the probe, which learns from every row. Else 15%, and 10% from 4,000 rows on.
+    """
     if "valid_fraction" in data:
         return float(data["valid_fraction"])
     named = method_of(method)
     if not isinstance(named, Auto) and not named.epochs:
         return 0.0
-    return 0.15 if rows < 5000 else 0.1
+    fraction = 0.15 if learning < 4000 else 0.1
+    if not isinstance(named, Auto) or can_choose(round(learning * fraction)):
+        return fraction
+    solved_first = not pairs and not member_of("method", named.methods[0]).epochs
+    return 0.0 if solved_first else fraction
 
 
 def fingerprint_of(sources: Sources) -> str:

@@ -59,6 +59,7 @@ def tell(
         rungs=rungs,
         curve=curve_of(folder),
         notes=(*window_notes(rows), *notes, *dict.fromkeys(fitted.notes)),
+        interrupted=fitted.interrupted,
         judgements=judgements,
         examples=examples_of(prepared, judgements, judged),
         scatter=scatter_of(judged),

@@ -62,6 +62,7 @@ def comparison(baseline: str, difference: float, metric: str, half: float = 0.01
         difference - half,
         difference + half,
         point,
+        metric in ("rmse", "mae", "log-loss"),
         won if counted else 0,
         lost if counted else 0,
         0.0123 if counted else None,

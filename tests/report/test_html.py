@@ -1,6 +1,7 @@
 """Laws of the page: it is whole, it loads nothing, and no text of a user becomes markup."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from whet.report.card import render_card
 from whet.report.html import render_report, write_report
+from whet.report.lines import plain, verdict_lines
 from whet.report.notebook import result_html
 from whet.report.story import Story
 
@@ -91,6 +94,20 @@ def test_numbers_that_are_no_numbers_are_shown_as_a_dash() -> None:
     page = Page(render_report(stories.story((replace(judged, scores={"model": bad}, comparisons=(none,)),))))
     assert page.faults == []
     assert not re.search(r"\bnan\b|\binf\b", page.text)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda story: Page(render_report(story)).text.partition("How to read this page")[0],
+        render_card,
+        lambda story: plain(verdict_lines(story, 100)),
+    ],
+)
+def test_differences_of_an_error_are_percent_of_the_baselines(say: Callable[[Story], str]) -> None:
+    error = replace(stories.regression(), rungs=())
+    assert not re.search(r"\bpoints?\b(?! at)", say(error))
+    assert re.search(r"\bpoints\b", say(stories.story()))
 
 
 def test_two_hundred_classes_stay_a_small_file() -> None:

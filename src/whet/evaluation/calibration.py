@@ -29,6 +29,7 @@ class CalibrationError:
     proportion = False
     bounds = (0.0, 1.0)
     relative = False
+    fewest = 30
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, 3 BINS): for each bin answers, confidence, right."""

@@ -24,6 +24,7 @@ class Accuracy:
     proportion = True
     bounds = (0.0, 1.0)
     relative = False
+    fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, 2): right, 1."""
@@ -52,6 +53,7 @@ class MicroF1:
     proportion = False
     bounds = (0.0, 1.0)
     relative = False
+    fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, 2): 2 true, and 2 true + false alarms + misses."""
@@ -80,6 +82,7 @@ class MacroF1:
     proportion = False
     bounds = (0.0, 1.0)
     relative = False
+    fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, 3 (K + 1)): for each class true, decided, target; the last class collects unseen targets."""
@@ -105,6 +108,7 @@ class LogLoss:
     proportion = False
     bounds = (0.0, np.inf)
     relative = True
+    fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, 2): loss, 1."""

@@ -51,6 +51,7 @@ def compare(
         low=interval.low,
         high=interval.high,
         point=point,
+        relative=metric.relative,
         model_only_right=wins,
         baseline_only_right=losses,
         mcnemar_p=None if model.kind == "regression" else mcnemar(wins, losses),

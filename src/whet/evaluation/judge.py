@@ -43,7 +43,7 @@ def judge(
         model: The model's answers, with targets, and with units where rows belong to groups.
         baselines: Name to answers for the same rows; units and targets are taken from the model's.
         test: How the test set is called.
-        metric: What decides. ``also`` are shown beside it; duplicates of ``metric`` are left out.
+        metric: What decides. ``also`` are shown beside it, where the rows are enough for them.
         seed: The draws depend on it, on nothing else that is random.
         notes: Sentences from the caller that a reader must know; the judge's own follow.
     """
@@ -53,7 +53,7 @@ def judge(
     others = {name: _aligned(baseline, model) for name, baseline in baselines.items()}
     dropped = [name for name, other in others.items() if identical(model, other)]
     rivals = {name: other for name, other in others.items() if name not in dropped}
-    metrics = [metric, *(other for other in also if other.name != metric.name)]
+    metrics = [metric, *(other for other in also if other.name != metric.name and len(model) >= other.fewest)]
     point = point_of(metric, [value_of(metric, rival) for rival in rivals.values()])
     comparisons = tuple(
         compare(model, rival, metric, name=name, point=point, seed=seed, resamples=resamples)

@@ -27,6 +27,7 @@ class Metric(Protocol):
     ``proportion``: a plain share of rows, whose per-row statistics are (right, 1); it gets a Wilson interval.
     ``bounds``: the smallest and largest value it can take.
     ``relative``: an error without a natural scale, so "one point" is 1% of the best baseline's error.
+    ``fewest``: with fewer rows it says nothing, and is not shown beside the metric that decides.
     """
 
     @property
@@ -43,6 +44,8 @@ class Metric(Protocol):
     def bounds(self) -> tuple[float, float]: ...
     @property
     def relative(self) -> bool: ...
+    @property
+    def fewest(self) -> int: ...
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, S) float64 statistics. Row-wise: it may be called on any part of the rows; S depends on the labels."""
@@ -114,6 +117,7 @@ class FunctionMetric:
     additive: bool = False
     proportion: bool = False
     bounds: tuple[float, float] = (-np.inf, np.inf)
+    fewest: int = 1
 
     @property
     def relative(self) -> bool:

@@ -37,7 +37,7 @@ class Comparison:
     """The model against one baseline on the same test rows.
 
     ``difference`` is model minus baseline, turned so that more is better, with its paired 95% interval.
-    ``point`` is what one point means here: 0.01, or for an error metric 1% of the best baseline's error.
+    ``point`` is what one point means here: 0.01, or, where the metric is ``relative``, 1% of the best baseline's error.
     ``model_only_right`` and ``baseline_only_right`` count rows (whole rows for multi-label; 0 for regression);
     ``mcnemar_p`` is the exact two-sided p of those counts, shown and never deciding, None for regression.
     ``rows_needed`` is the number of test rows that would settle a difference of one point.
@@ -49,6 +49,7 @@ class Comparison:
     low: float
     high: float
     point: float
+    relative: bool
     model_only_right: int
     baseline_only_right: int
     mcnemar_p: float | None

@@ -18,6 +18,7 @@ class MeanAbsoluteError:
     proportion = False
     bounds = (0.0, np.inf)
     relative = True
+    fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, 2): absolute error, 1."""
@@ -58,6 +59,7 @@ class R2:
     proportion = False
     bounds = (-np.inf, 1.0)
     relative = False
+    fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, 4): squared error, target, squared target, 1."""
@@ -83,6 +85,7 @@ class Spearman:
     proportion = False
     bounds = (-1.0, 1.0)
     relative = False
+    fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
         """(N, 2): target, prediction."""

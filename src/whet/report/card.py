@@ -16,6 +16,7 @@ from whet.report.words import (
     count,
     day,
     duration,
+    gained,
     in_points,
     interval_text,
     joined,
@@ -136,12 +137,19 @@ def _scores(judgement: Judgement) -> str:
         cells = {score.metric: f"{score_text(score)} ({interval_text(score)})" for score in found}
         lines.append(_row([markdown(learner_name(learner)), *(cells.get(metric, "–") for metric in metrics)]))
     differences = [
-        f"- against {markdown(learner_name(one.baseline))}: {points(middle)} points ({points(low)} to {points(high)})"
+        f"- against {markdown(learner_name(one.baseline))}: {gained(middle, one.relative)} "
+        f"({points(low)} to {points(high)})"
         for one in judgement.comparisons
         for middle, low, high in [in_points(one)]
     ]
-    more = ["", f"Paired difference in {metric_name(judgement.metric)}:", "", *differences] if differences else []
+    more = ["", f"{_paired(judgement)}:", "", *differences] if differences else []
     return "\n".join([title, "", *lines, *more])
+
+
+def _paired(judgement: Judgement) -> str:
+    relative = any(one.relative for one in judgement.comparisons)
+    base = ", in % of the best baseline's, more is better" if relative else ""
+    return f"Paired difference in {metric_name(judgement.metric)}{base}"
 
 
 def _row(cells: list[str]) -> str:

@@ -18,6 +18,7 @@ from whet.report.words import (
     NOTHING,
     count,
     duration,
+    gained,
     in_points,
     interval_text,
     joined,
@@ -26,7 +27,6 @@ from whet.report.words import (
     number,
     one_line,
     plural,
-    points,
     score_text,
     short_count,
     size,
@@ -135,8 +135,10 @@ def score_lines(judgement: Judgement, width: int = 80) -> list[Line]:
     """The chosen metric of every learner with its interval, as numbers and as a picture where there is room."""
     chosen = {learner: found[0] for learner, found in judgement.scores.items() if found}
     title = f"  {metric_name(judgement.metric)} on {one_line(judgement.test, 60)}"
-    lines: list[Line] = [[(title, "bold"), (f"  {plural(judgement.rows, 'row')}, 95% intervals", "dim")]]
     differences = {one.baseline: one for one in judgement.comparisons}
+    relative = any(one.relative for one in judgement.comparisons)
+    base = f"; gained: % of the best baseline's {metric_name(judgement.metric)}" if relative else ""
+    lines: list[Line] = [[(title, "bold"), (f"  {plural(judgement.rows, 'row')}, 95% intervals{base}", "dim")]]
     left = max((display_width(learner_name(name)) for name in chosen), default=0)
     room = min(_WIDEST_PLOT, width - left - 47)
     plot = _plots(chosen, room) if room >= _NARROWEST_PLOT else {}
@@ -156,7 +158,7 @@ def score_lines(judgement: Judgement, width: int = 80) -> list[Line]:
 
 
 def _gained(comparison: Comparison | None) -> str:
-    return "" if comparison is None else f"  {points(in_points(comparison)[0]):>6} points"
+    return "" if comparison is None else f"  {gained(in_points(comparison)[0], comparison.relative):>13}"
 
 
 def _plots(chosen: Mapping[str, Score], room: int) -> dict[str, str]:
@@ -187,8 +189,13 @@ def _answer_lines(judgement: Judgement, width: int) -> list[Line]:
     icon, style = ICONS[judgement.verdict.answer]
     first, *rest = wrapped(judgement.verdict.sentence, width - 4)
     lines: list[Line] = [[(f"  {icon} ", style), (first, style)], *([(f"    {text}", style)] for text in rest)]
+    return [*lines, *note_lines(judgement, width)]
+
+
+def note_lines(judgement: Judgement, width: int = 80) -> list[Line]:
+    """What a reader must know before believing the numbers."""
     notes = [text for note in (*judgement.dropped, *judgement.notes) for text in wrapped(note, width - 4)]
-    return [*lines, *([(f"    {text}", "dim")] for text in notes)]
+    return [[(f"    {text}", "dim")] for text in notes]
 
 
 def table_lines(records: Sequence[Mapping[str, Any]], width: int = 80) -> list[Line]:

@@ -6,11 +6,11 @@ from whet.report.section_verdict import compared
 from whet.report.story import Story
 from whet.report.words import (
     duration,
+    gained,
     in_points,
     interval_text,
     learner_name,
     metric_name,
-    points,
     score_text,
 )
 
@@ -38,7 +38,7 @@ def _judgement(judgement: Judgement) -> Html:
 
 
 def _table(judgement: Judgement) -> Html:
-    differences = {one.baseline: points(in_points(one)[0]) for one in judgement.comparisons}
+    differences = {one.baseline: gained(in_points(one)[0], one.relative) for one in judgement.comparisons}
     rows = [
         tag(
             "tr",
@@ -50,6 +50,6 @@ def _table(judgement: Judgement) -> Html:
         for learner, found in judgement.scores.items()
         if found
     ]
-    names = ["", metric_name(judgement.metric), "95% interval", "points gained"]
+    names = ["", metric_name(judgement.metric), "95% interval", "gained"]
     head = tag("tr", *(tag("th", name, scope="col", style=_CELL) for name in names))
     return tag("table", tag("thead", head), tag("tbody", join(rows)), style="border-collapse:collapse")

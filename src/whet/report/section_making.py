@@ -17,6 +17,7 @@ from whet.report.words import (
     number,
     one_line,
     plural,
+    point_unit,
     points,
     short_count,
     size,
@@ -35,8 +36,14 @@ def ladder(story: Story) -> Html | None:
     if not story.rungs:
         return None
     metric = story.judgements[0].metric if story.judgements else ""
+    relative = any(rung.relative for rung in story.rungs)
     head = [header("rung"), header("trained", "num"), header("steps", "num"), header("time", "num")]
-    head += [header(metric_name(metric) or "score", "num"), header("gain, points", "num"), header("kept"), header("")]
+    head += [
+        header(metric_name(metric) or "score", "num"),
+        header(f"gain, {point_unit(relative)}", "num"),
+        header("kept"),
+        header(""),
+    ]
     kept = [rung for rung in story.rungs if rung.kept]
     rows = [_rung_row(rung, metric, bool(kept) and rung is kept[-1]) for rung in story.rungs]
     tried = plural(sum(rung.score is not None for rung in story.rungs), "rung")

@@ -1,5 +1,7 @@
 """How good is it, and against what? Intervals, differences and the two tables behind them, for one test set."""
 
+import math
+
 from whet.evaluation.records import Comparison, Judgement, Score
 from whet.report.markup import Html, header, join, number_cell, table, tag
 from whet.report.story import Story
@@ -13,6 +15,7 @@ from whet.report.words import (
     metric_name,
     number,
     percent,
+    point_unit,
     points,
     score_text,
 )
@@ -32,7 +35,9 @@ def forest(judgement: Judgement) -> Html:
     center, factor = chosen["model"].value, 100 if judgement.metric in SHARES else 1
     edges = [(score.low, score.high) for learner, score in chosen.items() if learner != "model"]
     reach = max(chosen["model"].high - chosen["model"].low, 1e-9)
-    scale = near_axis(center * factor, [(low * factor, high * factor) for low, high in edges], reach * factor)
+    edges = [(low * factor, high * factor) for low, high in edges]
+    bounds = (0.0, 100.0) if factor == 100 else (-math.inf, math.inf)
+    scale = near_axis(center * factor, edges, reach * factor, bounds)
     rows = [_interval(learner, score, factor) for learner, score in chosen.items()]
     better = "more" if chosen["model"].higher_is_better else "less"
     caption = f"{metric_name(judgement.metric)} with 95% intervals; {better} is better"
@@ -55,8 +60,11 @@ def differences(judgement: Judgement) -> Html:
         Interval(f"minus {learner_name(one.baseline)}", middle, low, high, _points_words(one), "difference")
         for one, (middle, low, high) in found
     ]
-    caption = f"How much better, in points of {metric_name(judgement.metric)}: full line zero, dashed line one point"
-    return interval_plot(caption, rows, scale, "points", marks=(0.0, 1.0))
+    relative = judgement.comparisons[0].relative
+    metric = metric_name(judgement.metric)
+    of, one = (f"% of the best baseline's {metric}", "1%") if relative else (f"points of {metric}", "one point")
+    caption = f"How much better, in {of}: full line zero, dashed line {one}"
+    return interval_plot(caption, rows, scale, point_unit(relative), marks=(0.0, 1.0))
 
 
 def _points_words(comparison: Comparison) -> str:
@@ -97,10 +105,11 @@ def comparisons_table(judgement: Judgement) -> Html:
     if not judgement.comparisons:
         return Html("")
     counted = any(one.mcnemar_p is not None for one in judgement.comparisons)
-    head = [header("against"), header("difference, points", "num")]
+    relative = judgement.comparisons[0].relative
+    head = [header("against"), header(f"difference, {point_unit(relative)}", "num")]
     head += [header("only model right", "num"), header("only baseline right", "num")] if counted else []
     head += [header("McNemar\N{NO-BREAK SPACE}p", "num")] if counted else []
-    head += [header("answer"), header("rows to settle one point", "num")]
+    head += [header("answer"), header(f"rows to settle {'1%' if relative else 'one point'}", "num")]
     rows = [_comparison_row(one, counted) for one in judgement.comparisons]
     return table("Paired comparisons on the same test rows", head, rows, "compare")
 

@@ -61,8 +61,9 @@ class Cost:
 class Rung:
     """One rung of the ladder, tried in this order; the last one that was kept is the model.
 
-    ``score`` is the chosen metric on the rows kept for choosing. Gains are over the best rung before, in points,
-    turned so that more is better: ``gain_low`` is the lower 80% bound, ``gain_high`` the upper 95% bound.
+    ``score`` is the chosen metric on the rows kept for choosing. Gains are over the best rung before, in points
+    (``relative``: in percent of its error), turned so that more is better: ``gain_low`` is the lower 80% bound,
+    ``gain_high`` the upper 95% bound.
     ``why`` is a sentence: why it was kept, dropped, or never tried.
     """
 
@@ -74,6 +75,7 @@ class Rung:
     gain: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None
+    relative: bool = False
     kept: bool = False
     why: str = ""
 
@@ -115,6 +117,7 @@ class Story:
         summary: One sentence that describes the method.
         plan: The resolved plan as a nested dict of plain values.
         notes: Sentences a reader must know (windows pooled, replay off and why, decisions).
+        interrupted: The user ended it early; the model is the best until then.
         judgements: One per test set, the first one leading.
         examples: Worst rows of every test set, and rows that findings point at.
         scatter: Regression only: test set to (target, prediction) pairs.
@@ -138,6 +141,7 @@ class Story:
     rungs: tuple[Rung, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     notes: tuple[str, ...] = ()
+    interrupted: bool = False
     judgements: tuple[Judgement, ...] = ()
     examples: tuple[Example, ...] = ()
     scatter: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)

@@ -57,15 +57,23 @@ def axis(values: Sequence[float], count: int = 5) -> Axis:
     return Axis(low, high, ticks(low, high, count))
 
 
-def near_axis(center: float, values: Sequence[tuple[float, float]], smallest: float) -> Axis:
+def near_axis(
+    center: float,
+    values: Sequence[tuple[float, float]],
+    smallest: float,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Axis:
     """An axis that shows what lies near ``center``; one far baseline may not squeeze the rest into a dot.
 
-    It reaches as far as needed, but at most five times the reach of the nearest of ``values`` (low, high).
+    It reaches as far as needed, but at most five times the reach of the nearest of ``values`` (low, high), and never
+    beyond ``bounds``.
     """
     reaches = [max(abs(low - center), abs(high - center)) for low, high in values if math.isfinite(low + high)]
     reach = min(max(reaches, default=smallest), 5 * max(min(reaches, default=smallest), smallest))
     shown = [edge for pair in values for edge in pair if abs(edge - center) <= reach]
-    return axis([center, *shown, center - smallest, center + smallest])
+    found = axis([center, *shown, center - smallest, center + smallest])
+    low, high = max(found.low, bounds[0]), min(found.high, bounds[1])
+    return Axis(low, high, ticks(low, high, 5))
 
 
 def ticks(low: float, high: float, count: int) -> tuple[float, ...]:

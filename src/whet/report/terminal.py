@@ -63,9 +63,10 @@ def print_verdict(story: Story, console: "Console") -> None:
     show(verdict_lines(story, _width(console)), console)
     folder = one_line(story.path, 1000)
     took = cost_of(story.seconds, story.forecast.seconds)
+    stopped = "  stopped by you: the model is the best until then" if story.interrupted else ""
     show(
         [
-            [("  took    ", "dim"), (took, "")],
+            [("  took    ", "dim"), (took, ""), (stopped, "yellow")],
             [("  report  ", "dim"), (f"{folder}/report.html", "underline")],
             [("  use     ", "dim"), (f'whet predict {folder} "a new text"', "cyan")],
         ],

@@ -79,8 +79,18 @@ def points(value: float) -> str:
     return shown.replace("-", "−")
 
 
+def gained(value: float, relative: bool) -> str:
+    """A signed difference with its unit: '+2.1 points', '+3.4%' of the best baseline's error."""
+    return f"{points(value)}{'%' if relative else ' points'}"
+
+
+def point_unit(relative: bool) -> str:
+    """What differences are counted in, for the head of a column."""
+    return "%" if relative else "points"
+
+
 def in_points(comparison: Comparison) -> tuple[float, float, float]:
-    """(difference, low, high) of a comparison, counted in points."""
+    """(difference, low, high) of a comparison, counted in points, or in percent of the best baseline's error."""
     unit = comparison.point or math.nan
     return comparison.difference / unit, comparison.low / unit, comparison.high / unit
 

@@ -20,8 +20,10 @@ from whet.learners.fitted import NeuralFitted
 from whet.learners.neural import TrainingRows
 from whet.plan import Auto, Rung
 from whet.report.story import Rung as Told
+from whet.report.words import gained
 from whet.resolve import Prepared
 from whet.run import RunRows, fit_method
+from whet.rungs import can_choose, stopping_rows, too_few
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples, join_examples
 from whet.training.draws import numpy_generator
@@ -29,8 +31,7 @@ from whet.training.events import Event, Said, Stepped, Stopped
 from whet.training.interrupt import listening
 
 CLIMB_POINTS = 0.5
-FEWEST_CHOOSING = 20
-"""With fewer rows to choose by, deeper rungs cannot be told apart and are not tried."""
+USER = "stopped by the user"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
     stopped = False
     reason: str | None = None
     for number, rung in enumerate(auto.rungs):
-        reason = reason or (None if best is None else why_not(told, choosing, stopped))
+        reason = reason or (None if best is None else why_not(told, rows.valid, stopped))
         if reason is not None:
             told.append(not_tried(rung, reason))
             yield Said(stage=told[-1].name, message=f"{told[-1].name} is not tried: {reason}.")
@@ -67,7 +68,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
                 asked,
             )
             if fitted is None:
-                reason = "stopped by the user"
+                reason = USER
                 told.append(not_tried(rung, reason))
                 continue
             answers = yield from on_choosing(fitted, choosing)
@@ -89,9 +90,10 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
             whole = TrainingRows(everything, None, units)
             refit = fit_method(prepared, best[0].method, prepared.plan.training, whole, None)
             winner = (yield from unless_asked(refit, asked)) or winner
+    winner.interrupted |= stopped or reason == USER
     tried = sum(entry.score is not None for entry in told)
-    note = f"Best of {tried} rung{'s' if tried != 1 else ''}, chosen on {choosing_rows(choosing)} validation rows."
-    return Climbed(winner, tuple(told), (note,))
+    notes = () if choosing is None or tried < 2 else (f"Best of {tried} rungs, chosen on {choosing.rows:,} rows.",)
+    return Climbed(winner, tuple(told), notes)
 
 
 def unless_asked(
@@ -113,12 +115,12 @@ def unless_asked(
 
 
 def parts_of(valid: Examples | None, seed: int) -> tuple[Examples | None, Examples | None]:
-    """Validation rows to stop by, and others to choose by: a loss settles on fewer rows than a difference of scores."""
+    """Validation rows to stop by, and others to choose by."""
     if valid is None or valid.rows < 2:
         return valid, None
     order = numpy_generator("choose", seed).permutation(valid.rows)
-    third = max(1, valid.rows // 3)
-    return valid.select(np.sort(order[:third])), valid.select(np.sort(order[third:]))
+    stopping = stopping_rows(valid.rows)
+    return valid.select(np.sort(order[:stopping])), valid.select(np.sort(order[stopping:]))
 
 
 def on_choosing(fitted: NeuralFitted, choosing: Examples | None) -> Generator[Event, None, Predictions]:
@@ -147,19 +149,22 @@ def compare_rung(
     low, high, value = found.low80 / point, found.high95 / point, found.value / point
     kept = found.low80 > 0
     word = "kept" if kept else "not kept"
-    why = f"{name} is {word}: {value:+.1f} points, at least {low:+.1f} (80%), at most {high:+.1f} (95%)."
-    return replace(entry, gain=value, gain_low=low, gain_high=high, kept=kept, why=why)
+    sizes = [gained(one, metric.relative) for one in (value, low, high)]
+    why = "{} is {}: {}, at least {} (80%), at most {} (95%).".format(name, word, *sizes)
+    return replace(entry, gain=value, gain_low=low, gain_high=high, relative=metric.relative, kept=kept, why=why)
 
 
-def why_not(told: list[Told], choosing: Examples | None, stopped: bool) -> str | None:
+def why_not(told: list[Told], valid: Examples | None, stopped: bool) -> str | None:
     """The reason not to climb on, or None to climb."""
     if stopped:
-        return "stopped by the user"
-    if choosing is None or choosing.rows < FEWEST_CHOOSING:
-        return f"too few validation rows to choose by ({choosing_rows(choosing)})"
+        return USER
+    valid_rows = 0 if valid is None else valid.rows
+    if not can_choose(valid_rows):  # the rungs were written by hand
+        return too_few(valid_rows)
     last = told[-1]
     if last.gain_high is not None and last.gain_high <= CLIMB_POINTS:
-        return f"{last.name} can have gained at most {last.gain_high:.1f} points, so more depth is not worth its time"
+        most = gained(last.gain_high, last.relative)
+        return f"{last.name} can have gained at most {most}, so more depth is not worth its time"
     return None
 
 
@@ -173,8 +178,3 @@ def not_tried_for_budget(text: str) -> Told:
     """A rung that the budget does not cover."""
     name, _, reason = text.partition(": ")
     return Told(name=name, trainable_parameters=0, steps=0, seconds=0.0, why=f"Not tried: {reason}.")
-
-
-def choosing_rows(choosing: Examples | None) -> int:
-    """How many rows choose."""
-    return 0 if choosing is None else choosing.rows
