@@ -324,7 +324,8 @@ def show_answer(predictor: Any, value: Any, as_json: bool) -> None:
     if not "".join(value).strip():
         print("The text is empty; this is what an empty text is answered with.", file=sys.stderr)
     if as_json:
-        print_json({"predicted": answer, "scores": {label: float(score) for score, label in ranked}})
+        scored = {"scores": {label: float(score) for score, label in ranked}} if ranked else {}
+        print_json({"predicted": answer} | scored)
         return
     if isinstance(answer, list):
         answer = ", ".join(answer) or "(no label)"

@@ -117,18 +117,21 @@ def with_budget(method: Any, seconds: float) -> dict[str, Any]:
 
 
 def seconds_of(text: float | str) -> float:
-    """ "90", "90s", "5m" or "1.5h" in seconds."""
-    if isinstance(text, int | float):
-        return float(text)
+    """ "90", "90s", "5m" or "1.5h" in seconds.
+
+    Raises:
+        ConfigError: it is no time, or none at all.
+    """
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    stripped = text.strip().lower()
+    stripped = str(text).strip().lower()
     factor = units.get(stripped[-1:])
     try:
         found = float(stripped[:-1] if factor else stripped) * (factor or 1.0)
     except ValueError:
         found = -1.0
     if not 0 < found < 1e9:
-        raise ConfigError(f"{text!r} is not a time.", where="--time", fix="write for example 90s, 5m or 1h")
+        what = f"A budget of {text!r} leaves no time." if found == 0 else f"{text!r} is not a time."
+        raise ConfigError(what, where="--time", fix="write for example 90s, 5m or 1h")
     return found
 
 

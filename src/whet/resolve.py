@@ -113,7 +113,7 @@ def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked
     require_columns(sources.train, columns)
     task = with_loss(find_task(sources.train, columns, wanted.get("task")), objects.loss)
     findings = list(sources.findings)
-    sources = clean(sources, columns)
+    sources = clean(sources, columns, several=task.kind == "multi-label")
     findings += [finding for finding in sources.findings if finding not in findings]
     separator = separator_of_task(task, sources.train, columns)
     test_fraction = data.get("test_fraction", 0.2)

@@ -45,6 +45,22 @@ def test_texts_that_only_share_words_are_not_nearly_equal(tmp_path: Path) -> Non
     assert not [finding for finding in findings_of(clean_rows(1000), tmp_path) if "nearly" in finding.message]
 
 
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("one<BR/>two", True),
+        ('see <a href="x">this</a>', True),
+        ("<!-- note --> text", True),
+        ("<Forwarded from Ann> hello", False),
+        ("if a <b and c> d", False),
+        ("write to <ann@example.org>", False),
+    ],
+)
+def test_words_in_angle_brackets_are_no_html(text: str, html: bool, tmp_path: Path) -> None:
+    rows = [*clean_rows(), {"text": text, "label": "x", "id": "", "size": "1"}]
+    assert any("HTML" in finding.message for finding in findings_of(rows, tmp_path)) == html
+
+
 def test_a_check_that_raises_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = catalog.Member("whet.data.nowhere:check", "broken")
     monkeypatch.setitem(catalog.CHECKS, "broken", broken)

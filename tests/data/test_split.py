@@ -45,8 +45,8 @@ def split_of(rows: Any, folder: Path, columns: Columns = COLUMNS, **options: Any
 
 
 def sides(split: Split) -> list[Any]:
-    assert split.valid is not None
-    return [split.train, split.valid, *(test.rows for test in split.tests.values())]
+    valid = [] if split.valid is None else [split.valid]
+    return [split.train, *valid, *(test.rows for test in split.tests.values())]
 
 
 def test_sides_are_disjoint_and_cover_all_rows(tmp_path: Path) -> None:
@@ -63,6 +63,16 @@ def test_equal_texts_never_straddle(tmp_path_factory: Any, count: int, copies: i
     split = split_of(rows, tmp_path_factory.mktemp("split"), seed=seed)
     seen = [{normal(text) for text in part.values("text")} for part in sides(split)]
     assert all(one.isdisjoint(other) for one, other in combinations(seen, 2))
+
+
+def test_rows_that_cannot_give_validation_rows_are_split_without(tmp_path: Path) -> None:
+    rows = made(40)
+    for position, row in enumerate(rows):
+        row["group"] = "one" if position < 30 else "two"
+    split = split_of(rows, tmp_path, Columns(("text",), ("label",), group="group"))
+    assert split.valid is None
+    assert len(split.train) == 30
+    assert "No valid rows can be held out" in split.findings[-1].message
 
 
 @pytest.mark.parametrize("time", [None, "when"])

@@ -251,7 +251,7 @@ def test_the_record_of_a_test_set_is_complete() -> None:
     for part in (
         "6 test rows are few",
         "1 test row has a class that training never saw",
-        "1 of 4 classes has no test row",
+        "1 of the 4 classes that the model knows has no test row",
     ):
         assert part in notes
     assert asdict(found)["verdict"]["answer"] == "cannot tell"

@@ -10,6 +10,12 @@ from whet.data.checks import CheckView, examples, quote
 from whet.data.rows import Finding, Rows
 
 _LARGEST_SAMPLE = 200_000
+_ELEMENTS = (
+    "a|abbr|article|aside|b|blockquote|body|br|button|canvas|caption|center|cite|code|col|dd|del|div|dl|dt|em|embed|"
+    "fieldset|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|label|li|link|main|mark|meta|"
+    "nav|object|ol|option|p|picture|pre|q|s|script|section|select|small|source|span|strike|strong|style|sub|sup|svg|"
+    "table|tbody|td|template|textarea|tfoot|th|thead|title|tr|tt|u|ul|video"
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Blemish:
 
 
 _BLEMISHES = (
-    Blemish("HTML tags", "<", r"<(/?[a-zA-Z][a-zA-Z0-9]*(\s[^<>]*)?/?|!--|!DOCTYPE[^>]*)>", "strip the tags"),
+    Blemish("HTML tags", "<", rf"(?i)<(/?({_ELEMENTS})(\s[^<>]*=[^<>]*)?\s*/?>|!--|!DOCTYPE\s)", "strip the tags"),
     Blemish("HTML entities", "&", r"&(amp|lt|gt|quot|apos|nbsp|#\d{1,6}|#x[0-9a-fA-F]{1,5});", "unescape them"),
     Blemish("control characters", "", r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]", "remove them"),
     Blemish("the replacement character U+FFFD", "\ufffd", "\ufffd", "export the texts again in their true encoding"),
@@ -85,10 +91,11 @@ def _finding(
     positions: np.ndarray,
 ) -> Finding:
     sampled = "" if len(rows) == whole else f" looked at, of {whole:,}"
+    hold = "holds" if len(positions) == 1 else "hold"
     return Finding(
         check="markup",
         level="info" if blemish.name.startswith("HTML") else "warning",
-        message=f"{len(positions):,} of {len(rows):,} rows of {split}{sampled} hold {blemish.name}, such as "
+        message=f"{len(positions):,} of {len(rows):,} rows of {split}{sampled} {hold} {blemish.name}, such as "
         f"{quote(rows, int(positions[0]), view.columns)}.",
         where=rows.place(examples(rows, positions)[0]),
         fix=f"{blemish.fix}, or leave it if new rows will look the same",

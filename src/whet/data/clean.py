@@ -5,7 +5,7 @@ A text of any length is kept: longer ones become windows. Their number is said.
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,22 +19,28 @@ from whet.data.targets import JOINT, TargetKeys
 from whet.errors import DataError
 
 LONG_CHARACTERS = 1_000_000
+FILL_IN = "fill them in, or leave it so"
+NO_LABELS = "fill them in; rows that truly have no label are kept from a list column ([]) or from columns of 0 and 1"
 _EXAMPLES = 5
 
 
-def clean(sources: Sources, columns: Columns) -> Sources:
+def clean(sources: Sources, columns: Columns, *, several: bool = False) -> Sources:
     """All rows that were given, without those that cannot be used; what was dropped is in ``findings``.
+
+    Args:
+        several: A target is any number of labels, so that one who left it empty may have meant none of them.
 
     Raises:
         DataError: a column is missing, an input is not text, or no row is left.
     """
     require_columns(sources.train, columns)
     findings = list(sources.findings)
+    alone = sources.valid is None and not sources.tests
 
     def side(rows: Rows, name: str) -> Rows:
         if name != "train":
             test_header(rows, columns, grouped=rows is sources.valid)
-        kept, found = drop_unusable(rows, columns, name)
+        kept, found = drop_unusable(rows, columns, "" if alone else f" of {name}", several)
         findings.extend(found)
         return kept
 
@@ -44,11 +50,11 @@ def clean(sources: Sources, columns: Columns) -> Sources:
     return replace(sources, train=train, valid=valid, tests=tests, findings=tuple(findings))
 
 
-def drop_unusable(rows: Rows, columns: Columns, side: str) -> tuple[Rows, list[Finding]]:
+def drop_unusable(rows: Rows, columns: Columns, side: str, several: bool) -> tuple[Rows, list[Finding]]:
     """Leave out rows without an input or a target; read numbers in an input column as text.
 
     Args:
-        side: What messages call these rows: 'train', 'valid', or the name of a test set.
+        side: Which rows these are, for messages: " of valid", or nothing where there are no others.
 
     Raises:
         DataError: an input column holds neither text nor numbers, or no row is left.
@@ -56,11 +62,11 @@ def drop_unusable(rows: Rows, columns: Columns, side: str) -> tuple[Rows, list[F
     rows, findings = _inputs_as_text(rows, columns)
     faults = _Faults(rows, columns)
     for column in columns.inputs:
-        findings += faults.notes(column, "input", side)
+        findings += faults.notes(column, "text", side, FILL_IN)
     for column in columns.target:
-        findings += faults.notes(column, "target", side)
+        findings += faults.notes(column, "target", side, NO_LABELS if several else FILL_IN)
     if faults.longest > LONG_CHARACTERS:
-        findings.append(_long_note(rows, faults, side))
+        findings.append(_long_note(rows, faults))
     if faults.bad.all():
         raise DataError(
             f"No usable row is left of {len(rows):,}: every one lacks an input or a target.",
@@ -144,18 +150,19 @@ class _Faults:
                     self._measure(column, start)
             start += batch.num_rows
 
-    def notes(self, column: str, role: Literal["input", "target"], side: str) -> list[Finding]:
+    def notes(self, column: str, what: str, side: str, fix: str) -> list[Finding]:
         fault = self.found.get(column)
         if fault is None:
             return []
-        what = f"no text in {column!r}" if role == "input" else f"no target in {column!r}"
+        have = "has no" if fault.count == 1 else "have no"
+        left_out = "is left out" if fault.count == 1 else "are left out"
         return [
             Finding(
                 check="missing",
                 level="warning",
-                message=f"{_count(fault.count, 'row', 'rows')} of {side} with {what} left out.",
+                message=f"{fault.count:,} of {len(self.rows):,} rows{side} {have} {what} in {column!r} and {left_out}.",
                 where=self.rows.place(fault.first[0], column),
-                fix="fill them in, or leave it so",
+                fix=fix,
                 count=fault.count,
                 row_ids=tuple(fault.first),
             )
@@ -207,12 +214,12 @@ def _inputs_as_text(rows: Rows, columns: Columns) -> tuple[Rows, list[Finding]]:
     return (Rows(table, rows.source, rows.index, rows.mapping) if findings else rows), findings
 
 
-def _long_note(rows: Rows, faults: _Faults, side: str) -> Finding:
+def _long_note(rows: Rows, faults: _Faults) -> Finding:
     place = rows.place(faults.long_rows[0]) if faults.long_rows else rows.source
     return Finding(
         check="lengths",
         level="info",
-        message=f"{_count(faults.long_count, 'text', 'texts')} of {side} longer than {LONG_CHARACTERS:,} characters "
+        message=f"{_count(faults.long_count, 'text is', 'texts are')} longer than {LONG_CHARACTERS:,} characters "
         "(kept; such texts become many windows and take their time).",
         where=place,
         fix="cut them, if the beginning is enough",

@@ -101,12 +101,13 @@ def split_rows(sources: Sources, columns: Columns, settings: SplitSettings, *, s
     valid, valid_hashes = sources.valid, np.zeros(0, dtype=np.uint64)
     if valid is not None:
         valid_hashes = input_hashes(valid, columns)
-    elif settings.valid_fraction > 0 and len(rest) >= _FEWEST:
-        rest, inside, found = drawer.draw(rest, settings.valid_fraction, "valid")
-        valid, valid_hashes = sources.train.select(inside), drawer.hashes[inside]
-        findings += found
     elif settings.valid_fraction > 0:
-        findings.append(_no_valid(sources.train, len(rest)))
+        try:
+            rest, inside, found = drawer.draw(rest, settings.valid_fraction, "valid")
+            valid, valid_hashes = sources.train.select(inside), drawer.hashes[inside]
+        except DataError as error:
+            found = [_no_valid(sources.train, error, len(rest))]
+        findings += found
     train = sources.train.select(rest) if len(rest) < len(everything) else sources.train
     if sources.tests:
         seen = np.concatenate([drawer.hashes[rest], valid_hashes])
@@ -139,12 +140,16 @@ class _Drawer:
         self.times = self._times() if columns.time else None
 
     def draw(self, among: Array, fraction: float, purpose: str) -> tuple[Array, Array, list[Finding]]:
-        """Positions kept, positions held out, and what to say about it."""
+        """Positions kept, positions held out, and what to say about it.
+
+        Raises:
+            DataError: there are too few rows, or they cannot be divided.
+        """
         if len(among) < _FEWEST:
             raise DataError(
-                f"There are {len(among):,} usable rows; at least {_FEWEST} are needed to hold some out.",
+                f"There are {len(among):,} usable rows; at least {_FEWEST} are needed to hold {purpose} rows out.",
                 where=self.rows.source,
-                fix="add rows, or give test rows of their own with --test FILE",
+                fix=f"add rows, or give {purpose} rows of their own with --{purpose} FILE",
             )
         whole = len(among) == len(self.rows)
         hashes = self.hashes if whole else self.hashes[among]
@@ -303,9 +308,10 @@ def _bins(numbers: Array, rows: Rows, columns: Columns) -> Array:
     return np.searchsorted(edges, numbers, side="right").astype(np.int32)
 
 
-def _no_valid(rows: Rows, count: int) -> Finding:
-    message = f"There are {count:,} rows to train on, too few to hold out validation rows ({_FEWEST} are needed)."
-    return Finding("split", "warning", message, rows.source, "add rows", count=count)
+def _no_valid(rows: Rows, error: DataError, count: int) -> Finding:
+    """A fit does without validation rows: nothing stops it early, and nothing can be chosen by them."""
+    what, _, fix = error.args
+    return Finding("split", "warning", f"{what} The fit goes to its end without any.", rows.source, fix, count=count)
 
 
 def _how(

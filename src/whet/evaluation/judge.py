@@ -172,6 +172,7 @@ def _class_notes(predictions: Predictions) -> list[str]:
     if absent:
         have = "has" if absent == 1 else "have"
         notes.append(
-            f"{absent:,} of {counted(known, 'class', 'classes')} {have} no test row, so nothing is known there."
+            f"{absent:,} of the {counted(known, 'class', 'classes')} that the model knows {have} no test row, so "
+            "nothing is known there."
         )
     return notes

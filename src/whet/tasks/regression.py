@@ -71,7 +71,8 @@ class Regression:
                     raise DataError(
                         f"The target is not a {'finite ' if infinite(value) else ''}number: {value!r}.",
                         where=rows.place(int(rows.ids[position]), columns.target[0]),
-                        fix="correct the row, or set task.name=classification",
+                        fix="correct the row, or leave the target empty to have it left out"
+                        + ("" if state else "; names of classes need --set task.name=classification"),
                     )
                 found[position] = number
                 position += 1
