@@ -344,10 +344,9 @@ def show_prepared(prepared: Any, console: "Console", level: str) -> None:
     terminal.print_data(data_facts(prepared), console)
     terminal.print_findings(prepared.findings, console, level)
     cost = Cost(seconds=forecast.seconds, memory_bytes=forecast.memory_bytes, disk_bytes=forecast.disk_bytes)
+    terminal.print_brief(prepared.plan.brief(), cost, console)
     if level == "info":
-        terminal.print_plan(prepared.plan.as_dict(), cost, console)
-    else:
-        terminal.print_brief(prepared.plan.brief(), cost, console)
+        terminal.print_plan(prepared.plan.as_dict(), console)
 
 
 def make_console(stderr: bool = False) -> "Console":

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from whet import catalog
 from whet.backbones.backbone import HeadedModel, to_bfloat16
+from whet.backbones.precisions import Precision
 from whet.backbones.source import check_weights, transformer_folder, verify_recorded
 from whet.backbones.weights import RECORD
 from whet.data.ragged import by_length
@@ -34,7 +35,6 @@ CHUNK = 4096
 MOST_TOKENS = 4096
 """Padded positions a batch."""
 
-Precision = Literal["float32", "float32-medium", "bfloat16"]
 Value = str | None | Sequence[str | None]
 
 

@@ -16,6 +16,7 @@ import torch
 
 from whet.backbones.backbone import Backbone, Cut, Family, Holder
 from whet.backbones.cut import FeatureCut
+from whet.backbones.precisions import Precision
 from whet.data.rows import Columns
 from whet.learners.fitted import NeuralFitted, cut_cache, feature_cache, row_features
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage, within
@@ -29,7 +30,7 @@ from whet.training.interrupt import listening
 from whet.training.loop import Budget, FitState, fit, start_state, take_step
 from whet.training.machinery import Machinery
 from whet.training.objective import ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
-from whet.training.precision import Precision, Working, parameter_dict
+from whet.training.precision import Working, parameter_dict
 from whet.training.replay import activations, set_training, verify
 from whet.training.settings import Training
 from whet.training.solve import assign_folds, solve_head

@@ -81,14 +81,12 @@ def finding_lines(findings: Sequence[Finding], width: int = 80, level: str = "in
     return lines
 
 
-def plan_lines(plan: Mapping[str, Any], forecast: Cost | None = None, width: int = 80) -> list[Line]:
-    """One paragraph for each part of the plan, then the forecast. What is None or empty is left out."""
+def plan_lines(plan: Mapping[str, Any], width: int = 80) -> list[Line]:
+    """One paragraph for each part of the plan. What is None or empty is left out, and so are rungs."""
     parts = {name: part for name, part in plan.items() if isinstance(part, Mapping)}
     loose = {name: part for name, part in plan.items() if not isinstance(part, Mapping)}
     told = {name: _settings(part) for name, part in {**parts, "run": loose}.items()}
     kept = {_spaced(name): words for name, words in told.items() if words}
-    if forecast is not None:
-        kept["forecast"] = cost_words(forecast)
     return paragraph_lines(kept, width)
 
 
@@ -105,6 +103,7 @@ def paragraph_lines(kept: Mapping[str, str], width: int = 80) -> list[Line]:
 
 def _settings(part: Mapping[str, Any]) -> str:
     flat = {name: value for name, value in part.items() if value is not None and value != [] and value != {}}
+    flat = {name: value for name, value in flat.items() if not (isinstance(value, list) and isinstance(value[0], dict))}
     return " · ".join(f"{_spaced(name)} {_value(value)}" for name, value in flat.items())
 
 

@@ -47,9 +47,9 @@ def print_findings(findings: Sequence[Finding], console: "Console", level: str =
     show(lines or [[("  ✓ ", "bold green"), ("The checks found nothing to mend.", "")]], console)
 
 
-def print_plan(plan: Mapping[str, Any], forecast: Cost | None, console: "Console") -> None:
-    """The plan, a paragraph for each part, with the forecast below."""
-    show(plan_lines(plan, forecast, _width(console)), console)
+def print_plan(plan: Mapping[str, Any], console: "Console") -> None:
+    """Every field of the plan, a paragraph for each part."""
+    show(plan_lines(plan, _width(console)), console)
 
 
 def print_brief(parts: Mapping[str, str], forecast: Cost, console: "Console") -> None:

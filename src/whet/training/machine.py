@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from whet.backbones.precisions import Precision
 from whet.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["float32", "float32-medium", "bfloat16"]
 Attention = Literal["eager", "sdpa"]
 
 # bf16 rounds to 8 bits, so it must pay for that; another float32 library only has to be no less exact

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from whet.backbones.precisions import Precision
 from whet.errors import ConfigError
-from whet.training.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

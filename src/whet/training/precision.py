@@ -8,14 +8,12 @@ always float32. In float32 both views are the same tensors.
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from whet.backbones.backbone import HeadedModel, to_bfloat16
-
-Precision = Literal["float32", "float32-medium", "bfloat16"]
+from whet.backbones.precisions import Precision
 
 
 @dataclass(eq=False)
