@@ -149,7 +149,7 @@ for _ in range(2):
     if process == 0:
         learner, rows = fit_of(model, checkpoints)
         for event in learner.fit(rows):
-            os.write(1, f"{os.getpid()} {type(event).__name__}\n".encode())  # in one piece: it may be killed here
+            os.write(1, f"{os.getpid()} {type(event).__name__}\\n".encode())  # in one piece: it may be killed here
         os._exit(0)
     os.waitpid(process, 0)
 """
