@@ -18,6 +18,7 @@ import pytest
 from whet import api
 from whet.data.targets import opens
 from whet.errors import ConfigError, DataError, RunError
+from whet.training.events import Checkpointed
 
 PLAIN = (
     "machinery.threads=1",
@@ -268,8 +269,10 @@ def test_the_packaged_encoder_needs_no_network(here: Path, monkeypatch: pytest.M
 LONG = (*PLAIN, "training.epochs=4000", "training.patience=0", "training.learning_rate=1e-4")
 
 
-def test_ctrl_c_keeps_the_best_so_far_and_still_judges(here: Path, tiny_model: Path) -> None:
-    process = started(command(tiny_model, "run", "full", LONG), here)
+@pytest.mark.parametrize("method", ["full", "auto"])
+def test_ctrl_c_keeps_the_best_so_far_and_still_judges(here: Path, tiny_model: Path, method: str) -> None:
+    words = command(tiny_model, "run", method, (*LONG, ENOUGH) if method == "auto" else LONG)
+    process = started([*words, *(["--time", "1h"] if method == "auto" else [])], here)
     wait_until(lambda: steps_of(here / "run") >= 20, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
@@ -278,9 +281,11 @@ def test_ctrl_c_keeps_the_best_so_far_and_still_judges(here: Path, tiny_model: P
     assert "report" in out
     assert "stopped by you" in out
     story = json.loads((here / "run" / "story.json").read_text(encoding="utf-8"))
-    assert any("stopped by the user" in note for note in story["notes"])
+    assert story["interrupted"]
+    said = [*story["notes"], *(rung["why"] for rung in story["rungs"])]
+    assert any("stopped by the user" in text for text in said)
     assert api.load(here / "run").predict(["my password is locked"])
-    again = started([*command(tiny_model, "run", "full", LONG), "--resume"], here)
+    again = started([*words, "--resume"], here)
     _, err = again.communicate(timeout=120)
     assert again.returncode == 2
     assert "nothing to resume" in err
@@ -372,26 +377,64 @@ def test_the_ladder_climbs_while_half_a_point_is_possible(gain_high: float | Non
 
     last = Rung(name="top-layers", trainable_parameters=1, steps=1, seconds=1.0, gain_high=gain_high, kept=True)
     valid: Any = type("Valid", (), {"rows": 100})()
-    assert (why_not([last], valid, False) is None) == climbs
-    assert why_not([last], None, False) is not None
-    assert "stop" in str(why_not([last], valid, True))
+    assert (why_not([last], 300, valid, False) is None) == climbs
+    assert why_not([last], 300, None, False) is not None
+    assert "stop" in str(why_not([last], 300, valid, True))
 
 
-@pytest.mark.parametrize(("rows", "settings"), [(120, ()), (120, (ENOUGH,)), (60, (ENOUGH,))])
-def test_every_planned_rung_can_be_compared(here: Path, tiny_model: Path, rows: int, settings: tuple[str, ...]) -> None:
+def test_too_few_rows_to_choose_by_hold_nothing_out_and_end_at_the_probe(here: Path, tiny_model: Path) -> None:
+    result = again(tiny_model, "run", method="auto", time="120s", settings=PLAIN)
+    assert result.story.data.rows == {"train": 96, "test": 24}
+    assert [rung["method"]["name"] for rung in result.story.plan["method"]["rungs"]] == ["probe"]
+    probe, *others = result.story.rungs
+    assert probe.kept
+    assert all("too few rows to choose by (10, 20 are needed)" in rung.why for rung in others)
+
+
+@pytest.mark.parametrize("rows", [60, 120])
+def test_no_planned_rung_lacks_rows_to_compare_it_by(here: Path, tiny_model: Path, rows: int) -> None:
     write_topics(here / "rows.csv", rows)
-    result = again(tiny_model, "run", method="auto", time="120s", settings=(*PLAIN, "training.epochs=2", *settings))
+    result = again(tiny_model, "run", method="auto", time="120s", settings=(*PLAIN, "training.epochs=2", ENOUGH))
     planned = [rung["method"]["name"] for rung in result.story.plan["method"]["rungs"]]
-    tried = [rung for rung in result.story.rungs if not rung.why.startswith("Not tried")]
-    assert [rung.name for rung in tried] == planned
-    assert all(rung.score is not None for rung in tried[1:])
-    assert len(result.story.rungs) == 3
-    if len(planned) == 1 and not settings:  # nothing to choose by, so nothing is held out
-        assert result.story.data.rows == {"train": 96, "test": 24}
+    assert planned == (["probe"] if rows == 60 else ["probe", "top-layers", "full"])
+    reasons = {rung.name: rung.why for rung in result.story.rungs}
+    assert not any("too few rows" in reasons[name] for name in planned)
+    assert all("too few rows" in reasons[name] for name in reasons.keys() - set(planned))
+
+
+def test_a_single_rung_of_steps_stops_by_all_validation_rows(here: Path, tiny_model: Path) -> None:
+    settings = (*PLAIN, "training.epochs=1", "method.methods=[top-layers, full]")
+    again(tiny_model, "run", method="auto", settings=settings)
+    again(tiny_model, "alone", method="top-layers", settings=(*PLAIN, "training.epochs=1"))
+    assert bytes_of(here / "run") == bytes_of(here / "alone")
+
+
+def test_a_plan_taken_for_another_method_holds_rows_out_anew(here: Path, tiny_model: Path) -> None:
+    api.write_plan(api.plan("rows.csv", "topic", model=tiny_model, settings=PLAIN), here / "plan.yaml")
+    assert api.plan(plan="plan.yaml").plan.data.valid_fraction == 0.0
+    assert api.plan(plan="plan.yaml", method="full").plan.data.valid_fraction == 0.15
+    write_topics(here / "more.csv", 600, seed=4)
+    assert len(api.plan("more.csv", plan="plan.yaml").plan.method.rungs) > 1
+    none = api.plan(plan="plan.yaml", method="full", settings=["data.valid_fraction=0"]).plan
+    assert none.data.valid_fraction == 0.0
+
+
+def test_checkpoints_take_the_space_that_was_forecast(here: Path, tiny_model: Path) -> None:
+    sizes: list[int] = []
+
+    def weigh(event: Any) -> None:
+        if isinstance(event, Checkpointed):
+            sizes.append(sum(path.stat().st_size for path in Path(event.path).parent.rglob("*") if path.is_file()))
+
+    settings = (*PLAIN, "training.epochs=2", "machinery.checkpoint_seconds=0")
+    prepared = api.plan("rows.csv", "topic", model=tiny_model, method="full", settings=settings)
+    again(tiny_model, "run", method="full", settings=settings, observers=[weigh])
+    kept = prepared.plan.forecast.disk_bytes
+    assert max(sizes) < kept < 4 * max(sizes)
 
 
 def test_rungs_beyond_the_budget_are_left_out_with_the_reason(here: Path, tiny_model: Path) -> None:
     plan = api.plan("rows.csv", "topic", model=tiny_model, settings=(*PLAIN, ENOUGH), time="1s").plan
     assert [type(rung.method).__name__ for rung in plan.method.rungs] == ["Probe"]
     assert len(plan.method.left_out) == 2
-    assert all(" s " in reason for reason in plan.method.left_out)
+    assert all(" s " in one.why for one in plan.method.left_out)

@@ -78,6 +78,8 @@ def test_every_method_fits_every_kind_of_target(kind: str, method: str, tiny_mod
     settings = (*PLAIN, "training.epochs=1", *(["data.valid_fraction=0.4"] if method == "auto" else []))
     result = finetuned(rows_of(kind), tiny_model, method=method, settings=settings)
     assert all(rung.score is not None for rung in result.story.rungs)
+    unit = "%," if kind == "regression" else " points,"
+    assert all(unit in rung.why for rung in result.story.rungs[1:])
     assert result.story.task == kind
     assert len(result.predict(["a text", "another"])) == 2
 
@@ -243,7 +245,7 @@ def test_auto_leaves_out_what_a_model_without_a_chain_cannot_do(here: Path) -> N
     settings = (*PLAIN, "data.valid_fraction=0.5")
     plan = whet.plan(rows_of("classification", 80), "target", model=model, settings=settings, time="5m").plan
     assert [catalog.name_of("method", rung.method) for rung in plan.method.rungs] == ["probe", "full"]
-    assert any(text.startswith("top-layers: The model has 0 blocks") for text in plan.method.left_out)
+    assert [(one.name, one.why[:22]) for one in plan.method.left_out] == [("top-layers", "The model has 0 blocks")]
 
 
 def test_a_plan_of_the_packaged_model_can_be_changed(here: Path) -> None:

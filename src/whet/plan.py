@@ -31,7 +31,7 @@ class DataPlan:
         fingerprint: Hash of what was read; a resumed run refuses other rows.
         inputs: One column, or two for pairs. target: one column, or several of 0 and 1.
         tests: Test files; empty draws ``test_fraction``. valid: a validation file.
-        valid_fraction: Share of the rest held out to stop and to choose; 0 for methods that need none.
+        valid_fraction: Share of the rest held out to stop and to choose; 0 where that would serve nothing.
         max_length: Pieces (tokens) a window; None takes the model's.
     """
 
@@ -70,21 +70,30 @@ class Rung:
     seconds: float
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A method that the ladder does not climb: why, and what the user can do about it."""
+
+    name: str
+    why: str
+    hint: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Auto:
-    """The automatic ladder: rungs from cheap to dear, as many as the budget covers.
+    """The automatic ladder: rungs from cheap to dear, as many as the budget covers and the rows can compare.
 
     Args:
         seconds: The budget from which the rungs were fixed; no clock is read during fit.
         methods: What is climbed, from cheap to dear; pairs begin above those that only solve a head.
         rungs: Filled when the plan is resolved.
-        left_out: Rungs the budget does not cover, with the reason.
+        left_out: Methods that it does not climb, with the reason.
     """
 
     seconds: float
     methods: tuple[str, ...] = ("probe", "top-layers", "full")
     rungs: tuple[Rung, ...] = ()
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -169,10 +178,9 @@ class Plan:
             for rung in self.method.rungs
         ]
         reasons: dict[str, list[str]] = {}
-        for text in self.method.left_out:
-            name, _, reason = text.partition(": ")
-            reasons.setdefault(reason.partition("; --")[0], []).append(name)
-        left_out = "".join(f"; without {' and '.join(names)}: {reason}" for reason, names in reasons.items())
+        for one in self.method.left_out:
+            reasons.setdefault(one.why, []).append(one.name)
+        left_out = "".join(f"; without {' and '.join(names)}: {why}" for why, names in reasons.items())
         return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{left_out}"
 
     def write(self, path: Path) -> None:
@@ -302,7 +310,7 @@ def member_dict(kind: str, member: Any) -> dict[str, Any]:
             "seconds": member.seconds,
             "methods": list(member.methods),
             "rungs": rungs,
-            "left_out": list(member.left_out),
+            "left_out": plain(member.left_out),
         }
     found: dict[str, Any] = {"name": catalog.name_of(kind, member)}
     return found | {entry.name: plain(getattr(member, entry.name)) for entry in fields(member)}

@@ -11,7 +11,11 @@ from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
 from whet.plan import Auto, member_dict, plain, read_partial, set_value
 from whet.resolve import Objects
+from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import Training
+
+USUAL_SHARES = (0.0, VALID_SHARE, VALID_SHARE_OF_MANY)
+"""Shares of validation rows that a plan has where the user named none."""
 
 
 def given_objects(
@@ -95,9 +99,27 @@ def partial_plan(
         set_value(wanted, setting)
     if time is not None:
         wanted["method"] = with_budget(wanted.get("method"), seconds_of(time))
-    if plan is not None and plain(wanted) != plain(read_partial(Path(plan))):
-        wanted.pop("forecast", None)  # of the plan as it was; what differs from it is resolved again
+    if plan is not None:
+        resolve_again(wanted, read_partial(Path(plan)), set(settings))
     return wanted
+
+
+def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], settings: set[str]) -> None:
+    """Take out of ``wanted``, in place, what a plan file resolved for other settings or other rows."""
+    if plain(wanted) == plain(before):
+        return
+    wanted.pop("forecast", None)
+    share = wanted.get("data", {}).get("valid_fraction")
+    named = share not in USUAL_SHARES or any(setting.strip().startswith("data.valid_fraction") for setting in settings)
+    rows_differ = wanted["data"].get("source") != before["data"].get("source") if "data" in before else False
+    if not named and (rows_differ or method_name(wanted) != method_name(before)):
+        wanted["data"].pop("valid_fraction")
+
+
+def method_name(wanted: Mapping[str, Any]) -> str:
+    """The method as named, ``auto`` where none is."""
+    method = wanted.get("method") or "auto"
+    return str(method.get("name", "auto")) if isinstance(method, Mapping) else str(method)
 
 
 def with_budget(method: Any, seconds: float) -> dict[str, Any]:
@@ -106,7 +128,7 @@ def with_budget(method: Any, seconds: float) -> dict[str, Any]:
     Raises:
         ConfigError: a single method was named.
     """
-    name = method.get("name", "auto") if isinstance(method, Mapping) else method or "auto"
+    name = method_name({"method": method})
     if name != "auto":
         raise ConfigError(
             f"--time is the budget of the method auto; {name!r} takes the steps it takes.",

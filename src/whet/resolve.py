@@ -26,7 +26,7 @@ from whet.forecast import Speeds, forecast_of
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
 from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
-from whet.rungs import can_choose, fit_rungs
+from whet.rungs import fit_rungs, needs_valid, usual_valid_share
 from whet.tasks.own_loss import plain_task, with_loss
 from whet.tasks.task import State, Task
 from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
@@ -116,15 +116,17 @@ def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked
     sources = clean(sources, columns, several=task.kind == "multi-label")
     findings += [finding for finding in sources.findings if finding not in findings]
     separator = separator_of_task(task, sources.train, columns)
-    test_fraction = data.get("test_fraction", 0.2)
-    learning = len(sources.train) if sources.tests else round(len(sources.train) * (1 - test_fraction))
     settings = SplitSettings(
-        test_fraction=test_fraction,
-        valid_fraction=valid_fraction(data, wanted.get("method"), learning, pairs=len(columns.inputs) > 1),
+        test_fraction=data.get("test_fraction", 0.2),
+        valid_fraction=0.0,
         seed=int(wanted.get("seed", 0)),
         regression=task.kind == "regression",
         separator=separator,
     )
+    if sources.valid is None:
+        learning = len(sources.train) if sources.tests else round(len(sources.train) * (1 - settings.test_fraction))
+        share = valid_fraction(data, wanted.get("method"), learning, pairs=len(columns.inputs) > 1)
+        settings = replace(settings, valid_fraction=share)
     split = split_rows(sources, columns, settings, sealed_folder=scratch / "sealed")
     findings += list(split.findings) + run_checks(view_of(split, columns, task.kind, separator))
     name = str(given) if isinstance(given, str | Path) else "rows"
@@ -154,8 +156,10 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, method, training)
     if isinstance(method, Auto):
-        valid = checked.split.valid
-        method = fit_rungs(method, speeds, training, pairs=pairs, valid_rows=0 if valid is None else len(valid))
+        train, valid = checked.split.train, checked.split.valid
+        valid_rows = 0 if valid is None else len(valid)
+        learning = len(train) + valid_rows
+        method = fit_rungs(method, speeds, training, pairs=pairs, learning_rows=learning, valid_rows=valid_rows)
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=method.epochs)
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
@@ -294,21 +298,12 @@ def separator_of_task(task: Task, rows: Rows, columns: Columns) -> str | None:
 
 
 def valid_fraction(data: Mapping[str, Any], method: Any, learning: int, *, pairs: bool) -> float:
-    """The share of the rows to learn from that is held out to stop and to choose.
-
-    None for a solved head, and none where so few would be held out that nothing could be chosen by them: the ladder
-    then ends at the probe, which learns from every row. Else 15%, and 10% from 4,000 rows on.
-    """
+    """The share of the rows to learn from that is held out to stop and to choose, where the method has a use for it."""
     if "valid_fraction" in data:
         return float(data["valid_fraction"])
-    named = method_of(method)
-    if not isinstance(named, Auto) and not named.epochs:
-        return 0.0
-    fraction = 0.15 if learning < 4000 else 0.1
-    if not isinstance(named, Auto) or can_choose(round(learning * fraction)):
-        return fraction
-    solved_first = not pairs and not member_of("method", named.methods[0]).epochs
-    return 0.0 if solved_first else fraction
+    named, share = method_of(method), usual_valid_share(learning)
+    useful = needs_valid(named, round(learning * share), pairs=pairs) if isinstance(named, Auto) else named.epochs > 0
+    return share if useful else 0.0
 
 
 def fingerprint_of(sources: Sources) -> str:
@@ -382,7 +377,7 @@ def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:
         time=columns.time,
         max_length=data.get("max_length"),
         test_fraction=checked.settings.test_fraction,
-        valid_fraction=checked.settings.valid_fraction,
+        valid_fraction=checked.settings.valid_fraction if checked.split.valid is not None else 0.0,
     )
 
 

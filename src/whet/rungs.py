@@ -10,9 +10,11 @@ from whet import catalog
 from whet.errors import ConfigError
 from whet.forecast import FIXED_SECONDS, Speeds
 from whet.methods.method import Method
-from whet.plan import Auto, Rung, member_of
+from whet.plan import Auto, LeftOut, Rung, member_of
 from whet.training.settings import Training
 
+VALID_SHARE, VALID_SHARE_OF_MANY, MANY_ROWS = 0.15, 0.1, 4000
+"""Of the rows to learn from, held out to stop and to choose; the second from so many rows on."""
 FEWEST_CHOOSING = 20
 """With fewer rows to choose by, deeper rungs cannot be told apart and are not tried."""
 FEWEST_EPOCHS = 2
@@ -25,52 +27,9 @@ MARGIN = 1.15
 """Forecasts are for a quiet machine; so much more is reserved when rungs are fixed."""
 
 
-def fit_rungs(auto: Auto, speeds: Speeds, training: Training, *, pairs: bool, valid_rows: int) -> Auto:
-    """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes."""
-    methods: list[Method] = [member_of("method", name) for name in auto.methods]
-    methods = [method for method in methods if method.epochs or not pairs]
-    left_out: list[str] = []
-    for method in list(methods):
-        try:
-            speeds.epoch_seconds(method)
-        except ConfigError as error:  # such as top-layers for a model without a chain of blocks
-            methods.remove(method)
-            left_out.append(f"{catalog.name_of('method', method)}: {str(error.args[0]).rstrip('.')}")
-    if not methods:
-        raise ConfigError(
-            "No method of the ladder can judge pairs: a frozen encoder never learnt to compare them.",
-            where="method.methods",
-            fix="add top-layers or full",
-        )
-    if not can_choose(valid_rows):
-        reason = too_few(valid_rows)
-        left_out += [f"{name}: {reason}; --method {name} takes it alone" for name in map(name_of, methods[1:])]
-        methods = methods[:1]
-    seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
-    left = seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
-    rungs: list[Rung] = []
-    for position, method in enumerate(methods):
-        if not method.epochs:
-            left -= speeds.solve_seconds
-            rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
-            continue
-        share = share_of(methods[position + 1 :], left, speeds, training)
-        wanted = training.epochs or method.epochs
-        start = speeds.rung_seconds(method, 0)
-        passes = max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)
-        epochs = min(wanted, int(passes * 10) / 10)
-        if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
-            least = least_seconds(speeds, method, training)
-            left_out.append(
-                f"{name_of(method)}: takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it;"
-                " --time gives more"
-            )
-            continue
-        epochs = max(epochs, 1.0)
-        took = speeds.rung_seconds(method, epochs)
-        left -= took * MARGIN
-        rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))
-    return replace(auto, seconds=round(seconds, 1), rungs=tuple(rungs), left_out=tuple(left_out))
+def usual_valid_share(learning_rows: int) -> float:
+    """The share of the rows to learn from that is held out where none was named."""
+    return VALID_SHARE if learning_rows < MANY_ROWS else VALID_SHARE_OF_MANY
 
 
 def stopping_rows(valid_rows: int) -> int:
@@ -88,9 +47,88 @@ def can_choose(valid_rows: int) -> bool:
     return choosing_rows(valid_rows) >= FEWEST_CHOOSING
 
 
-def too_few(valid_rows: int) -> str:
-    """Why no second rung is tried."""
-    return f"too few rows to choose between them ({choosing_rows(valid_rows)} held out, {FEWEST_CHOOSING} are needed)"
+def needs_valid(auto: Auto, valid_rows: int, *, pairs: bool) -> bool:
+    """Whether a ladder has a use for validation rows: its first rung takes steps, or a second one can be compared."""
+    methods = climbable(auto, pairs=pairs)
+    return bool(methods[0].epochs) or (len(methods) > 1 and can_choose(valid_rows))
+
+
+def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
+    """The ladder's methods, for pairs without those that only solve a head.
+
+    Raises:
+        ConfigError: none is left.
+    """
+    methods: list[Method] = [member_of("method", name) for name in auto.methods]
+    methods = [method for method in methods if method.epochs or not pairs]
+    if not methods:
+        raise ConfigError(
+            "No method of the ladder can judge pairs: a frozen encoder never learnt to compare them.",
+            where="method.methods",
+            fix="add top-layers or full",
+        )
+    return methods
+
+
+def fit_rungs(
+    auto: Auto, speeds: Speeds, training: Training, *, pairs: bool, learning_rows: int, valid_rows: int
+) -> Auto:
+    """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes.
+
+    Args:
+        learning_rows: Rows to train on and to validate by; valid_rows: the latter alone.
+    """
+    seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
+    left = seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
+    methods, left_out = comparable(climbable(auto, pairs=pairs), speeds, learning_rows, valid_rows)
+    rungs: list[Rung] = []
+    for position, method in enumerate(methods):
+        if not method.epochs:
+            left -= speeds.solve_seconds
+            rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
+            continue
+        share = share_of(methods[position + 1 :], left, speeds, training)
+        wanted = training.epochs or method.epochs
+        start = speeds.rung_seconds(method, 0)
+        passes = max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)
+        epochs = min(wanted, int(passes * 10) / 10)
+        if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
+            least = least_seconds(speeds, method, training)
+            why = f"takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it"
+            left_out.append(LeftOut(catalog.name_of("method", method), why, "--time gives more"))
+            continue
+        epochs = max(epochs, 1.0)
+        took = speeds.rung_seconds(method, epochs)
+        left -= took * MARGIN
+        rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))
+    return replace(auto, seconds=round(seconds, 1), rungs=tuple(rungs), left_out=tuple(left_out))
+
+
+def comparable(
+    methods: list[Method], speeds: Speeds, learning_rows: int, valid_rows: int
+) -> tuple[list[Method], list[LeftOut]]:
+    """The methods that this model can be trained by and these rows can compare, and why the others are left out."""
+    kept: list[Method] = []
+    left_out: list[LeftOut] = []
+    for method in methods:
+        name = catalog.name_of("method", method)
+        try:
+            speeds.epoch_seconds(method)
+        except ConfigError as error:  # such as top-layers for a model without a chain of blocks
+            left_out.append(LeftOut(name, str(error.args[0]).rstrip(".")))
+            continue
+        if kept and not can_choose(valid_rows):
+            hint = f"--method {name} takes it alone, and --set data.valid_fraction=0.4 holds more rows out"
+            left_out.append(LeftOut(name, too_few(learning_rows, valid_rows), hint))
+            continue
+        kept.append(method)
+    return kept, left_out
+
+
+def too_few(learning_rows: int, valid_rows: int) -> str:
+    """Why no second rung is tried; where nothing is held out, as many rows are named as usually would be."""
+    rows = choosing_rows(valid_rows or round(usual_valid_share(learning_rows) * learning_rows))
+    return f"too few rows to choose by ({rows}, {FEWEST_CHOOSING} are needed)"
 
 
 def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Training) -> float:
@@ -106,8 +144,3 @@ def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Traini
 def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
     """What a rung takes with the fewest epochs that are worth it."""
     return MARGIN * speeds.rung_seconds(method, min(FEWEST_EPOCHS, training.epochs or method.epochs))
-
-
-def name_of(method: Method) -> str:
-    """The method's name in the catalog."""
-    return catalog.name_of("method", method)

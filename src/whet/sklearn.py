@@ -35,7 +35,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         method: "probe", "top-layers", "full", "auto", or an object of ``whet.methods``. Methods of gradient steps
-            take all the steps of their plan on all rows; "auto" sets validation rows aside to choose by.
+            take all the steps of their plan on all rows; "auto" sets validation rows aside to choose by where they
+            are enough for that.
         model: A name, a folder or a hub id; None is the packaged encoder.
         seed: Of every random draw.
         metric: What "auto" chooses by.

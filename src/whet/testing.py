@@ -295,6 +295,7 @@ def check_backbone(family: Family, folder: Path, inputs: Mapping[str, Tensor] | 
 def check_metric(metric: Metric) -> None:
     """Run a metric on random predictions of every kind it names."""
     require(len(metric.kinds) > 0, "a metric must name the kinds of predictions it fits")
+    require(isinstance(metric.fewest, int) and metric.fewest >= 1, "fewest must be a number of rows, at least 1")
     for kind in sorted(metric.kinds):
         good, poor = tiny_predictions(kind, 0.9), tiny_predictions(kind, 0.3)
         rows = metric.per_row(good)

@@ -61,6 +61,14 @@ def test_words_in_angle_brackets_are_no_html(text: str, html: bool, tmp_path: Pa
     assert any("HTML" in finding.message for finding in findings_of(rows, tmp_path)) == html
 
 
+def test_who_left_labels_empty_is_told_how_to_keep_such_rows() -> None:
+    rows = [{"text": f"text {i}", "label": "a;b" if i % 2 else ""} for i in range(20)]
+    for several in (False, True):
+        (found,) = clean(read(rows), Columns(("text",), ("label",)), several=several).findings
+        assert found.message == "10 of 20 rows have no target in 'label' and are left out."
+        assert ("[]" in found.fix) == several
+
+
 def test_a_check_that_raises_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = catalog.Member("whet.data.nowhere:check", "broken")
     monkeypatch.setitem(catalog.CHECKS, "broken", broken)

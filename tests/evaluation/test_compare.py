@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from whet.evaluation.calibration import CalibrationError
 from whet.evaluation.classification import Accuracy, ExactMatch, LogLoss, MacroF1, MicroF1
 from whet.evaluation.compare import compare, gain, mcnemar, paired_proportions
 from whet.evaluation.intervals import Interval, Resamples
@@ -255,6 +256,18 @@ def test_the_record_of_a_test_set_is_complete() -> None:
     ):
         assert part in notes
     assert asdict(found)["verdict"]["answer"] == "cannot tell"
+
+
+def test_a_metric_with_too_few_rows_is_named_and_not_shown() -> None:
+    few, many = with_errors(np.arange(5)).take(np.arange(29)), with_errors(np.arange(5)).take(np.arange(30))
+
+    def shown(model: Predictions) -> Judgement:
+        return judge(model, {}, test="test", metric=Accuracy(), also=[CalibrationError()], seed=0)
+
+    assert [score.metric for score in shown(many).scores["model"]] == ["accuracy", "calibration-error"]
+    found = shown(few)
+    assert [score.metric for score in found.scores["model"]] == ["accuracy"]
+    assert "Calibration error is not shown: it needs 30 test rows." in found.notes
 
 
 def test_the_order_of_rows_and_baselines_rows_changes_nothing() -> None:

@@ -62,12 +62,12 @@ def comparison(baseline: str, difference: float, metric: str, half: float = 0.01
         difference - half,
         difference + half,
         point,
-        metric in ("rmse", "mae", "log-loss"),
         won if counted else 0,
         lost if counted else 0,
         0.0123 if counted else None,
         answer,
         round(900 * (half / point) ** 2),
+        relative=metric in ("rmse", "mae", "log-loss"),
     )
 
 

@@ -110,6 +110,16 @@ def test_differences_of_an_error_are_percent_of_the_baselines(say: Callable[[Sto
     assert re.search(r"\bpoints\b", say(stories.story()))
 
 
+def test_a_ladder_of_one_rung_compares_nothing() -> None:
+    first, *others = stories.story().rungs
+    untried = [replace(one, trainable_parameters=0, steps=0, score=None, gain=None, kept=False) for one in others]
+    rungs = (replace(first, score=None), *untried)
+    text = Page(render_report(replace(stories.story(), rungs=rungs))).text
+    assert "The ladder" in text
+    assert "best of" not in text
+    assert text.count("solved") == Page(render_report(replace(stories.story(), rungs=rungs[:1]))).text.count("solved")
+
+
 def test_two_hundred_classes_stay_a_small_file() -> None:
     assert len(render_report(stories.many_classes(200)).encode()) < 500_000
 

@@ -21,6 +21,14 @@ def test_keys_of_a_later_version_are_ignored() -> None:
     assert from_record(record) == stories.story()
 
 
+def test_a_story_of_an_earlier_version_is_read() -> None:
+    record = json.loads(json.dumps(as_record(stories.story())))
+    del record["interrupted"]
+    for one in [*record["rungs"], *record["judgements"][0]["comparisons"]]:
+        del one["relative"]
+    assert from_record(record) == stories.story()
+
+
 def test_examples_of_a_test_set_and_of_the_data_are_kept_apart() -> None:
     story = stories.story()
     tested, found = story.example("test", 5), story.example("", 5)

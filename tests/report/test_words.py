@@ -41,6 +41,8 @@ def test_ticks_are_round_and_inside() -> None:
 
 
 def test_one_far_baseline_does_not_squeeze_the_others() -> None:
+    shares = near_axis(98.0, [(90.0, 100.0), (20.0, 60.0)], 30.0, (0.0, 100.0))
+    assert (shares.low >= 0, shares.high, max(shares.ticks)) == (True, 100.0, 100.0)
     scale = near_axis(0.0, [(0.5, 3.0), (60.0, 70.0)], 1.5)
     assert scale.high < 20
     assert scale.outside(66.0) == 1

@@ -11,11 +11,12 @@ from whet.data.rows import Finding, Rows
 
 _LARGEST_SAMPLE = 200_000
 _ELEMENTS = (
-    "a|abbr|article|aside|b|blockquote|body|br|button|canvas|caption|center|cite|code|col|dd|del|div|dl|dt|em|embed|"
-    "fieldset|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|label|li|link|main|mark|meta|"
-    "nav|object|ol|option|p|picture|pre|q|s|script|section|select|small|source|span|strike|strong|style|sub|sup|svg|"
-    "table|tbody|td|template|textarea|tfoot|th|thead|title|tr|tt|u|ul|video"
+    "a|abbr|address|article|aside|b|big|blockquote|body|br|button|canvas|caption|center|cite|code|col|dd|del|details|"
+    "div|dl|dt|em|embed|fieldset|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|label|li|"
+    "link|main|mark|meta|nav|object|ol|option|p|path|picture|pre|q|s|script|section|select|small|source|span|strike|"
+    "strong|style|sub|summary|sup|svg|table|tbody|td|template|textarea|tfoot|th|thead|title|tr|tt|u|ul|video"
 )
+_ATTRIBUTES = r"(\s+([\w:-]+\s*=[^<>]*|async|checked|defer|disabled|hidden|nowrap|open|readonly|required|selected))?"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Blemish:
 
 
 _BLEMISHES = (
-    Blemish("HTML tags", "<", rf"(?i)<(/?({_ELEMENTS})(\s[^<>]*=[^<>]*)?\s*/?>|!--|!DOCTYPE\s)", "strip the tags"),
+    Blemish("HTML tags", "<", rf"(?i)<(/?({_ELEMENTS}){_ATTRIBUTES}\s*/?>|!--|!DOCTYPE\s|\?xml\s)", "strip the tags"),
     Blemish("HTML entities", "&", r"&(amp|lt|gt|quot|apos|nbsp|#\d{1,6}|#x[0-9a-fA-F]{1,5});", "unescape them"),
     Blemish("control characters", "", r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]", "remove them"),
     Blemish("the replacement character U+FFFD", "\ufffd", "\ufffd", "export the texts again in their true encoding"),

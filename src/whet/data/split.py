@@ -106,7 +106,7 @@ def split_rows(sources: Sources, columns: Columns, settings: SplitSettings, *, s
             rest, inside, found = drawer.draw(rest, settings.valid_fraction, "valid")
             valid, valid_hashes = sources.train.select(inside), drawer.hashes[inside]
         except DataError as error:
-            found = [_no_valid(sources.train, error, len(rest))]
+            found = [_no_valid(error, len(rest))]
         findings += found
     train = sources.train.select(rest) if len(rest) < len(everything) else sources.train
     if sources.tests:
@@ -308,10 +308,10 @@ def _bins(numbers: Array, rows: Rows, columns: Columns) -> Array:
     return np.searchsorted(edges, numbers, side="right").astype(np.int32)
 
 
-def _no_valid(rows: Rows, error: DataError, count: int) -> Finding:
+def _no_valid(error: DataError, count: int) -> Finding:
     """A fit does without validation rows: nothing stops it early, and nothing can be chosen by them."""
-    what, _, fix = error.args
-    return Finding("split", "warning", f"{what} The fit goes to its end without any.", rows.source, fix, count=count)
+    what, where, fix = error.args
+    return Finding("split", "warning", f"{what} The fit goes to its end without any.", where, fix, count=count)
 
 
 def _how(

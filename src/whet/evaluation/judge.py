@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from whet import catalog
 from whet.evaluation.calibration import reliability
 from whet.evaluation.classification import rows_right
 from whet.evaluation.compare import compare, point_of, units_of
@@ -53,7 +54,13 @@ def judge(
     others = {name: _aligned(baseline, model) for name, baseline in baselines.items()}
     dropped = [name for name, other in others.items() if identical(model, other)]
     rivals = {name: other for name, other in others.items() if name not in dropped}
-    metrics = [metric, *(other for other in also if other.name != metric.name and len(model) >= other.fewest)]
+    beside = [other for other in also if other.name != metric.name]
+    metrics = [metric, *(other for other in beside if len(model) >= other.fewest)]
+    hidden = [
+        f"{catalog.title('metric', other.name).capitalize()} is not shown: it needs {other.fewest} test rows."
+        for other in beside
+        if other not in metrics
+    ]
     point = point_of(metric, [value_of(metric, rival) for rival in rivals.values()])
     comparisons = tuple(
         compare(model, rival, metric, name=name, point=point, seed=seed, resamples=resamples)
@@ -74,7 +81,7 @@ def judge(
         comparisons=comparisons,
         worst=_worst(model),
         dropped=tuple(f"{baseline_title(name)}: its answers are the model's own on every row." for name in dropped),
-        notes=(*notes, *_notes(model, resamples)),
+        notes=(*notes, *_notes(model, resamples), *hidden),
         verdict=verdict_of(
             comparisons, metric, units_of(model), dropped, unit="row" if model.units is None else "group"
         ),

@@ -49,12 +49,12 @@ class Comparison:
     low: float
     high: float
     point: float
-    relative: bool
     model_only_right: int
     baseline_only_right: int
     mcnemar_p: float | None
     answer: Answer
     rows_needed: int | None
+    relative: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from whet.report.words import (
     metric_value,
     number,
     one_line,
-    plural,
     point_unit,
     points,
     short_count,
@@ -46,19 +45,22 @@ def ladder(story: Story) -> Html | None:
     ]
     kept = [rung for rung in story.rungs if rung.kept]
     rows = [_rung_row(rung, metric, bool(kept) and rung is kept[-1]) for rung in story.rungs]
-    tried = plural(sum(rung.score is not None for rung in story.rungs), "rung")
-    caption = f"The ladder: best of {tried}, compared on rows kept for choosing; gains with 80% and 95% bounds"
-    return table(caption, head, rows, "ladder")
+    scored = sum(rung.score is not None for rung in story.rungs)
+    how = f": best of {scored} rungs, compared on rows kept for choosing; gains with 80% and 95% bounds"
+    return table("The ladder" + (how if scored > 1 else ""), head, rows, "ladder")
 
 
 def _rung_row(rung: Rung, metric: str, chosen: bool) -> Html:
     score = NOTHING if rung.score is None else metric_value(metric, rung.score)
     gain = NOTHING if rung.gain is None else points(rung.gain)
     low, high = (NOTHING if bound is None else points(bound) for bound in (rung.gain_low, rung.gain_high))
+    tried = rung.trainable_parameters > 0
+    steps = count(rung.steps) if rung.steps else "solved"
+    made = (short_count(rung.trainable_parameters), steps, duration(rung.seconds)) if tried else (NOTHING,) * 3
     cells = [
-        number_cell(short_count(rung.trainable_parameters), rung.trainable_parameters),
-        number_cell(count(rung.steps) if rung.steps else "solved", rung.steps),
-        number_cell(duration(rung.seconds), rung.seconds),
+        number_cell(made[0], rung.trainable_parameters),
+        number_cell(made[1], rung.steps),
+        number_cell(made[2], rung.seconds),
         number_cell(score, rung.score),
         number_cell(gain, rung.gain, f"{low} to {high}" if rung.gain_low is not None else None),
         tag("td", "✓ chosen" if chosen else "✓ kept" if rung.kept else NOTHING),

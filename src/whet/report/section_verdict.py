@@ -74,7 +74,7 @@ def _score_tiles(judgement: Judgement) -> list[Html]:
     nearest = nearest_baseline(judgement)
     if nearest is not None:
         difference, low, high = in_points(nearest)
-        of = "% of its error" if nearest.relative else "points"
+        of = f"% of its {metric_name(nearest.metric)}" if nearest.relative else "points"
         words = f"{of}, 95% interval {points(low)} to {points(high)}"
         tiles.append(_tile(f"against {learner_name(nearest.baseline)}, the best baseline", points(difference), words))
     tiles.append(_tile("test rows", count(judgement.rows), "opened once, after training"))

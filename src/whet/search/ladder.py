@@ -18,7 +18,7 @@ from whet.evaluation.compare import gain
 from whet.evaluation.metric import Metric, value_of
 from whet.learners.fitted import NeuralFitted
 from whet.learners.neural import TrainingRows
-from whet.plan import Auto, Rung
+from whet.plan import Auto, LeftOut, Rung
 from whet.report.story import Rung as Told
 from whet.report.words import gained
 from whet.resolve import Prepared
@@ -48,13 +48,14 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
     auto = prepared.plan.method
     assert isinstance(auto, Auto)
     metric = prepared.metric
-    stopping, choosing = parts_of(rows.valid, prepared.plan.seed)
+    several = len(auto.rungs) > 1
+    stopping, choosing = parts_of(rows.valid, prepared.plan.seed) if several else (rows.valid, None)
     told: list[Told] = []
     best: tuple[Rung, NeuralFitted, Predictions] | None = None
     stopped = False
     reason: str | None = None
     for number, rung in enumerate(auto.rungs):
-        reason = reason or (None if best is None else why_not(told, rows.valid, stopped))
+        reason = reason or (None if best is None else why_not(told, rows.train.rows, rows.valid, stopped))
         if reason is not None:
             told.append(not_tried(rung, reason))
             yield Said(stage=told[-1].name, message=f"{told[-1].name} is not tried: {reason}.")
@@ -79,7 +80,8 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
         if best is None or entry.kept:
             best = (rung, fitted, answers)
     assert best is not None
-    told += [not_tried_for_budget(text) for text in auto.left_out]
+    told += [not_planned(one) for one in auto.left_out]
+    notes: list[str] = []
     winner = best[1]
     if not best[0].epochs and rows.valid is not None:
         everything = join_examples(rows.train, rows.valid)
@@ -89,11 +91,16 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
         with listening() as asked:
             whole = TrainingRows(everything, None, units)
             refit = fit_method(prepared, best[0].method, prepared.plan.training, whole, None)
-            winner = (yield from unless_asked(refit, asked)) or winner
+            refitted = yield from unless_asked(refit, asked)
+            stopped = stopped or asked()
+        if refitted is None:
+            notes.append("Stopped by the user before the head was fitted again with the validation rows.")
+        winner = refitted or winner
     winner.interrupted |= stopped or reason == USER
     tried = sum(entry.score is not None for entry in told)
-    notes = () if choosing is None or tried < 2 else (f"Best of {tried} rungs, chosen on {choosing.rows:,} rows.",)
-    return Climbed(winner, tuple(told), notes)
+    if choosing is not None and tried > 1:
+        notes.append(f"Best of {tried} rungs, chosen on {choosing.rows:,} rows.")
+    return Climbed(winner, tuple(told), tuple(notes))
 
 
 def unless_asked(
@@ -154,13 +161,13 @@ def compare_rung(
     return replace(entry, gain=value, gain_low=low, gain_high=high, relative=metric.relative, kept=kept, why=why)
 
 
-def why_not(told: list[Told], valid: Examples | None, stopped: bool) -> str | None:
+def why_not(told: list[Told], train_rows: int, valid: Examples | None, stopped: bool) -> str | None:
     """The reason not to climb on, or None to climb."""
     if stopped:
         return USER
     valid_rows = 0 if valid is None else valid.rows
     if not can_choose(valid_rows):  # the rungs were written by hand
-        return too_few(valid_rows)
+        return too_few(train_rows + valid_rows, valid_rows)
     last = told[-1]
     if last.gain_high is not None and last.gain_high <= CLIMB_POINTS:
         most = gained(last.gain_high, last.relative)
@@ -174,7 +181,7 @@ def not_tried(rung: Rung, reason: str) -> Told:
     return Told(name=name, trainable_parameters=0, steps=0, seconds=0.0, why=f"Not tried: {reason}.")
 
 
-def not_tried_for_budget(text: str) -> Told:
-    """A rung that the budget does not cover."""
-    name, _, reason = text.partition(": ")
-    return Told(name=name, trainable_parameters=0, steps=0, seconds=0.0, why=f"Not tried: {reason}.")
+def not_planned(one: LeftOut) -> Told:
+    """A method that became no rung."""
+    why = f"Not tried: {one.why}" + (f"; {one.hint}." if one.hint else ".")
+    return Told(name=one.name, trainable_parameters=0, steps=0, seconds=0.0, why=why)
