@@ -78,7 +78,7 @@ def test_every_method_fits_every_kind_of_target(kind: str, method: str, tiny_mod
     settings = (*PLAIN, "training.epochs=1", *(["data.valid_fraction=0.4"] if method == "auto" else []))
     result = finetuned(rows_of(kind), tiny_model, method=method, settings=settings)
     assert all(rung.score is not None for rung in result.story.rungs)
-    unit = "%," if kind == "regression" else " points,"
+    unit = "% of the RMSE before on" if kind == "regression" else " points on"
     assert all(unit in rung.why for rung in result.story.rungs[1:])
     assert result.story.task == kind
     assert len(result.predict(["a text", "another"])) == 2

@@ -173,6 +173,8 @@ def finetune(
         except BaseException as error:
             if not unfinished and not has_checkpoint(folder) and not (folder / METRICS).exists():
                 discard(folder, made)
+                if isinstance(error, KeyboardInterrupt):
+                    raise KeyboardInterrupt("Nothing was worth keeping yet; the same command starts anew.") from None
             if isinstance(error, OSError):
                 raise unwritable(error, folder) from error
             raise

@@ -385,14 +385,14 @@ def main() -> None:
             raise
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if debug:
             raise
-        say_interrupted()
+        say_interrupted(*stop.args)
         sys.exit(130)
     except SystemExit as stop:
         if stop.code == 130:  # typer's way to pass Ctrl-C on
-            say_interrupted()
+            say_interrupted(*words_of(stop))
         raise
     except OSError as error:
         if debug:
@@ -411,9 +411,16 @@ def not_again(number: int, frame: Any) -> None:
     """Ctrl-C while the command already ends."""
 
 
-def say_interrupted() -> None:
+def words_of(error: BaseException | None) -> tuple[str, ...]:
+    """What the Ctrl-C behind an error says; nothing where it says nothing."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return () if error is None else error.args
+
+
+def say_interrupted(what: str = "The same command with --resume goes on where it can.") -> None:
     """The last line of a run that was interrupted."""
-    sys.stderr.write("\nInterrupted. The same command with --resume goes on where it can.\n")
+    sys.stderr.write(f"\nInterrupted. {what}\n")
 
 
 def os_error_text(error: OSError) -> str:

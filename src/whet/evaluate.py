@@ -10,6 +10,7 @@ from whet.data.clean import clean
 from whet.data.fingerprints import input_hashes, value_codes
 from whet.data.read import Sources, read_table
 from whet.data.rows import Columns, Rows
+from whet.data.split import unseen_classes
 from whet.deploy.predictor import Predictor
 from whet.errors import WhetError
 from whet.evaluation.judge import judge
@@ -30,10 +31,16 @@ def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -
     rows, _ = read_table(source)
     group = plan.data.group if plan is not None and plan.data.group in rows.names else None
     columns = Columns(predictor.columns.inputs, predictor.columns.target, group)
-    rows = clean(Sources(rows, None, {}, ()), columns).train
     task, state = predictor.task, predictor.state
+    several = task.kind == "multi-label"
+    cleaned = clean(Sources(rows, None, {}, ()), columns, several=several)
+    rows = cleaned.train
     name = metric or (None if plan is None else plan.evaluation.metric)
-    notes = []
+    notes = [finding.message for finding in cleaned.findings]
+    if several:
+        separator = state["form"].get("separator")
+        unseen = unseen_classes(rows.source, rows, columns, separator, set(predictor.labels))
+        notes += [finding.message for finding in unseen]
     if name is None or (metric is None and name not in catalog.members("metric")):
         if name is not None:
             notes.append(f"The run was judged by {name}, a function that is not saved; the task's own metric is used.")

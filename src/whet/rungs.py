@@ -127,8 +127,9 @@ def comparable(
 
 def too_few(learning_rows: int, valid_rows: int) -> str:
     """Why no second rung is tried; where nothing is held out, as many rows are named as usually would be."""
-    rows = choosing_rows(valid_rows or round(usual_valid_share(learning_rows) * learning_rows))
-    return f"too few rows to choose by ({rows}, {FEWEST_CHOOSING} are needed)"
+    valid = valid_rows or round(usual_valid_share(learning_rows) * learning_rows)
+    held = f"{valid} validation rows" if valid_rows else f"the {valid} that could be held out"
+    return f"too few rows to choose by ({choosing_rows(valid)} of {held}; {FEWEST_CHOOSING} are needed)"
 
 
 def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Training) -> float:

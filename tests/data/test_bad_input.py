@@ -96,7 +96,7 @@ CASES = [
     Case(file="numbers.csv", regression=True, error=("must be a number", "'about 7'", "row 21")),
     Case(file="gives_away.csv", group="label", error=("No test rows", "too few groups", "'label'")),
     Case(file="conflict.csv", test="other_target.csv", error=("another header", "'label'")),
-    Case(file="conflict.csv", test="unseen.csv", finding=("classes that train lacks", "loan (2)")),
+    Case(file="conflict.csv", test="unseen.csv", finding=("class that train lacks", "loan (2)")),
     Case(file="conflict.csv", test="leak.csv", finding=("24 of 24 rows of leak",)),
     Case(file="rows.xyz", make=lambda: TABLE, error=("ending of 'rows.xyz'", ".csv")),
     Case(file="excel.csv", make=lambda: b"PK\x03\x04" + bytes(100), error=("Excel",)),

@@ -212,7 +212,7 @@ def test_an_error_counts_in_percent_of_the_best_baselines() -> None:
     )
     assert found.comparisons[0].point == pytest.approx(0.005 * np.sqrt(np.mean(noise**2)))
     assert found.verdict.answer == "better"
-    assert "RMSE is 20.0% below that of the best baseline, linear" in found.verdict.sentence
+    assert "RMSE is 20.0% lower than that of the best baseline, linear" in found.verdict.sentence
     assert (found.confusion, found.per_class, found.calibration) == ((), (), ())
     assert found.worst[0] == int(np.abs(noise).argmax())
 

@@ -134,7 +134,7 @@ class _Drawer:
         else:
             self.keys = target_keys(rows, columns, settings.separator)
             self.findings += require_classes(self.keys, rows, columns)
-            self.strata = _strata(self.keys, _several(rows, columns, settings))
+            self.strata = _strata(self.keys, _several(rows, columns, settings.separator))
         self.hashes = input_hashes(rows, columns)
         self.groups = value_codes(rows, columns.group) if columns.group else None
         self.times = self._times() if columns.time else None
@@ -246,7 +246,7 @@ def _test_set(
             )
         )
     if known:
-        findings += _unseen(name, rows, columns, settings, known)
+        findings += unseen_classes(name, rows, columns, settings.separator, known)
     has_groups = columns.group is not None and columns.group in rows.names
     units = value_codes(rows, str(columns.group)) if has_groups else None
     path = folder / (re.sub(r"[^\w.-]+", "_", name) + ".arrow")
@@ -254,9 +254,15 @@ def _test_set(
     return TestSet(name, rows.without(columns.target), path, units, leaked), findings
 
 
-def _unseen(name: str, rows: Rows, columns: Columns, settings: SplitSettings, known: set[str]) -> list[Finding]:
-    """Test classes that training lacks: only their names and counts are looked at."""
-    keys = target_keys(rows, columns, settings.separator)
+def unseen_classes(name: str, rows: Rows, columns: Columns, separator: str | None, known: set[str]) -> list[Finding]:
+    """Test classes that training lacks: only their names and counts are looked at.
+
+    Args:
+        name: How messages call these rows.
+        separator: What stands between the labels of a text target; None where a text is one class.
+        known: The classes, or labels, of training.
+    """
+    keys = target_keys(rows, columns, separator)
     counts: dict[str, int] = {}
     for labels, count in zip(keys.labels(), keys.counts().tolist(), strict=True):
         for label in labels:
@@ -265,21 +271,24 @@ def _unseen(name: str, rows: Rows, columns: Columns, settings: SplitSettings, kn
     if not counts:
         return []
     named = [f"{spelled(label)} ({count:,})" for label, count in sorted(counts.items(), key=lambda pair: -pair[1])]
+    several = _several(rows, columns, separator)
+    what = ("label" if several else "class") + ("" if len(counts) == 1 else "s" if several else "es")
+    how = "They are not counted: no answer can name them." if several else "Their rows count as wrong."
     return [
         Finding(
             check="classes",
             level="warning",
-            message=f"{name} has {len(counts):,} classes that train lacks: {some(named)}. Their rows count as wrong.",
+            message=f"{name} has {len(counts):,} {what} that train lacks: {some(named)}. {how}",
             where=f"{rows.source}, column " + ", ".join(map(repr, columns.target)),
-            fix="add rows of these classes to train, or remove them from the test rows",
+            fix="add such rows to train, or remove them from the test rows",
             count=sum(counts.values()),
         )
     ]
 
 
-def _several(rows: Rows, columns: Columns, settings: SplitSettings) -> bool:
+def _several(rows: Rows, columns: Columns, separator: str | None) -> bool:
     field = rows.table.schema.field(columns.target[0])
-    return settings.separator is not None or len(columns.target) > 1 or is_list(field.type)
+    return separator is not None or len(columns.target) > 1 or is_list(field.type)
 
 
 def _strata(keys: TargetKeys, several: bool) -> Array:

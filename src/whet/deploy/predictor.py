@@ -240,9 +240,11 @@ def as_texts(value: Any, number: int, inputs: int) -> tuple[str, ...]:
     fits = isinstance(parts, list | tuple) and len(parts) == inputs
     if fits and all(part is None or isinstance(part, str) for part in parts):
         return tuple(part or "" for part in parts)
-    wanted = "a text" if inputs == 1 else f"a tuple of {inputs} texts"
+    wanted = "one text" if inputs == 1 else f"{inputs} texts"
+    texts = isinstance(parts, list | tuple) and all(isinstance(part, str) for part in parts)
+    got = f"{len(parts)}" if texts else f"{str(value)[:60]!r} ({type(value).__name__})"
     raise DataError(
-        f"The model takes {wanted} for each value, got {str(value)[:60]!r} ({type(value).__name__}).",
+        f"The model takes {wanted} for each value, and got {got}.",
         where=f"value {number + 1}",
         fix="predict([text, ...])" if inputs == 1 else "predict([(text, other), ...])",
     )

@@ -28,7 +28,8 @@ def verdict_of(
         return _cannot_tell(min(unknown, key=lambda found: found.difference), metric, rows, unit)
     hardest = min(comparisons, key=lambda found: found.difference)
     best = baseline_title(hardest.baseline)
-    sentence = f"Better: {_gap(hardest, metric)} the best baseline, {best} ({_interval(hardest, metric)})."
+    gap = _gap(hardest, metric, "that of the best baseline", "the best baseline")
+    sentence = f"Better: {gap}, {best} ({_interval(hardest, metric)})."
     return Verdict("better", metric.name, None, sentence, None)
 
 
@@ -42,13 +43,13 @@ def _nothing_to_compare(metric: Metric, dropped: Sequence[str]) -> Verdict:
 
 def _not_better(found: Comparison, metric: Metric) -> Verdict:
     why = "it is worse, or at best equal" if found.high <= 0 else f"a gain of {_one_point(metric)} is ruled out"
-    gap = f"{_gap(found, metric)} it ({_interval(found, metric)})"
+    gap = f"{_gap(found, metric, '', 'it')} ({_interval(found, metric)})"
     sentence = f"Not better than {baseline_title(found.baseline)}: {gap}, so {why} on data like these."
     return Verdict("not better", metric.name, found.baseline, sentence, None)
 
 
 def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str) -> Verdict:
-    gap = f"{_gap(found, metric)} it ({_interval(found, metric)})"
+    gap = f"{_gap(found, metric, '', 'it')} ({_interval(found, metric)})"
     start = f"Cannot tell whether it is better than {baseline_title(found.baseline)}: {gap}."
     if found.rows_needed is None:
         end = f"{counted(rows, f'test {unit} is', f'test {unit}s are')} too few to say how many would be enough."
@@ -62,16 +63,20 @@ def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str) -> Ver
     return Verdict("cannot tell", metric.name, found.baseline, f"{start} {end}", found.rows_needed)
 
 
-def _gap(found: Comparison, metric: Metric) -> str:
-    """How far apart, up to the word that the baseline's name follows: '2.1 points of accuracy above'."""
+def _gap(found: Comparison, metric: Metric, own: str, it: str) -> str:
+    """How far apart: '2.1 points of accuracy above it', 'RMSE is 3.0% lower'.
+
+    Args:
+        own: What a relative metric is compared with, or nothing; it: how the baseline is called.
+    """
     better, name = found.difference >= 0, catalog.title("metric", metric.name)
     if metric.relative and found.point > 0:
-        word = "below" if better != metric.higher_is_better else "above"
-        return f"{name} is {_size(abs(found.difference), found, metric)} {word} that of"
+        word = "lower" if better != metric.higher_is_better else "higher"
+        return f"{name} is {_size(abs(found.difference), found, metric)} {word}" + (f" than {own}" if own else "")
     if metric.relative:
-        return f"{name} is {abs(found.difference):.3g} away from that of"
+        return f"{name} is {abs(found.difference):.3g} away"
     word = "above" if better == metric.higher_is_better else "below"
-    return f"{_size(abs(found.difference), found, metric)} of {name} {word}"
+    return f"{_size(abs(found.difference), found, metric)} of {name} {word} {it}"
 
 
 def _interval(found: Comparison, metric: Metric) -> str:

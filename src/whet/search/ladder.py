@@ -71,6 +71,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
             if fitted is None:
                 reason = USER
                 told.append(not_tried(rung, reason))
+                yield Said(stage=told[-1].name, message=f"{told[-1].name} is not tried: {reason}.")
                 continue
             answers = yield from on_choosing(fitted, choosing)
             entry = compare_rung(rung, fitted, answers, None if best is None else best[2], metric, prepared.plan.seed)
@@ -157,7 +158,10 @@ def compare_rung(
     kept = found.low80 > 0
     word = "kept" if kept else "not kept"
     sizes = [gained(one, metric.relative) for one in (value, low, high)]
-    why = "{} is {}: {}, at least {} (80%), at most {} (95%).".format(name, word, *sizes)
+    base = f" of the {catalog.title('metric', metric.name)} before" if metric.relative else ""
+    why = "{} is {}: {}{} on {:,} rows, at least {} (80%), at most {} (95%).".format(
+        name, word, sizes[0], base, len(answers), *sizes[1:]
+    )
     return replace(entry, gain=value, gain_low=low, gain_high=high, relative=metric.relative, kept=kept, why=why)
 
 
