@@ -262,7 +262,14 @@ def set_value(partial: dict[str, Any], assignment: str) -> None:
             where="--set",
             fix="write for example --set training.learning_rate=3e-5",
         )
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"The value of {path.strip()!r} does not read as YAML: {text!r}.",
+            where="--set",
+            fix="put texts with brackets, colons or commas in quotes, as in --set 'part.field=[\"a[0]\", b]'",
+        ) from error
     if isinstance(value, bool) and text.strip().lower() not in ("true", "false"):
         value = text.strip()  # YAML takes off and no for false
     if isinstance(value, str):

@@ -100,6 +100,7 @@ FLAGS = [
     (("--set", "evaluation.also=[macro]"), ("no metric named 'macro'", "'macro-f1'")),
     (("--set", "format=99"), ("format 99",)),
     (("--set", "nonsense"), ("part.field=value",)),
+    (("--set", "evaluation.also=[a, b[0]"), ("does not read as YAML", "quotes")),
     (("--time", "5m"), ("--time is the budget of the method auto",)),
     (("--max-length", "1"), ("max_length 1", "between")),
     (("--max-length", "-4"), ("max_length -4",)),
