@@ -22,6 +22,7 @@ ORDER = [
     ["plan"],
     ["evaluation", "doctor"],
     ["report", "deploy"],
+    ["dry_run"],
     ["forecast"],
     ["rungs"],
     ["resolve", "folder"],

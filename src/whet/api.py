@@ -135,7 +135,7 @@ def finetune(
         target: The column to predict; several columns of 0 and 1 for labels.
         text: The input column, two for pairs; None infers it.
         model: A name, a folder or a hub id; None is the packaged encoder.
-        method: "probe", "top-layers", "full", "auto", or an object of ``whet.methods``.
+        method: "auto", the name of a method such as "probe" or "lora", or an object of ``whet.methods``.
         test: Test rows, or several (a list or a dict by name); None holds some out.
         out: The run folder; None numbers one under ``runs/``.
         metric: What selects and decides: a name, or a function ``f(targets, decided) -> float``, more is better.

@@ -59,6 +59,14 @@ METHODS = {
     "probe": Member("whet.methods.probe:Probe", "a convex head on frozen features, solved"),
     "top-layers": Member("whet.methods.top_layers:TopLayers", "the last blocks and the head, from the probe's head"),
     "full": Member("whet.methods.full:Full", "every weight, from the probe's head"),
+    "gradual": Member("whet.methods.gradual:Gradual", "blocks thawed group by group, from the top"),
+    "bias-only": Member("whet.methods.bias_only:BiasOnly", "the biases alone (BitFit)"),
+    "lora": Member("whet.methods.lora:LoRA", "a low-rank update beside frozen linear layers", "LoRA"),
+    "adapter": Member("whet.methods.adapter:Adapter", "any adapter of the peft library, by its config"),
+    "l2-sp": Member("whet.methods.l2_sp:L2SP", "every weight, with decay towards the start", "L2-SP"),
+    "reinit": Member("whet.methods.reinit:Reinit", "every weight, after the top blocks were drawn anew"),
+    "contrastive": Member("whet.methods.contrastive:Contrastive", "features contrasted by class, then a probe"),
+    "norm-only": Member("whet.methods.norm_only:NormOnly", "the scales and shifts of norms alone"),
 }
 
 LEARNERS = {

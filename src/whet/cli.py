@@ -29,7 +29,10 @@ Rows = Annotated[Optional[str], typer.Argument(help="A CSV, TSV, JSON, JSONL, Pa
 Target = Annotated[Optional[list[str]], typer.Option("--target", help="Column to predict; repeat for 0/1 columns.")]
 TextColumn = Annotated[Optional[list[str]], typer.Option("--text", help="Input column; repeat for pairs.")]
 Model = Annotated[Optional[str], typer.Option("--model", help="Name, folder or hub id of the pre-trained model.")]
-Method = Annotated[Optional[str], typer.Option("--method", help="probe, top-layers, full or auto (default).")]
+Method = Annotated[
+    Optional[str],
+    typer.Option("--method", help="auto (default), probe, top-layers, full, lora or any other that the README lists."),
+]
 Test = Annotated[Optional[list[str]], typer.Option("--test", help="Test file; repeat for several verdicts.")]
 Valid = Annotated[Optional[str], typer.Option("--valid", help="Validation file.")]
 Seed = Annotated[Optional[int], typer.Option("--seed", help="Of every random draw (default 0).")]

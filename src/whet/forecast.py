@@ -1,35 +1,28 @@
 """How long will it take? Measured on this machine, this model and these rows before anything is fitted.
 
-A frozen forward and one training step are timed on a sample; the rest is arithmetic.
+What ``dry_run`` timed on a sample, and the sizes of the rest; the rest is arithmetic.
 """
 
 import math
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
 from whet.data.split import Split
-from whet.learners.fitted import drain
-from whet.learners.neural import LEAST_GAIN, Neural, Pretrained, lowest_cut, replay_gain, trained_tables
-from whet.methods.full import Full
-from whet.methods.method import Descend, Method, RateGroup, within
+from whet.dry_run import StageCost, time_forward, time_stages
+from whet.learners.descent import LEAST_GAIN
+from whet.learners.neural import Neural, Pretrained
+from whet.methods.method import Method
+from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
 from whet.tasks.task import Examples, State, Task
-from whet.training.batches import Source
 from whet.training.checkpoint import KEPT
-from whet.training.compact import compacted
-from whet.training.loop import Budget, start_state, take_step
-from whet.training.objective import TaskObjective
-from whet.training.precision import Working
-from whet.training.replay import pick, run_prefix, set_training
 from whet.training.settings import Training
 
 SAMPLE_ROWS = 256
-TIMED_TOKENS = 4096
 START_SHARE = 0.2
 """What the head that steps start from takes of a solve with its penalty chosen."""
 SOLVE_RATE = 60e9
@@ -41,78 +34,63 @@ FIXED_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How deep a method reaches: blocks above what it leaves frozen, all blocks, and what its steps train.
-
-    Embedding tables count with the rows that the tokens at hand touch: a descent trains no others.
-    """
-
-    moving: int
-    blocks: int
-    trained: int
-
-
-@dataclass(frozen=True)
 class Speeds:
     """What was measured, and the sizes it applies to.
 
     Args:
-        tokens: Of training and validation rows; test_tokens: of test rows.
-        pretrained: What each method is asked about: how deep it reaches.
+        tokens: Of training rows; valid_tokens and test_tokens: of the others.
+        learner: Makes the learner of a method, whose stages are timed.
+        evaluations: Of the validation rows, an epoch.
         sample: Some training rows, encoded.
-        forward: Tokens a second of the frozen forward; step: tokens a second of a full training step, 0 unmeasured.
+        forward: Tokens a second of the frozen forward.
     """
 
     tokens: float
+    valid_tokens: float
     test_tokens: float
     rows: int
     outputs: int
     width: int
     pretrained: Pretrained
+    learner: Callable[[Method], Neural]
+    evaluations: int
     parameters: int
     sample: Examples
     forward: float
-    step: float
-    _reach: dict[Method, "Reach"] = field(default_factory=dict, repr=False)
+    _stages: dict[Method, tuple[StageCost, ...]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def measure(
-        pretrained: Pretrained,
-        task: Task,
-        state: State,
-        columns: Columns,
-        split: Split,
-        method: Any,
-        training: Training,
+        pretrained: Pretrained, task: Task, state: State, columns: Columns, split: Split, training: Training
     ) -> "Speeds":
-        """Encode a sample, time a frozen forward, and a training step where the method takes any."""
+        """Encode a sample and time a frozen forward; stages are timed when they are asked for."""
         rows = len(split.train)
         places = np.unique(np.linspace(0, rows - 1, min(SAMPLE_ROWS, rows)).astype(np.int64))
         sample = split.train.select(places)
         examples = task.encode(sample, columns, pretrained.processor, state, targeted=True)
         per_row = float(examples.lengths.sum()) / len(sample)
-        learner = pretrained.learner(task, state, columns, method_for_timing(method), training)
+        learner = pretrained.learner(task, state, columns, Probe(), training)
         forward = time_forward(learner, examples)
-        descends = isinstance(method, Auto) or method.epochs > 0
-        step = time_step(learner, examples, training) if descends else 0.0
         model = learner.backbone.model
-        valid = 0 if split.valid is None else len(split.valid)
         return Speeds(
-            tokens=per_row * (rows + valid),
+            tokens=per_row * rows,
+            valid_tokens=per_row * (0 if split.valid is None else len(split.valid)),
             test_tokens=per_row * sum(len(test.rows) for test in split.tests.values()),
             rows=rows,
             outputs=task.outputs(state),
             width=model.head.in_features,
             pretrained=pretrained,
+            learner=lambda method: pretrained.learner(task, state, columns, method, training),
+            evaluations=training.evaluations_per_epoch,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             sample=examples,
             forward=forward,
-            step=step,
         )
 
     @property
     def features_seconds(self) -> float:
-        return self.tokens / self.forward
+        """Features of every row to learn from."""
+        return (self.tokens + self.valid_tokens) / self.forward
 
     @property
     def solve_seconds(self) -> float:
@@ -128,32 +106,24 @@ class Speeds:
     def predict_seconds(self) -> float:
         return self.test_tokens / self.forward
 
+    def stages(self, method: Method) -> tuple[StageCost, ...]:
+        """What each of a method's descents takes; timed once."""
+        if method not in self._stages:
+            self._stages[method] = time_stages(self.learner(method), self.sample)
+        return self._stages[method]
+
     def epoch_seconds(self, method: Method) -> float:
-        """One pass of gradient steps; under replay only the moving blocks cost."""
-        if not method.epochs:
-            return 0.0
-        reach = self.reach(method)
-        return self.tokens / self.step * min(1.0, reach.moving / reach.blocks + 0.05)
+        """One pass of gradient steps with its evaluations; under replay only what moves costs."""
+        return sum(stage.share * self._stage_epoch(stage) for stage in self.stages(method))
 
-    def reach(self, method: Method) -> Reach:
-        """How deep a method reaches; asked once."""
-        if method not in self._reach:
-            self._reach[method] = self._ask(method)
-        return self._reach[method]
+    def _stage_epoch(self, stage: StageCost) -> float:
+        moving = stage.moving / stage.blocks if stage.replayed else 1.0
+        return self.tokens * stage.token_seconds + self.evaluations * self.valid_tokens / self.forward * moving
 
-    def _ask(self, method: Method) -> Reach:
-        backbone = method.prepare(self.pretrained.load(self.outputs))
-        descents = [stage for stage in method.stages(backbone) if isinstance(stage.fit, Descend)]
-        names = tuple(name for stage in descents for group in stage.groups for name in group.names)
-        cut, blocks = lowest_cut(backbone, names), max(1, len(backbone.blocks))
-        below = () if cut is None else cut.below
-        moving = sum(not within(block, below) for block in backbone.blocks) or blocks
-        every = dict(backbone.model.named_parameters())
-        trained = sum(every[name].numel() for name in {*names, *backbone.created})
-        for table, column in trained_tables(backbone, names).items():
-            rows, width = every[f"{table}.weight"].shape
-            trained -= max(0, rows - self.distinct(column)) * width
-        return Reach(moving, blocks, trained)
+    def trained(self, stage: StageCost) -> int:
+        """Numbers that a stage moves, an embedding table with the rows that occur: a descent trains no others."""
+        idle = sum(max(0, rows - self.distinct(column)) * width for column, rows, width in stage.tables)
+        return stage.trained - idle
 
     def distinct(self, column: str) -> int:
         """About how many different values an input has: their number grows with the root of its size (Heaps 1978)."""
@@ -167,57 +137,10 @@ class Speeds:
         """
         if not method.epochs:
             return self.solve_seconds
-        reach = self.reach(method)
         again = 0.0 if self.pretrained.cache else self.features_seconds
-        prefix = self.features_seconds * (1 - reach.moving / reach.blocks)
-        return START_SHARE * self.solve_seconds + again + prefix + epochs * self.epoch_seconds(method)
-
-
-def method_for_timing(method: Any) -> Method:
-    """The method whose steps are timed: every weight, from which shallower ones follow."""
-    return Full() if isinstance(method, Auto) else method
-
-
-def time_forward(learner: Neural, examples: Examples) -> float:
-    """Tokens a second of the frozen forward on a sample of usual lengths."""
-    import torch
-
-    torch.set_num_threads(learner.machinery.threads)
-    working = Working.of(learner.backbone.model, learner.machinery.precision, torch.device(learner.machinery.device))
-    size = int(np.searchsorted(np.cumsum(examples.lengths), TIMED_TOKENS)) + 1
-    some = pick(examples, np.arange(min(size, len(examples))))
-    best = 0.0
-    for _ in range(2):
-        began = time.perf_counter()
-        drain(run_prefix(working.live, FeatureCut(), some, learner.processor, stage="plan", most_tokens=2048))
-        best = max(best, float(some.lengths.sum()) / (time.perf_counter() - began))
-    return best
-
-
-def time_step(learner: Neural, examples: Examples, training: Training) -> float:
-    """Tokens a second of training steps of every weight, on batches of usual lengths."""
-    import torch
-
-    backbone = learner.method.prepare(learner.backbone)
-    stage = next(stage for stage in Full().stages(backbone) if isinstance(stage.fit, Descend))
-    groups = (*stage.groups, RateGroup(names=backbone.created))
-    names = tuple(name for group in groups for name in group.names)
-    working = Working.of(backbone.model, learner.machinery.training_precision, torch.device(learner.machinery.device))
-    working.trainable(names)
-    size = min(training.batch_size, len(examples))
-    source = Source(examples, learner.processor, size, training.micro_batch_size or size, 0)
-    budget = Budget(steps=100, every=100, evaluate=None, settings=training)
-    best = 0.0
-    with compacted(working, trained_tables(backbone, names), [examples.inputs]):
-        state = start_state(working, groups, 1e-9, training)
-        objective = TaskObjective(learner.task, learner.state, working.live, None)
-        set_training(working.live, None)
-        for _ in range(min(3, source.steps_per_epoch)):
-            index = np.concatenate([b.index for b in source.window("plan", 0, state.step % source.steps_per_epoch)])
-            began = time.perf_counter()
-            take_step(state, "plan", source, objective, working, budget, 0)
-            best = max(best, float(examples.lengths[index].sum()) / (time.perf_counter() - began))
-    return best
+        frozen = sum(1 - stage.moving / stage.blocks for stage in self.stages(method) if stage.replayed)
+        passes = epochs * self.epoch_seconds(method)
+        return START_SHARE * self.solve_seconds + again + frozen * self.features_seconds + passes
 
 
 def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
@@ -232,9 +155,10 @@ def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
         gain = replay_bound(speeds, method, training)
     weights = speeds.parameters * 4
     moving = weights * (5 if not isinstance(method, Auto) and not method.epochs else 8)
-    memory = int(500e6 + moving + speeds.tokens * speeds.width * 2)
+    kept_tokens = speeds.tokens + speeds.valid_tokens
+    memory = int(500e6 + moving + kept_tokens * speeds.width * 2)
     kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training))
-    disk = int(weights + speeds.tokens * speeds.width * 2 + speeds.rows * speeds.width * 4 + kept)
+    disk = int(weights + kept_tokens * speeds.width * 2 + speeds.rows * speeds.width * 4 + kept)
     rounded = {name: round(value, 1) for name, value in parts.items()}
     return Forecast(
         seconds=round(sum(parts.values()), 1), memory_bytes=memory, disk_bytes=disk, parts=rounded, replay_gain=gain
@@ -250,17 +174,18 @@ def descents(method: Any, training: Training) -> list[tuple[Method, float]]:
 
 def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
     """What the checkpoints of a method take at most: the last one, and those of a long fit with one being written."""
-    whole = epochs * speeds.epoch_seconds(method)
     between = speeds.pretrained.machinery.checkpoint_seconds
-    written = 1 + whole / between if between else math.inf
-    return STATE_BYTES * speeds.reach(method).trained * int(min(written, KEPT + 1))
+    written = 1 + epochs * speeds.epoch_seconds(method) / between if between else math.inf
+    trained = sum(speeds.trained(stage) for stage in speeds.stages(method))
+    return STATE_BYTES * trained * int(min(written, KEPT + 1))
 
 
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:
     """The most that replay can gain, in words; nothing where it will not be used."""
-    epochs = training.epochs or method.epochs
-    if not epochs:
+    epochs, stages = training.epochs or method.epochs, speeds.stages(method)
+    if not stages:
         return ""
-    reach = speeds.reach(method)
-    gain = replay_gain(reach.blocks, reach.moving, epochs)
+    plain = sum(stage.share * epochs * (stage.blocks + 2 * stage.moving) for stage in stages)
+    replayed = sum(stage.blocks - stage.moving + 3 * stage.moving * stage.share * epochs for stage in stages)
+    gain = plain / replayed
     return f"at most {gain:.1f} times faster by replay" if gain >= LEAST_GAIN else ""

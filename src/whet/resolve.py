@@ -154,7 +154,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     seed = int(wanted.get("seed", 0))
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
-    speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, method, training)
+    speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, training)
     if isinstance(method, Auto):
         train, valid = checked.split.train, checked.split.valid
         valid_rows = 0 if valid is None else len(valid)

@@ -29,9 +29,9 @@ from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
-from whet.training.loop import Budget, start_state, take_step
+from whet.training.loop import Budget, Objective, start_state, take_step
 from whet.training.machinery import Machinery
-from whet.training.objective import TaskObjective
+from whet.training.objective import FeatureObjective, TaskObjective
 from whet.training.precision import Working
 from whet.training.replay import set_training
 from whet.training.settings import Training
@@ -154,8 +154,8 @@ def check_method(method: Method) -> None:
         before = answers(backbone.model, inputs)
         backbone = method.prepare(backbone)
         require(
-            torch.equal(answers(backbone.model, inputs), before),
-            "prepare() changes the model's answers; what it inserts must start as the identity",
+            torch.equal(answers(backbone.model, inputs), before) or not method.starts_equal,
+            "prepare() changes the model's answers; it must start as the identity, or starts_equal be False",
         )
         stages = method.stages(backbone)
         check_stages(method, stages, backbone)
@@ -390,7 +390,9 @@ def check_movement(stage: Stage, backbone: Backbone, source: Source, task: Task,
     settings = Training(warmup=0.0, schedule="constant", clip=0.0)
     steps = start_state(working, groups, RATE, settings)
     budget = Budget(steps=STEPS, every=STEPS, evaluate=None, settings=settings)
-    objective = TaskObjective(task, state, working.live, None)
+    objective: Objective = TaskObjective(task, state, working.live, None)
+    if stage.objective is not None:
+        objective = FeatureObjective(stage.objective, working.live, None)
     set_training(working.live, None)
     for _ in range(STEPS):
         take_step(steps, stage.name, source, objective, working, budget, 0)

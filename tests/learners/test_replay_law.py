@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from learners.make import TOP, bytes_of, drained, made
-from whet.learners.neural import Neural, TrainingRows, lowest_cut
+from whet.learners.descent import lowest_cut
+from whet.learners.neural import Neural, TrainingRows
 from whet.methods.full import Full
 from whet.methods.top_layers import TopLayers
 from whet.training.events import Said

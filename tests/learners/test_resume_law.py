@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import pytest
 
 from learners.make import QUICK, bytes_of, drained, made
 from whet.learners.neural import Neural, TrainingRows
+from whet.methods.contrastive import Contrastive
 from whet.methods.full import Full
+from whet.methods.gradual import Gradual
+from whet.methods.l2_sp import L2SP
+from whet.methods.lora import LoRA
 from whet.methods.top_layers import TopLayers
 from whet.training.events import Checkpointed, Evaluated, Said, Started, Stepped, Stopped
 from whet.training.settings import Training
@@ -23,12 +28,17 @@ SETTINGS = Training(batch_size=8, micro_batch_size=3, evaluations_per_epoch=2, p
 METHODS = {
     "top": TopLayers(1, learning_rate=3e-3, epochs=4, solve=QUICK),
     "full": Full(learning_rate=3e-3, epochs=2, solve=QUICK),
+    "gradual": Gradual(groups=2, learning_rate=3e-3, epochs=4, thaw=0.25, solve=QUICK),
+    "l2-sp": L2SP(strength=30.0, learning_rate=3e-3, epochs=2, solve=QUICK),
+    "lora": LoRA(rank=2, learning_rate=1e-2, epochs=2, solve=QUICK),
+    "contrastive": Contrastive(learning_rate=1e-3, epochs=2, solve=QUICK),
 }
 
 
 def fit_of(folder: Path, checkpoints: Path | None, method: str = "top", **changes: Any) -> tuple[Neural, TrainingRows]:
     """Dropout, evaluations and early stopping are all on; a checkpoint after every step."""
-    options: dict[str, Any] = {"dropout": 0.2, "training": SETTINGS, "checkpoint_seconds": 0.0, "valid": 8}
+    training = replace(SETTINGS, micro_batch_size=None) if method == "contrastive" else SETTINGS
+    options: dict[str, Any] = {"dropout": 0.2, "training": training, "checkpoint_seconds": 0.0, "valid": 8}
     return made(folder, method=METHODS[method], checkpoints=checkpoints, **options | changes)
 
 
@@ -67,7 +77,7 @@ def test_a_fit_whose_power_goes_at_any_event_gives_the_same_bytes(
         except StopIteration as stop:
             fitted = stop.value
             break
-        steps = event.step if isinstance(event, Stepped) else steps
+        steps += isinstance(event, Stepped)
         if isinstance(event, Started | Stepped | Evaluated | Checkpointed | Stopped):
             kept = " ".join(path.name for path in sorted((tmp_path / "running").glob("*/*")))
             if kept not in moments:

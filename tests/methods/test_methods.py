@@ -1,22 +1,32 @@
 """Law 5: a fresh method changes nothing, and afterwards exactly what it names has moved."""
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import peft
 import pytest
 import torch
 from torch import nn
 
+from learners.make import QUICK, drained, made
 from whet.backbones.backbone import Backbone
 from whet.backbones.text_encoder import TextEncoder
 from whet.catalog import METHODS, find
-from whet.errors import ConfigError
+from whet.errors import ConfigError, ModelError
+from whet.methods.adapter import Adapter
 from whet.methods.full import Full
+from whet.methods.gradual import Gradual
+from whet.methods.lora import LoRA
 from whet.methods.method import Descend, RateGroup, Solve, Stage, layerwise, within
 from whet.methods.probe import Probe
+from whet.methods.reinit import Reinit
 from whet.methods.top_layers import TopLayers
 from whet.testing import check_method
+from whet.training.loop import start_state
+from whet.training.precision import Working
+from whet.training.settings import Training
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -25,10 +35,76 @@ def test_every_method_of_the_catalog_keeps_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [TopLayers(1), TopLayers(4, decay=0.5), Full(embeddings=False), Full(decay=1.0)], ids=repr
+    "method",
+    [
+        TopLayers(1),
+        TopLayers(4, decay=0.5),
+        Full(embeddings=False),
+        Full(decay=1.0),
+        Gradual(groups=1, thaw=0.5),
+        Gradual(groups=4, thaw=0.1),
+        Reinit(count=3, seed=5),
+        LoRA(rank=2, layers=("attention",)),
+        LoRA(rank=2, layers=("query", "output.dense")),
+        LoRA(directions=True),
+        LoRA(rank_stabilized=True, up_rate=8.0),
+        LoRA(start="pissa"),
+        LoRA(start="olora", rank=4),
+        Adapter.of(peft.LoHaConfig(r=4)),
+        Adapter.of(peft.IA3Config(target_modules=["query", "value"], feedforward_modules=[])),
+        Adapter.of(peft.OFTConfig(oft_block_size=8)),
+    ],
+    ids=repr,
 )
 def test_other_settings_keep_it_too(method: Any) -> None:
     check_method(method)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (LoRA(layers=("qeury",)), "'query'"),
+        (Adapter(kind="LORRA"), "LORA"),
+        (Adapter(kind="LORA", settings={"rnk": 3}), "peft refuses"),
+        (Adapter(kind="PREFIX_TUNING"), "peft"),
+        (Reinit(count=3), "at most 2"),
+        (Gradual(groups=4), "at most 3"),
+    ],
+    ids=repr,
+)
+def test_what_a_model_cannot_take_is_refused_with_what_it_can(method: Any, words: str, tiny_model: Path) -> None:
+    backbone = TextEncoder().load(tiny_model, outputs=3, seed=0)
+    with pytest.raises(ConfigError) as caught:
+        method.stages(method.prepare(backbone))
+    assert words in str(caught.value)
+
+
+def test_a_merge_that_changes_answers_is_refused(tiny_model: Path) -> None:
+    class MergesBadly(LoRA):
+        def finish(self, backbone: Backbone) -> Backbone:
+            finished = super().finish(backbone)
+            with torch.no_grad():
+                finished.model.get_submodule(finished.blocks[0]).get_parameter("output.dense.weight").mul_(2)
+            return finished
+
+    learner, rows = made(tiny_model, method=MergesBadly(epochs=1, solve=QUICK))
+    with pytest.raises(ModelError, match="Merging"):
+        drained(learner, rows)
+
+
+def test_a_pull_towards_the_start_ends_there_and_is_no_weight_decay(backbone: Backbone) -> None:
+    working = Working.of(copy.deepcopy(backbone.model), "float32", torch.device("cpu"))
+    name = f"{backbone.blocks[0]}.output.dense.weight"
+    begin = dict(working.masters.named_parameters())[name].detach().clone()
+    state = start_state(working, (RateGroup(names=(name,), pull=4.0),), 0.5, Training(weight_decay=0.5))
+    (flat,) = state.groups
+    assert [group["weight_decay"] for group in state.optimizer.param_groups] == [0.0]
+    with torch.no_grad():
+        flat.whole.add_(1.0)
+        flat.pull_back(0.125)  # half of the way
+        assert torch.allclose(flat.whole.view_as(begin), begin + 0.5)
+        flat.pull_back(0.5)
+    assert torch.equal(flat.whole.detach().view_as(begin), begin)
 
 
 @dataclass(frozen=True)
@@ -37,6 +113,7 @@ class BiasOnly:
 
     learning_rate: float = 1e-3
     epochs: int = 1
+    starts_equal: ClassVar[bool] = True
 
     def prepare(self, backbone: Backbone) -> Backbone:
         return backbone

@@ -5,8 +5,7 @@ batch sizes, replay) comes in; nothing is decided by a clock here.
 """
 
 import copy
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from whet.backbones.backbone import Backbone, Cut, Family, Holder
+from whet.backbones.backbone import Backbone, Family
 from whet.backbones.cut import FeatureCut
-from whet.backbones.precisions import Precision
 from whet.data.rows import Columns
-from whet.learners.fitted import NeuralFitted, cut_cache, feature_cache, row_features
-from whet.methods.method import Descend, Method, RateGroup, Solve, Stage, within
+from whet.errors import ModelError
+from whet.learners.descent import Descent, require_possible, say
+from whet.learners.fitted import NeuralFitted, feature_cache, row_features
+from whet.methods.freeze import without_frozen
+from whet.methods.method import Descend, Method, Solve, Stage
 from whet.modalities.modality import Processor
 from whet.tasks.task import Examples, State, Task
-from whet.training.checkpoint import load_checkpoint, save_checkpoint
-from whet.training.compact import compacted
+from whet.training.batches import make_batch
 from whet.training.draws import numpy_generator
-from whet.training.events import Checkpointed, Event, Progressed, Said, Started
-from whet.training.interrupt import listening
-from whet.training.loop import Budget, FitState, fit, start_state, take_step
+from whet.training.events import Event, Progressed, Said, Started
 from whet.training.machinery import Machinery
-from whet.training.objective import ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
-from whet.training.precision import Working, parameter_dict
-from whet.training.replay import activations, set_training, verify
+from whet.training.precision import Working
+from whet.training.replay import activations, pick, to_device
 from whet.training.settings import Training
 from whet.training.solve import assign_folds, solve_head
 
 Array = np.ndarray[Any, Any]
-LEAST_GAIN = 1.02
-"""A cache that could not make a stage so many times faster is not filled."""
+CHECKED = 8
+"""Examples whose answers are compared before and after a method finishes."""
+MERGED = 1e-3
+"""Largest difference of such answers, by the largest of them."""
 MOST_SOLVED = 100_000
 """Rows that a solved head is fitted on at most, drawn from the seed; said when it applies."""
 
@@ -81,14 +80,15 @@ class Neural:
     def fit(self, rows: TrainingRows) -> Generator[Event, None, NeuralFitted]:
         """Every stage of the method in order; resumes from the newest whole checkpoint where there is one."""
         torch.set_num_threads(self.machinery.threads)
-        backbone = self.method.prepare(self.backbone)
-        stages = self.method.stages(backbone)
+        backbone, stages = self.stages()
         descends = any(isinstance(stage.fit, Descend) for stage in stages)
         precision = self.machinery.training_precision if descends else self.machinery.precision
         working = Working.of(backbone.model, precision, torch.device(self.machinery.device))
         fitted = NeuralFitted(
             working, backbone, self.task, self.state, self.columns, self.processor, self.machinery, self.cache
         )
+        if not self.method.starts_equal:
+            fitted.notes.append("The method changes the model before its first step, as it declares.")
         for number, stage in enumerate(stages):
             if isinstance(stage.fit, Solve):
                 yield from self._solve(stage, stage.fit, fitted, rows)
@@ -97,11 +97,26 @@ class Neural:
             if fitted.interrupted:
                 break
         working.live.eval()
+        some = pick(rows.train, np.arange(min(CHECKED, len(rows.train))))
+        before = masters_answers(backbone, some, self.processor)
         finished = self.method.finish(backbone)
         if finished is not backbone:
+            require_equal(before, masters_answers(finished, some, self.processor))
             fitted.backbone = finished
             fitted.working = Working.of(finished.model, precision, torch.device(self.machinery.device))
         return fitted
+
+    def stages(self) -> tuple[Backbone, list[Stage]]:
+        """The prepared model and what is fitted in order, without what the plan freezes.
+
+        Raises:
+            ConfigError: the method cannot work with this model, task or plan.
+        """
+        backbone = self.method.prepare(self.backbone)
+        stages = without_frozen(self.method.stages(backbone), backbone, self.training.freeze)
+        for stage in stages:
+            require_possible(stage, self.task, self.training)
+        return backbone, stages
 
     def _solve(
         self, stage: Stage, how: Solve, fitted: NeuralFitted, rows: TrainingRows
@@ -152,162 +167,26 @@ class Neural:
     def _descend(
         self, stage: Stage, fitted: NeuralFitted, rows: TrainingRows, number: int
     ) -> Generator[Event, None, None]:
-        working, backbone = fitted.working, fitted.backbone
-        rate = self.training.learning_rate or self.method.learning_rate
-        groups = list(stage.groups)
-        if stage.head:
-            groups.append(RateGroup(names=backbone.created, scale=self.training.head_learning_rate))
-        names = tuple(name for group in groups for name in group.names)
-        working.trainable(names)
-        frozen = lowest_cut(backbone, names)
-        cut = frozen if self.machinery.replay == "auto" else None
-        source, valid, cut = yield from self._sources(stage, fitted, rows, cut)
-        if cut is not None and not (yield from self._holds(stage, fitted, source, cut, tuple(groups), rate)):
-            cut, source.cached = None, None
-            if valid is not None:
-                valid.cached = None
-        folder = None if self.checkpoints is None else self.checkpoints / f"{number}-{stage.name.replace(' ', '-')}"
-        every = dict(working.masters.named_parameters())
-        fitted.trainable = sum(every[name].numel() for name in names)
-        sets = [rows.train.inputs] if rows.valid is None else [rows.train.inputs, rows.valid.inputs]
-        with ExitStack() as stack:
-            stack.enter_context(compacted(working, trained_tables(backbone, names), sets))
-            state = start_state(working, tuple(groups), rate, self.training, undecayed(backbone))
-            yield from resume(state, working, folder, stage.name)
-            steps = self._steps(source)
-            yield Started(stage=stage.name, steps=steps, examples=len(rows.train), note=cut.name if cut else "")
-            holder = stack.enter_context(cut.inject(working.live)) if cut else None
-            objective = TaskObjective(self.task, fitted.state, working.live, holder)
-            set_training(working.live, frozen)
-            budget = self._budget(source, fitted, valid, holder, asked=stack.enter_context(listening()))
-            events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
-            yield from checkpointed(events, state, folder, self.machinery.checkpoint_seconds, stage.name)
-            if valid is not None and (state.best_step > 0 or fitted.features_moved):
-                self._calibrate(fitted, valid, holder)
-        working.live.eval()
-        fitted.steps += state.step
-        fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
-        fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
-        if state.best_step == 0 and not fitted.features_moved:
-            why = "No step lowered the validation loss" if state.step else "No step was taken"
+        moved = yield from self.descent(stage, number).run(fitted, rows.train, rows.valid)
+        if not moved and not fitted.features_moved:
+            why = "No step lowered the validation loss" if fitted.steps else "No step was taken"
             yield from say(fitted, stage, f"{why}: the head is solved on untouched features.")
             yield from self._solve(stage, Solve(), fitted, rows)
             return
-        fitted.features_moved = True
+        fitted.features_moved |= moved
 
-    def _calibrate(self, fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None) -> None:
-        """Fold the best temperature into the head and tune what else the task decides by, both on validation rows."""
-        targets = valid.examples.targets
-        assert targets is not None
-        outputs = answers(fitted.working.live, valid, holder, self.machinery.most_tokens)
-        _, temperature = held_out_loss(self.task, fitted.state, outputs, targets)
-        fitted.working.divide_head(temperature)
-        fitted.state = self.task.tune((outputs / temperature).cpu().numpy(), targets, fitted.state)
-
-    def _sources(
-        self, stage: Stage, fitted: NeuralFitted, rows: TrainingRows, cut: Cut | None
-    ) -> Generator[Event, None, tuple["ReplaySource", "ReplaySource | None", Cut | None]]:
-        """Batches of training and validation rows, under replay if it is possible, affordable and verified."""
-        size, micro = self.training.batch_size, self.training.micro_batch_size or self.training.batch_size
-        train = ReplaySource(rows.train, self.processor, size, micro, self.seed)
-        valid = None if rows.valid is None else ReplaySource(rows.valid, self.processor, size, micro, self.seed)
-        if cut is None:
-            return train, valid, None
-        blocks = len(fitted.backbone.blocks)
-        moving = sum(not within(block, cut.below) for block in fitted.backbone.blocks)
-        if blocks and replay_gain(blocks, moving, self._epochs) < LEAST_GAIN:
-            return train, valid, None
-        need = cache_bytes(fitted.backbone, cut, rows, self.machinery.training_precision)
-        if need > self.machinery.most_cache_bytes:
-            yield from say(fitted, stage, f"Replay is off: its cache would take {need / 2**30:.1f} GiB.")
-            return train, valid, None
-        cache = cut_cache(fitted, cut, self.machinery.training_precision)
-        most = self.machinery.most_tokens
-        live = fitted.working.live
-        sources = [train] if valid is None else [train, valid]
-        try:
-            for source in sources:
-                source.cached = yield from activations(
-                    live, cut, source.examples, self.processor, cache, stage=stage.name, most_tokens=most
-                )
-                source.ragged = cut.ragged
-        except (TypeError, ValueError, AttributeError, RuntimeError, LookupError) as error:  # whatever a model raises
-            reason = " ".join(str(error).split("\n", 1)[0].split())
-            yield from say(
-                fitted, stage, f"Replay is off for this model: what crosses the cut cannot be kept ({reason})."
-            )
-            train.cached = None
-            return train, valid, None
-        return train, valid, cut
-
-    def _holds(
-        self,
-        stage: Stage,
-        fitted: NeuralFitted,
-        source: "ReplaySource",
-        cut: Cut,
-        groups: tuple[RateGroup, ...],
-        rate: float,
-    ) -> Generator[Event, None, bool]:
-        """Verify replay before the stage and again after one trial update, which is taken back."""
-        working, loss = fitted.working, TaskLoss(self.task, fitted.state)
-        number = len(source.examples)
-        index = np.sort(numpy_generator("verify", self.seed).permutation(number)[: min(8, number)])
-        names = tuple(name for group in groups for name in group.names)
-        verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
-        if verdict.holds:
-            kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
-            buffers = {name: buffer.clone() for name, buffer in working.live.named_buffers()}
-            trial = start_state(working, groups, rate, self.training, undecayed(fitted.backbone))
-            with cut.inject(working.live) as holder:
-                set_training(working.live, cut)
-                objective = TaskObjective(self.task, fitted.state, working.live, holder)
-                budget = self._budget(source, fitted, None, None)
-                take_step(trial, stage.name, source, objective, working, budget, self.seed)
-            verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
-            trial.release(working)
-            with torch.no_grad():
-                for name, parameter in parameter_dict(working.masters, names).items():
-                    parameter.copy_(kept[name])
-                for name, buffer in working.live.named_buffers():
-                    buffer.copy_(buffers[name])
-            working.push(kept)
-        if not verdict.holds:
-            yield from say(fitted, stage, f"Replay is off for this model: {verdict.reason}.")
-            return False
-        fitted.notes.append(f"{stage.name}: replayed from {cut.name}, verified equal bit by bit.")
-        return True
-
-    @property
-    def _epochs(self) -> float:
-        return self.training.epochs or self.method.epochs
-
-    def _steps(self, source: ReplaySource) -> int:
-        return max(1, round(source.steps_per_epoch * self._epochs))
-
-    def _budget(
-        self,
-        source: ReplaySource,
-        fitted: NeuralFitted,
-        valid: ReplaySource | None,
-        holder: Holder | None,
-        asked: Callable[[], bool] = bool,
-    ) -> Budget:
-        per_epoch = source.steps_per_epoch
-        live, task = fitted.working.live, self.task
-        most = self.machinery.most_tokens
-
-        def evaluate() -> torch.Tensor:
-            assert valid is not None
-            assert valid.examples.targets is not None
-            return held_out_loss(task, fitted.state, answers(live, valid, holder, most), valid.examples.targets)[0]
-
-        return Budget(
-            steps=self._steps(source),
-            every=max(1, per_epoch // self.training.evaluations_per_epoch),
-            evaluate=None if valid is None else evaluate,
-            settings=self.training,
-            asked=asked,
+    def descent(self, stage: Stage, number: int) -> Descent:
+        """A stage of gradient steps with the plan's settings."""
+        assert isinstance(stage.fit, Descend)
+        folder = None if self.checkpoints is None else self.checkpoints / f"{number}-{stage.name.replace(' ', '-')}"
+        return Descent(
+            stage=stage,
+            epochs=stage.fit.share * (self.training.epochs or self.method.epochs),
+            rate=self.training.learning_rate or self.method.learning_rate,
+            training=self.training,
+            machinery=self.machinery,
+            seed=self.seed,
+            checkpoints=folder,
         )
 
 
@@ -355,35 +234,28 @@ class Pretrained:
         )
 
 
-def replay_gain(blocks: int, moving: int, epochs: float) -> float:
-    """How many times faster replay can be at most: E(n + 2k) / ((n - k) + 3kE), a backward being two forwards."""
-    return epochs * (blocks + 2 * moving) / ((blocks - moving) + 3 * moving * epochs)
+@torch.no_grad()
+def masters_answers(backbone: Backbone, examples: Examples, processor: Processor) -> Array:
+    """(N, K) float32 outputs of the masters for a few examples."""
+    model = backbone.model.eval()
+    batch = make_batch(replace(examples, targets=None), processor, np.arange(len(examples)))
+    found: Array = model(**to_device(batch.inputs, next(model.parameters()).device)).float().cpu().numpy()
+    return found
 
 
-def lowest_cut(backbone: Backbone, names: tuple[str, ...]) -> Cut | None:
-    """The highest cut that has everything trainable above it, or None if even the stem trains."""
-    fitting = [cut for cut in backbone.cuts if not any(within(name, cut.below) for name in names)]
-    return fitting[-1] if fitting else None
+def require_equal(before: Array, after: Array) -> None:
+    """Merging must keep every answer.
 
-
-def undecayed(backbone: Backbone) -> frozenset[str]:
-    """Parameters without weight decay beside vectors: embedding tables, and what the task created."""
-    return frozenset(f"{name}.weight" for name in backbone.tables) | set(backbone.created)
-
-
-def trained_tables(backbone: Backbone, names: tuple[str, ...]) -> dict[str, str]:
-    """The embedding tables among the trainable parameters."""
-    return {name: column for name, column in backbone.tables.items() if f"{name}.weight" in names}
-
-
-def cache_bytes(backbone: Backbone, cut: Cut, rows: TrainingRows, precision: Precision) -> int:
-    """What the activations of all training and validation rows take."""
-    width = backbone.model.head.in_features
-    if not cut.ragged:
-        tokens = len(rows.train) + (len(rows.valid) if rows.valid else 0)
-        return tokens * width * 4
-    tokens = int(rows.train.lengths.sum()) + (int(rows.valid.lengths.sum()) if rows.valid else 0)
-    return tokens * width * (2 if precision == "bfloat16" else 4)
+    Raises:
+        ModelError: it does not, but for rounding.
+    """
+    far = float(np.abs(after - before).max()) / max(1.0, float(np.abs(before).max()))
+    if not far <= MERGED:
+        raise ModelError(
+            f"Merging what the method inserted changes answers by {far:.1e} of the largest.",
+            where="method",
+            fix="choose another method or another kind of adapter; a merge that is not equal is refused",
+        )
 
 
 def strata_of(targets: Array) -> Array:
@@ -394,44 +266,3 @@ def strata_of(targets: Array) -> Array:
         frequency = targets.sum(0)
         return np.where(targets.any(1), np.where(targets > 0, frequency, np.inf).argmin(1), -1)
     return np.zeros(len(targets), np.int64)
-
-
-def say(fitted: NeuralFitted, stage: Stage, message: str) -> Iterator[Event]:
-    """Tell the user now, and again in the report."""
-    fitted.notes.append(f"{stage.name}: {message}")
-    yield Said(stage=stage.name, message=message)
-
-
-def resume(state: FitState, working: Working, folder: Path | None, stage: str) -> Iterator[Event]:
-    """Continue from the newest whole checkpoint of the stage, if there is one."""
-    found = load_checkpoint(folder) if folder is not None and folder.exists() else None
-    if found is None:
-        return
-    tensors, counters, damaged = found
-    for name in damaged:
-        yield Said(stage=stage, message=f"The checkpoint {name} is damaged and was passed over.")
-    state.restore(working, tensors, counters)
-    yield Said(stage=stage, message=f"Resumed after step {state.step}.")
-
-
-def checkpointed(
-    events: Iterator[Event], state: FitState, folder: Path | None, seconds: float, stage: str
-) -> Iterator[Event]:
-    """Pass events on and save the state when enough time has passed; a closed generator saves it too."""
-    import time
-
-    last = time.monotonic()
-    saved = state.step
-    try:
-        for event in events:
-            yield event
-            if folder is not None and state.step > saved and time.monotonic() - last >= seconds:
-                path = save_checkpoint(folder, state.step, state.tensors(), state.counters())
-                last, saved = time.monotonic(), state.step
-                yield Checkpointed(stage=stage, step=state.step, path=str(path))
-        if folder is not None and (state.step > saved or state.decisions):  # a resumed run passes over what has ended
-            save_checkpoint(folder, state.step, state.tensors(), state.counters())
-    except GeneratorExit:  # at an event, where the state is whole; Ctrl-C may come in the middle of an update
-        if folder is not None and state.step > saved:
-            save_checkpoint(folder, state.step, state.tensors(), state.counters())
-        raise

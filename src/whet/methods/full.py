@@ -4,6 +4,7 @@ Source: Kumar et al. 2022, arXiv:2202.10054. Parameters that no gradient reaches
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.methods.method import START, Descend, Solve, Stage, check_rates, layerwise
@@ -26,6 +27,7 @@ class Full:
     learning_rate: float = 2e-4
     epochs: int = 8
     solve: Solve = START
+    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)

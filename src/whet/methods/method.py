@@ -3,8 +3,11 @@
 Loop, loss and data never ask which method it is; a method never asks what is predicted or how a step is taken.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from torch import Tensor
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
@@ -49,7 +52,13 @@ the probe itself; 0.926 from this one). One penalty, so nothing is compared, and
 
 @dataclass(frozen=True, kw_only=True)
 class Descend:
-    """Fit by gradient steps, with the plan's training settings."""
+    """Fit by gradient steps, with the plan's training settings.
+
+    Args:
+        share: Of the plan's epochs that this stage takes.
+    """
+
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +68,24 @@ class RateGroup:
     Args:
         names: Parameter names in the model.
         scale: Their rate as a multiple of the stage's.
+        pull: Decay towards where the stage began, in place of weight decay towards zero: each update moves a weight
+            back by rate x pull x its distance.
     """
 
     names: tuple[str, ...]
     scale: float = 1.0
+    pull: float = 0.0
+
+
+class FeatureLoss(Protocol):
+    """A loss of a batch's features that knows classes, and nothing of a head.
+
+    It couples examples, so a batch must be one piece: accumulation is refused.
+    """
+
+    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
+        """(B,) float32: each example's loss, from features (B, D) and class numbers (B,); 0 where it has no partner."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +97,14 @@ class Stage:
         fit: How: a solved head, or gradient steps.
         groups: Pre-trained parameters that train, with their rates. Nothing else pre-trained moves.
         head: Whether parameters that the task created train too.
+        objective: A loss of features that the steps minimise in place of the task's; then nothing stops them early.
     """
 
     name: str
     fit: Solve | Descend
     groups: tuple[RateGroup, ...] = ()
     head: bool = True
+    objective: FeatureLoss | None = None
     still: tuple[str, ...] = field(default=())
     """Trainable parameters whose gradient is zero by construction."""
 
@@ -95,6 +120,11 @@ class Method(Protocol):
     @property
     def epochs(self) -> int:
         """Passes over the training rows, used where the plan names none."""
+        ...
+
+    @property
+    def starts_equal(self) -> bool:
+        """Whether what ``prepare`` inserts changes no answer before the first step; if not, the run says so."""
         ...
 
     def prepare(self, backbone: Backbone) -> Backbone:
@@ -134,20 +164,38 @@ def layerwise(backbone: Backbone, depth: int, decay: float) -> tuple[RateGroup, 
     Source: Howard and Ruder 2018, "Universal Language Model Fine-tuning", arXiv:1801.06146, section 3.2
     (discriminative rates), with one factor a block as in ELECTRA, arXiv:2003.10555.
     """
-    model = backbone.model
-    reached = set(dict(model.named_parameters())) - set(backbone.unused) - set(backbone.created)
+    every = reached(backbone)
 
     def names(prefixes: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(n for n, _ in model.named_parameters() if n in reached and within(n, prefixes))
+        return tuple(name for name in every if within(name, prefixes))
 
     groups = [RateGroup(names=names(backbone.tail), scale=1.0)]
     for distance, block in enumerate(reversed(backbone.blocks[max(depth, 0) :])):
         groups.append(RateGroup(names=names((block,)), scale=decay**distance))
     if depth < 0:
-        rest = reached - {name for group in groups for name in group.names}
-        ordered = tuple(name for name, _ in model.named_parameters() if name in rest)
-        groups.append(RateGroup(names=ordered, scale=decay ** len(backbone.blocks)))
+        above = {name for group in groups for name in group.names}
+        rest = tuple(name for name in every if name not in above)
+        groups.append(RateGroup(names=rest, scale=decay ** len(backbone.blocks)))
     return tuple(group for group in groups if group.names)
+
+
+def reached(backbone: Backbone) -> tuple[str, ...]:
+    """The pre-trained parameters that a gradient reaches, in the model's order."""
+    out = {*backbone.unused, *backbone.created}
+    return tuple(name for name, _ in backbone.model.named_parameters() if name not in out)
+
+
+def require_some(what: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if not names:
+        raise ConfigError(
+            f"The model has no {what} that could train.", where="method", fix="use the method 'top-layers' or 'full'"
+        )
+    return tuple(names)
 
 
 def within(name: str, prefixes: tuple[str, ...]) -> bool:

@@ -19,6 +19,7 @@ class Probe:
     """
 
     solve: Solve = field(default_factory=Solve)
+    starts_equal: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 0.0
     epochs: ClassVar[int] = 0
 

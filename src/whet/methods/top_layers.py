@@ -5,6 +5,7 @@ fits keeps the first steps from spoiling the features. Blocks below stay frozen,
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
@@ -28,6 +29,7 @@ class TopLayers:
     learning_rate: float = 1e-3
     epochs: int = 8
     solve: Solve = START
+    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)

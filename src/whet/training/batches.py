@@ -28,6 +28,8 @@ class Source:
         examples: What to draw from, with targets.
         processor: Pads inputs.
         batch_size: Examples an update; micro_batch_size: examples a backward.
+        alike: (R,) classes of the rows: batches are then made of pairs of one class, and examples without a partner
+            are left out of that epoch. None makes batches of like length.
     """
 
     examples: Examples
@@ -35,11 +37,15 @@ class Source:
     batch_size: int
     micro_batch_size: int
     seed: int
+    alike: Array | None = None
     _epochs: dict[tuple[str, int], list[Array]] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.examples) // self.batch_size)
+        if self.alike is None:
+            return -(-len(self.examples) // self.batch_size)
+        pairs = int((np.unique(self.alike[self.examples.row], return_counts=True)[1] // 2).sum())
+        return -(-pairs // max(1, self.batch_size // 2))
 
     def window(self, stage: str, epoch: int, step: int) -> list[Batch]:
         """The micro-batches of one update; ``step`` counts within the epoch."""
@@ -56,7 +62,10 @@ class Source:
         if key not in self._epochs:
             self._epochs.clear()
             draw = numpy_generator("shuffle", self.seed, stage, epoch)
-            self._epochs[key] = bucketed(self.examples.lengths, self.batch_size, draw)
+            if self.alike is None:
+                self._epochs[key] = bucketed(self.examples.lengths, self.batch_size, draw)
+            else:
+                self._epochs[key] = paired(self.alike[self.examples.row], self.batch_size, draw)
         return self._epochs[key]
 
 
@@ -83,6 +92,23 @@ def bucketed(lengths: Array, size: int, draw: np.random.Generator) -> list[Array
         stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
         batches += [stretch[at : at + size] for at in range(0, len(stretch), size)]
     return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def paired(classes: Array, size: int, draw: np.random.Generator) -> list[Array]:
+    """Batches made of pairs of one class, pairs in random order; what is left of a class without a partner is not in.
+
+    Args:
+        classes: (N,) of the examples; size: examples a batch, rounded down to whole pairs.
+    """
+    order = draw.permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    counts = np.bincount(np.unique(classes, return_inverse=True)[1])
+    ends = np.cumsum(counts)
+    kept = np.concatenate([np.arange(end - count, end - count % 2) for count, end in zip(counts, ends, strict=True)])
+    pairs = order[kept].reshape(-1, 2)
+    pairs = pairs[draw.permutation(len(pairs))]
+    step = max(1, size // 2)
+    return [pairs[begin : begin + step].reshape(-1) for begin in range(0, len(pairs), step)]
 
 
 def pad_tensors(ragged: Ragged) -> torch.Tensor:

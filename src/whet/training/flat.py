@@ -18,21 +18,25 @@ class FlatGroup:
         names: In the order in which they lie.
         whole: (N,) all values; its gradient, (N,) as well, is there from the start.
         shapes: Of each parameter.
+        pull: Strength of the decay towards ``start``, (N,) the values at the beginning; 0 keeps none.
     """
 
     names: tuple[str, ...]
     whole: nn.Parameter
     shapes: tuple[torch.Size, ...]
+    pull: float = 0.0
+    start: Tensor | None = None
 
     @staticmethod
     @torch.no_grad()
-    def of(masters: nn.Module, names: list[str]) -> "FlatGroup":
+    def of(masters: nn.Module, names: list[str], pull: float = 0.0) -> "FlatGroup":
         """Lay the named parameters side by side; they become views of the whole."""
         every = dict(masters.named_parameters())
         parameters = [every[name] for name in names]
         whole = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
         whole.grad = torch.zeros_like(whole)
-        group = FlatGroup(tuple(names), whole, tuple(p.shape for p in parameters))
+        start = whole.detach().clone() if pull else None
+        group = FlatGroup(tuple(names), whole, tuple(p.shape for p in parameters), pull, start)
         for parameter, view in zip(parameters, group.split(whole.detach()), strict=True):
             parameter.data = view
         return group
@@ -41,6 +45,12 @@ class FlatGroup:
         """Views of a tensor that lies like the group, in the order of ``names``."""
         parts = torch.split(whole, [shape.numel() for shape in self.shapes])
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    @torch.no_grad()
+    def pull_back(self, rate: float) -> None:
+        """Decay towards the start, decoupled from the gradient."""
+        if self.start is not None:
+            self.whole.lerp_(self.start, min(1.0, rate * self.pull))
 
     @torch.no_grad()
     def release(self, masters: nn.Module) -> None:

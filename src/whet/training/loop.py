@@ -172,13 +172,14 @@ def start_state(
         undecayed: Parameters without weight decay beside vectors: embedding tables, the new head.
     """
     every = dict(working.masters.named_parameters())
-    chosen = []
+    chosen: list[tuple[list[str], float, bool]] = []
+    flat: list[FlatGroup] = []
     for group in groups:
         for decays in (True, False):
             names = [n for n in group.names if (every[n].dim() > 1 and n not in undecayed) == decays]
             if names:
-                chosen.append((names, group.scale, decays))
-    flat = tuple(FlatGroup.of(working.masters, names) for names, _, _ in chosen)
+                chosen.append((names, group.scale, decays and not group.pull))
+                flat.append(FlatGroup.of(working.masters, names, group.pull))
     optimizer = torch.optim.AdamW(
         [
             {
@@ -193,7 +194,7 @@ def start_state(
         eps=1e-8,
         fused=True,
     )
-    return FitState(groups=flat, optimizer=optimizer)
+    return FitState(groups=tuple(flat), optimizer=optimizer)
 
 
 def fit(
@@ -278,6 +279,8 @@ def update(state: FitState, working: Working, rate: float, clip: float) -> None:
         clip_gradients([group.whole.grad for group in state.groups if group.whole.grad is not None], clip)
     for group in state.optimizer.param_groups:
         group["lr"] = group["scale"] * rate
+    for flat, group in zip(state.groups, state.optimizer.param_groups, strict=True):
+        flat.pull_back(group["lr"])
     state.optimizer.step()
     working.push(state.masters())
 

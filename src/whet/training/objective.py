@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whet.backbones.backbone import HeadedModel, Holder
 from whet.data.ragged import Ragged, by_length
+from whet.methods.method import FeatureLoss
 from whet.tasks.task import Batch, State, Task, Term
 from whet.training.batches import Source, make_batch
 from whet.training.replay import feed, held_tensors, to_device
@@ -17,6 +18,7 @@ from whet.training.temperature import best_temperature
 
 Array = np.ndarray[Any, Any]
 CHUNK = 8192
+FEATURES = "features"
 
 
 @dataclass(eq=False)
@@ -62,6 +64,30 @@ class TaskObjective:
         feed(self.holder, batch, device)
         outputs = self.live(**to_device(batch.inputs, device))
         return TaskLoss(self.task, self.state)(outputs, batch)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureObjective:
+    """Forward to the features, under replay if a holder is given, and a loss of those."""
+
+    loss: FeatureLoss
+    live: HeadedModel
+    holder: Holder | None
+
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
+        return {FEATURES: partnered(batch.targets)}
+
+    def __call__(self, batch: Batch) -> list[Term]:
+        device = next(self.live.parameters()).device
+        feed(self.holder, batch, device)
+        features = self.live.body(**to_device(batch.inputs, device)).float()
+        sums = self.loss(features, batch.targets.to(device))
+        return [Term(FEATURES, sums, self.weights(batch)[FEATURES].to(device))]
+
+
+def partnered(targets: Tensor) -> Tensor:
+    """(B,) float32: 1 for an example that shares its class with another one of the batch, else 0."""
+    return ((targets.unsqueeze(0) == targets.unsqueeze(1)).sum(1) > 1).float()
 
 
 def answers(live: HeadedModel, source: ReplaySource, holder: Holder | None, most_tokens: int) -> Tensor:

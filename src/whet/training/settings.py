@@ -22,6 +22,7 @@ class Training:
         clip: Largest norm of the whole update's gradient; 0 is off.
         patience: Evaluations without a better validation loss before a stage stops; 0 never stops early.
         evaluations_per_epoch: How often validation loss is measured.
+        freeze: Parts of the model that no method moves, such as ["embeddings", "encoder.layer.[0-3]"].
         most_seconds: Clock limit of a stage; a stop by the clock is said and stored as a decision. 0 is none.
     """
 
@@ -36,6 +37,7 @@ class Training:
     clip: float = 1.0
     patience: int = 4
     evaluations_per_epoch: int = 2
+    freeze: tuple[str, ...] = ()
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:

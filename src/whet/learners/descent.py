@@ -1,0 +1,333 @@
+"""One stage of gradient steps: what trains, on which rows, replayed from where, resumed, calibrated.
+
+The loop below takes steps and knows none of this; the learner above puts stages one after the other.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from whet.backbones.backbone import Backbone, Cut, HeadedModel, Holder
+from whet.backbones.precisions import Precision
+from whet.errors import ConfigError
+from whet.learners.fitted import NeuralFitted, cut_cache
+from whet.methods.method import RateGroup, Stage, within
+from whet.tasks.task import Examples, Task
+from whet.training.checkpoint import load_checkpoint, save_checkpoint
+from whet.training.compact import compacted
+from whet.training.draws import numpy_generator
+from whet.training.events import Checkpointed, Event, Said, Started
+from whet.training.interrupt import listening
+from whet.training.loop import Budget, FitState, Objective, fit, start_state, take_step
+from whet.training.machinery import Machinery
+from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
+from whet.training.precision import Working, parameter_dict
+from whet.training.replay import activations, set_training, verify
+from whet.training.settings import Training
+
+Array = np.ndarray[Any, Any]
+LEAST_GAIN = 1.02
+"""A cache that could not make a stage so many times faster is not filled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """One stage of gradient steps, ready to run on a model.
+
+    Args:
+        epochs: Passes over the training rows at most.
+        rate: Peak learning rate of the top group.
+        checkpoints: Folder of this stage's checkpoints, or None.
+    """
+
+    stage: Stage
+    epochs: float
+    rate: float
+    training: Training
+    machinery: Machinery
+    seed: int
+    checkpoints: Path | None = None
+
+    def run(self, fitted: NeuralFitted, train: Examples, valid: Examples | None) -> Generator[Event, None, bool]:
+        """Take the steps; returns False where the start was better than every step, and the model is what it was."""
+        stage, working, backbone = self.stage, fitted.working, fitted.backbone
+        groups = self.groups(backbone)
+        names = names_of(groups)
+        working.trainable(names)
+        watched = valid if stage.objective is None else None
+        source, held_out, cut = yield from self._sources(fitted, train, watched)
+        if not source.steps_per_epoch:
+            raise ConfigError(
+                f"No class has two rows, so the stage {stage.name!r} has nothing to compare.",
+                where="method",
+                fix="add rows, or use the method 'probe'",
+            )
+        if cut is not None and not (yield from self._holds(fitted, source, cut, groups)):
+            cut, source.cached = None, None
+            if held_out is not None:
+                held_out.cached = None
+        every = dict(working.masters.named_parameters())
+        fitted.trainable = max(fitted.trainable, sum(every[name].numel() for name in names))
+        sets = [train.inputs] if watched is None else [train.inputs, watched.inputs]
+        with ExitStack() as stack:
+            stack.enter_context(compacted(working, trained_tables(backbone, names), sets))
+            state = start_state(working, groups, self.rate, self.training, undecayed(backbone))
+            yield from resume(state, working, self.checkpoints, stage.name)
+            steps = self.steps(source)
+            yield Started(stage=stage.name, steps=steps, examples=len(train), note=cut.name if cut else "")
+            holder = stack.enter_context(cut.inject(working.live)) if cut else None
+            objective = self.objective(fitted, holder)
+            set_training(working.live, lowest_cut(backbone, names))
+            budget = self._budget(fitted, source, held_out, holder, asked=stack.enter_context(listening()))
+            events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
+            yield from checkpointed(events, state, self.checkpoints, self.machinery.checkpoint_seconds, stage.name)
+            moved = held_out is None or state.best_step > 0
+            if held_out is not None and (moved or fitted.features_moved):
+                self._calibrate(fitted, held_out, holder)
+        working.live.eval()
+        fitted.steps += state.step
+        fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
+        fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
+        return moved and state.step > 0
+
+    def groups(self, backbone: Backbone) -> tuple[RateGroup, ...]:
+        """The stage's groups, with the new head's where it trains."""
+        head = (RateGroup(names=backbone.created, scale=self.training.head_learning_rate),) if self.stage.head else ()
+        return (*self.stage.groups, *head)
+
+    def objective(self, fitted: NeuralFitted, holder: Holder | None) -> Objective:
+        """What the steps minimise: the task's loss, unless the stage has one of features."""
+        if self.stage.objective is not None:
+            return FeatureObjective(self.stage.objective, fitted.working.live, holder)
+        return TaskObjective(fitted.task, fitted.state, fitted.working.live, holder)
+
+    def source(self, fitted: NeuralFitted, examples: Examples) -> ReplaySource:
+        """Batches of these rows."""
+        size = self.training.batch_size
+        alike = None if self.stage.objective is None else examples.targets
+        return ReplaySource(
+            examples, fitted.processor, size, self.training.micro_batch_size or size, self.seed, alike=alike
+        )
+
+    def steps(self, source: ReplaySource) -> int:
+        """Updates at most."""
+        return max(1, round(source.steps_per_epoch * self.epochs))
+
+    def cut(self, backbone: Backbone) -> Cut | None:
+        """Where replay would cut, if it is wanted and can gain."""
+        found = lowest_cut(backbone, names_of(self.groups(backbone))) if self.machinery.replay == "auto" else None
+        if found is None:
+            return None
+        blocks = len(backbone.blocks)
+        moving = sum(not within(block, found.below) for block in backbone.blocks)
+        return None if blocks and replay_gain(blocks, moving, self.epochs) < LEAST_GAIN else found
+
+    def _calibrate(self, fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None) -> None:
+        """Fold the best temperature into the head and tune what else the task decides by, both on validation rows."""
+        targets = valid.examples.targets
+        assert targets is not None
+        outputs = answers(fitted.working.live, valid, holder, self.machinery.most_tokens)
+        _, temperature = held_out_loss(fitted.task, fitted.state, outputs, targets)
+        fitted.working.divide_head(temperature)
+        fitted.state = fitted.task.tune((outputs / temperature).cpu().numpy(), targets, fitted.state)
+
+    def _sources(
+        self, fitted: NeuralFitted, train_rows: Examples, valid_rows: Examples | None
+    ) -> Generator[Event, None, tuple[ReplaySource, ReplaySource | None, Cut | None]]:
+        """Batches of training and validation rows, under replay if it is possible, affordable and verified."""
+        train = self.source(fitted, train_rows)
+        valid = None if valid_rows is None else self.source(fitted, valid_rows)
+        cut = self.cut(fitted.backbone)
+        if cut is None:
+            return train, valid, None
+        sources = [train] if valid is None else [train, valid]
+        precision = self.machinery.training_precision
+        need = sum(cache_bytes(fitted.backbone, cut, source.examples, precision) for source in sources)
+        if need > self.machinery.most_cache_bytes:
+            yield from say(fitted, self.stage, f"Replay is off: its cache would take {need / 2**30:.1f} GiB.")
+            return train, valid, None
+        cache = cut_cache(fitted, cut, precision)
+        most, live, name = self.machinery.most_tokens, fitted.working.live, self.stage.name
+        try:
+            for source in sources:
+                source.cached = yield from activations(
+                    live, cut, source.examples, fitted.processor, cache, stage=name, most_tokens=most
+                )
+                source.ragged = cut.ragged
+        except (TypeError, ValueError, AttributeError, RuntimeError, LookupError) as error:  # whatever a model raises
+            reason = " ".join(str(error).split("\n", 1)[0].split())
+            message = f"Replay is off for this model: what crosses the cut cannot be kept ({reason})."
+            yield from say(fitted, self.stage, message)
+            train.cached = None
+            return train, valid, None
+        return train, valid, cut
+
+    def _holds(
+        self, fitted: NeuralFitted, source: ReplaySource, cut: Cut, groups: tuple[RateGroup, ...]
+    ) -> Generator[Event, None, bool]:
+        """Verify replay before the stage and again after one trial update, which is taken back."""
+        working, loss = fitted.working, TaskLoss(fitted.task, fitted.state)
+        number = len(source.examples)
+        index = np.sort(numpy_generator("verify", self.seed).permutation(number)[: min(8, number)])
+        names = names_of(groups)
+        with drawn_head(working.live):
+            verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
+        if verdict.holds:
+            kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
+            buffers = {name: buffer.clone() for name, buffer in working.live.named_buffers()}
+            trial = start_state(working, groups, self.rate, self.training, undecayed(fitted.backbone))
+            with cut.inject(working.live) as holder:
+                set_training(working.live, cut)
+                budget = self._budget(fitted, source, None, None)
+                take_step(trial, self.stage.name, source, self.objective(fitted, holder), working, budget, self.seed)
+            with drawn_head(working.live):
+                verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
+            trial.release(working)
+            with torch.no_grad():
+                for name, parameter in parameter_dict(working.masters, names).items():
+                    parameter.copy_(kept[name])
+                for name, buffer in working.live.named_buffers():
+                    buffer.copy_(buffers[name])
+            working.push(kept)
+        if not verdict.holds:
+            yield from say(fitted, self.stage, f"Replay is off for this model: {verdict.reason}.")
+            return False
+        fitted.notes.append(f"{self.stage.name}: replayed from {cut.name}, verified equal bit by bit.")
+        return True
+
+    def _budget(
+        self,
+        fitted: NeuralFitted,
+        source: ReplaySource,
+        valid: ReplaySource | None,
+        holder: Holder | None,
+        asked: Callable[[], bool] = bool,
+    ) -> Budget:
+        live, task, most = fitted.working.live, fitted.task, self.machinery.most_tokens
+
+        def evaluate() -> torch.Tensor:
+            assert valid is not None
+            assert valid.examples.targets is not None
+            return held_out_loss(task, fitted.state, answers(live, valid, holder, most), valid.examples.targets)[0]
+
+        return Budget(
+            steps=self.steps(source),
+            every=max(1, source.steps_per_epoch // self.training.evaluations_per_epoch),
+            evaluate=None if valid is None else evaluate,
+            settings=self.training,
+            asked=asked,
+        )
+
+
+def require_possible(stage: Stage, task: Task, training: Training) -> None:
+    """Refuse a stage that cannot work with the task or the plan.
+
+    Raises:
+        ConfigError: naming what does not go together.
+    """
+    if stage.objective is None:
+        return
+    if task.kind != "classification":
+        raise ConfigError(
+            f"The stage {stage.name!r} contrasts classes, and a {task.kind} has none.",
+            where="method",
+            fix="use the method 'full' or 'lora'",
+        )
+    if training.micro_batch_size not in (None, training.batch_size):
+        raise ConfigError(
+            f"The stage {stage.name!r} compares the examples of a batch, so a batch cannot be taken in parts.",
+            where="training.micro_batch_size",
+            fix="leave it out, or choose a smaller training.batch_size",
+        )
+
+
+@contextmanager
+def drawn_head(model: HeadedModel) -> Iterator[None]:
+    """A head that is still zero gets random weights meanwhile: through zeros no difference could be seen."""
+    head = model.head.weight
+    if head.any():
+        yield
+        return
+    head.data.copy_(torch.randn(head.shape, generator=torch.Generator().manual_seed(0)))
+    yield
+    head.data.zero_()
+
+
+def names_of(groups: tuple[RateGroup, ...]) -> tuple[str, ...]:
+    """Every parameter of some groups."""
+    return tuple(name for group in groups for name in group.names)
+
+
+def replay_gain(blocks: int, moving: int, epochs: float) -> float:
+    """How many times faster replay can be at most: E(n + 2k) / ((n - k) + 3kE), a backward being two forwards."""
+    return epochs * (blocks + 2 * moving) / ((blocks - moving) + 3 * moving * epochs)
+
+
+def lowest_cut(backbone: Backbone, names: tuple[str, ...]) -> Cut | None:
+    """The highest cut that has everything trainable above it, or None if even the stem trains."""
+    fitting = [cut for cut in backbone.cuts if not any(within(name, cut.below) for name in names)]
+    return fitting[-1] if fitting else None
+
+
+def undecayed(backbone: Backbone) -> frozenset[str]:
+    """Parameters without weight decay beside vectors: embedding tables, and what the task created."""
+    return frozenset(f"{name}.weight" for name in backbone.tables) | set(backbone.created)
+
+
+def trained_tables(backbone: Backbone, names: tuple[str, ...]) -> dict[str, str]:
+    """The embedding tables among the trainable parameters."""
+    return {name: column for name, column in backbone.tables.items() if f"{name}.weight" in names}
+
+
+def cache_bytes(backbone: Backbone, cut: Cut, examples: Examples, precision: Precision) -> int:
+    """What the activations of some examples take."""
+    width = backbone.model.head.in_features
+    if not cut.ragged:
+        return len(examples) * width * 4
+    return int(examples.lengths.sum()) * width * (2 if precision == "bfloat16" else 4)
+
+
+def say(fitted: NeuralFitted, stage: Stage, message: str) -> Iterator[Event]:
+    """Tell the user now, and again in the report."""
+    fitted.notes.append(f"{stage.name}: {message}")
+    yield Said(stage=stage.name, message=message)
+
+
+def resume(state: FitState, working: Working, folder: Path | None, stage: str) -> Iterator[Event]:
+    """Continue from the newest whole checkpoint of the stage, if there is one."""
+    found = load_checkpoint(folder) if folder is not None and folder.exists() else None
+    if found is None:
+        return
+    tensors, counters, damaged = found
+    for name in damaged:
+        yield Said(stage=stage, message=f"The checkpoint {name} is damaged and was passed over.")
+    state.restore(working, tensors, counters)
+    yield Said(stage=stage, message=f"Resumed after step {state.step}.")
+
+
+def checkpointed(
+    events: Iterator[Event], state: FitState, folder: Path | None, seconds: float, stage: str
+) -> Iterator[Event]:
+    """Pass events on and save the state when enough time has passed; a closed generator saves it too."""
+    import time
+
+    last = time.monotonic()
+    saved = state.step
+    try:
+        for event in events:
+            yield event
+            if folder is not None and state.step > saved and time.monotonic() - last >= seconds:
+                path = save_checkpoint(folder, state.step, state.tensors(), state.counters())
+                last, saved = time.monotonic(), state.step
+                yield Checkpointed(stage=stage, step=state.step, path=str(path))
+        if folder is not None and (state.step > saved or state.decisions):  # a resumed run passes over what has ended
+            save_checkpoint(folder, state.step, state.tensors(), state.counters())
+    except GeneratorExit:  # at an event, where the state is whole; Ctrl-C may come in the middle of an update
+        if folder is not None and state.step > saved:
+            save_checkpoint(folder, state.step, state.tensors(), state.counters())
+        raise

@@ -1,0 +1,79 @@
+"""Contrastive few-shot tuning: features of one class come together, then a head is solved on them.
+
+Sources: Tunstall et al. 2022, "Efficient Few-Shot Learning Without Prompts" (SetFit), arXiv:2209.11055; Khosla et al.
+2020, "Supervised Contrastive Learning", arXiv:2004.11362, equation 2. SetFit lists pairs, of which there are about as
+many as rows squared; ours contrasts within each batch, which is made of pairs of one class, so that a pass costs what
+an ordinary pass costs.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whet.backbones.backbone import Backbone
+from whet.errors import ConfigError
+from whet.methods.method import Descend, Solve, Stage, check_rates, layerwise
+
+
+@dataclass(frozen=True)
+class SupervisedContrastive:
+    """For each example, how little its features stand out towards its own class among the batch.
+
+    ``-mean over p of log(exp(z.z_p / t) / sum over a of exp(z.z_a / t))``: z are features at length 1, p the others of
+    its class, a all others.
+    """
+
+    temperature: float = 0.1
+
+    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
+        """(B,) from features (B, D) and classes (B,)."""
+        unit = functional.normalize(features, dim=1)
+        near = unit @ unit.T / self.temperature
+        itself = torch.eye(len(near), dtype=torch.bool, device=near.device)
+        shares = functional.log_softmax(near.masked_fill(itself, -torch.inf), dim=1)
+        partner = (targets.unsqueeze(0) == targets.unsqueeze(1)) & ~itself
+        return -shares.masked_fill(~partner, 0.0).sum(1) / partner.sum(1).clamp(min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrastive:
+    """Every block trains on a contrast of classes; the head is then solved, as the probe's is.
+
+    Args:
+        temperature: Of the contrast; lower looks harder at the nearest others.
+        decay: Factor on the learning rate from each block to the one below it.
+        learning_rate: Of the top block.
+        epochs: Passes over the training rows; nothing stops them early.
+        solve: How the head is fitted at the end.
+    """
+
+    temperature: float = 0.1
+    decay: float = 0.9
+    learning_rate: float = 5e-5
+    epochs: int = 4
+    solve: Solve = field(default_factory=Solve)
+    starts_equal: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_rates(self.decay, self.learning_rate, self.epochs)
+        if not self.temperature > 0:
+            raise ConfigError(
+                f"temperature cannot be {self.temperature!r}.", where="method.temperature", fix="use 0.05 to 0.5"
+            )
+
+    def prepare(self, backbone: Backbone) -> Backbone:
+        return backbone  # nothing to insert
+
+    def stages(self, backbone: Backbone) -> list[Stage]:
+        groups = layerwise(backbone, -1, self.decay)
+        objective = SupervisedContrastive(self.temperature)
+        return [
+            Stage(name="contrast", fit=Descend(), groups=groups, head=False, objective=objective),
+            Stage(name="probe", fit=self.solve),
+        ]
+
+    def finish(self, backbone: Backbone) -> Backbone:
+        return backbone  # nothing to merge
