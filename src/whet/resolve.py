@@ -161,7 +161,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         learning = len(train) + valid_rows
         method = fit_rungs(method, speeds, training, pairs=pairs, learning_rows=learning, valid_rows=valid_rows)
     elif training.epochs is None and method.epochs:
-        training = replace(training, epochs=method.epochs)
+        training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
         training = replace(training, learning_rate=method.learning_rate)
     plan = Plan(

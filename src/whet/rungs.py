@@ -88,7 +88,7 @@ def fit_rungs(
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
             continue
         share = share_of(methods[position + 1 :], left, speeds, training)
-        wanted = training.epochs or method.epochs
+        wanted = training.passes(method.epochs, speeds.rows)
         start = speeds.rung_seconds(method, 0)
         passes = max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)
         epochs = min(wanted, int(passes * 10) / 10)
@@ -138,10 +138,10 @@ def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Traini
     if not within_reach:
         return left
     last = within_reach[-1]
-    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.epochs or last.epochs))
+    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.passes(last.epochs, speeds.rows)))
     return min(SHARE * left, left - reserved)
 
 
 def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
     """What a rung takes with the fewest epochs that are worth it."""
-    return MARGIN * speeds.rung_seconds(method, min(FEWEST_EPOCHS, training.epochs or method.epochs))
+    return MARGIN * speeds.rung_seconds(method, min(FEWEST_EPOCHS, training.passes(method.epochs, speeds.rows)))

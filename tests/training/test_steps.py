@@ -1,6 +1,6 @@
 """Law 2: several micro-batches equal one batch. Law 4: padding and bucketing do not move the loss."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,9 @@ from whet.tasks.multi_label import MultiLabel
 from whet.tasks.regression import Regression
 from whet.tasks.task import Batch, Examples, State, Task, Term
 from whet.training.batches import Source
-from whet.training.loop import Budget, FitState, rate_at, start_state, sum_of, take_step
+from whet.training.loop import Budget, FitState, start_state, sum_of, take_step
 from whet.training.precision import Working
+from whet.training.schedules import FALLS, Schedule, rate_at
 from whet.training.settings import Training
 
 ROWS, WIDTH = 21, 6
@@ -147,12 +148,31 @@ def test_padding_and_bucketing_do_not_move_the_loss(task: Task) -> None:
 
 
 def test_rates_rise_then_fall_and_never_leave_the_peak() -> None:
-    for schedule in ("linear", "cosine", "constant"):
-        rates = [rate_at(step, 50, Training(schedule=schedule, warmup=0.2)) for step in range(50)]  # type: ignore[arg-type]
-        assert all(0 < rate <= 1 for rate in rates)
-        assert rates[:10] == sorted(rates[:10])
-        assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rate_at(0, 10, Training(warmup=0.0, schedule="constant")) == 1.0
+    for schedule in get_args(Schedule):
+        for warmup in (0.0, 0.2):
+            rates = [rate_at(step, 50, schedule, warmup) for step in range(50)]
+            warm = round(50 * warmup)
+            assert all(0 < rate <= 1 for rate in rates)
+            assert rates[:warm] == sorted(rates[:warm])
+            assert rates[warm:] == sorted(rates[warm:], reverse=True)
+            assert rates[warm] == 1.0
+    assert rate_at(0, 10, "constant", 0.0) == 1.0
+    stable = [rate_at(step, 100, "warmup-stable-decay", 0.0) for step in range(100)]
+    assert sum(rate == 1.0 for rate in stable) == 81
+    assert rate_at(0, 100, "one-cycle", 0.3) < 0.05
+    assert rate_at(99, 100, "one-cycle", 0.3) < 0.001
+    assert set(FALLS) == set(get_args(Schedule))
+
+
+@pytest.mark.parametrize(
+    ("named", "usual", "rows", "passes"),
+    [(None, 8, 10_000, 8), (None, 8, 100, 64.0), (3.0, 8, 100, 3.0), (None, 8, 800, 8)],
+)
+def test_few_rows_get_more_passes_unless_epochs_are_named(
+    named: float | None, usual: float, rows: int, passes: float
+) -> None:
+    assert Training(epochs=named, least_steps=200).passes(usual, rows) == passes
+    assert Training(epochs=named, least_steps=0).passes(usual, rows) == (named or usual)
 
 
 def test_a_state_goes_through_a_checkpoint_unchanged() -> None:

@@ -31,6 +31,8 @@ from whet.training.replay import activations, set_training, verify
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
+MOST_EVALUATIONS = 20
+"""Of a stage: with few rows validation loss is noisy, and patience would end a stage after a handful of updates."""
 LEAST_GAIN = 1.02
 """A cache that could not make a stage so many times faster is not filled."""
 
@@ -117,6 +119,11 @@ class Descent:
     def steps(self, source: ReplaySource) -> int:
         """Updates at most."""
         return max(1, round(source.steps_per_epoch * self.epochs))
+
+    def every(self, source: ReplaySource) -> int:
+        """Updates between two evaluations; of many short epochs not each is evaluated."""
+        usual = source.steps_per_epoch // self.training.evaluations_per_epoch
+        return max(1, usual, self.steps(source) // MOST_EVALUATIONS)
 
     def cut(self, backbone: Backbone) -> Cut | None:
         """Where replay would cut, if it is wanted and can gain."""
@@ -217,7 +224,7 @@ class Descent:
 
         return Budget(
             steps=self.steps(source),
-            every=max(1, source.steps_per_epoch // self.training.evaluations_per_epoch),
+            every=self.every(source),
             evaluate=None if valid is None else evaluate,
             settings=self.training,
             asked=asked,

@@ -20,6 +20,7 @@ from whet.training.draws import seed_torch
 from whet.training.events import Evaluated, Event, Stepped, Stopped
 from whet.training.flat import FlatGroup
 from whet.training.precision import Working
+from whet.training.schedules import rate_at
 from whet.training.settings import Training
 
 COUNT = "step"
@@ -252,7 +253,7 @@ def take_step(
         value.backward()  # type: ignore[no-untyped-call]
         loss += float(value.detach())
         working.pull_gradients(gradients, add=number > 0)
-    rate = rate_at(state.step, budget.steps, budget.settings)
+    rate = rate_at(state.step, budget.steps, budget.settings.schedule, budget.settings.warmup)
     update(state, working, rate, budget.settings.clip)
     state.step += 1
     return Stepped(
@@ -291,17 +292,6 @@ def clip_gradients(gradients: list[Tensor], most: float) -> None:
     scale = float(most / (norm + 1e-6))
     if not scale >= 1.0:
         torch._foreach_mul_(gradients, scale)
-
-
-def rate_at(step: int, steps: int, settings: Training) -> float:
-    """The schedule's factor on the peak rate for one step."""
-    warm = max(1, round(settings.warmup * steps)) if settings.warmup > 0 else 0
-    if step < warm:
-        return (step + 1) / (warm + 1)
-    done = (step - warm) / max(1, steps - warm)
-    if settings.schedule == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * done))
-    return 1.0 - done if settings.schedule == "linear" else 1.0
 
 
 def evaluation_due(state: FitState, budget: Budget) -> bool:
