@@ -1,6 +1,7 @@
 """The contrast equals its formula, its batches are pairs of one class, and what it cannot do is refused."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_batches_are_pairs_of_one_class_and_every_pair_comes_once(size: int) -> 
         assert (classes[batch].reshape(-1, 2)[:, 0] == classes[batch].reshape(-1, 2)[:, 1]).all()
     other = np.concatenate(paired(classes, size, np.random.default_rng(1)))
     assert rows.tolist() != other.tolist()
+
+
+def test_rows_that_moved_nothing_say_how_sure_the_head_may_be(tiny_model: Path) -> None:
+    method = Contrastive(learning_rate=1e-3, epochs=2, solve=QUICK)
+    heads = []
+    for used in (False, True):
+        learner, rows = made(tiny_model, method=method)
+        fitted, _ = drained(learner, rows if used else replace(rows, valid=None))
+        heads.append(fitted.model.head.weight.detach())
+    ratio = float(heads[1].norm() / heads[0].norm())
+    assert ratio != pytest.approx(1.0, abs=1e-3)
+    assert torch.allclose(heads[1], heads[0] * ratio, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "regression"])

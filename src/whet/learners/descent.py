@@ -90,7 +90,7 @@ class Descent:
             yield from checkpointed(events, state, self.checkpoints, self.machinery.checkpoint_seconds, stage.name)
             moved = held_out is None or state.best_step > 0
             if held_out is not None and (moved or fitted.features_moved):
-                self._calibrate(fitted, held_out, holder)
+                calibrate(fitted, held_out, holder)
         working.live.eval()
         fitted.steps += state.step
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
@@ -133,15 +133,6 @@ class Descent:
         blocks = len(backbone.blocks)
         moving = sum(not within(block, found.below) for block in backbone.blocks)
         return None if blocks and replay_gain(blocks, moving, self.epochs) < LEAST_GAIN else found
-
-    def _calibrate(self, fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None) -> None:
-        """Fold the best temperature into the head and tune what else the task decides by, both on validation rows."""
-        targets = valid.examples.targets
-        assert targets is not None
-        outputs = answers(fitted.working.live, valid, holder, self.machinery.most_tokens)
-        _, temperature = held_out_loss(fitted.task, fitted.state, outputs, targets)
-        fitted.working.divide_head(temperature)
-        fitted.state = fitted.task.tune((outputs / temperature).cpu().numpy(), targets, fitted.state)
 
     def _sources(
         self, fitted: NeuralFitted, train_rows: Examples, valid_rows: Examples | None
@@ -229,6 +220,16 @@ class Descent:
             settings=self.training,
             asked=asked,
         )
+
+
+def calibrate(fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None) -> None:
+    """Fold the best temperature into the head and tune what else the task decides by, both on validation rows."""
+    targets = valid.examples.targets
+    assert targets is not None
+    outputs = answers(fitted.working.live, valid, holder, fitted.machinery.most_tokens)
+    _, temperature = held_out_loss(fitted.task, fitted.state, outputs, targets)
+    fitted.working.divide_head(temperature)
+    fitted.state = fitted.task.tune((outputs / temperature).cpu().numpy(), targets, fitted.state)
 
 
 def require_possible(stage: Stage, task: Task, training: Training) -> None:

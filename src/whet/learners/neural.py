@@ -17,7 +17,7 @@ from whet.backbones.backbone import Backbone, Family
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
 from whet.errors import ModelError
-from whet.learners.descent import Descent, require_possible, say
+from whet.learners.descent import Descent, calibrate, require_possible, say
 from whet.learners.fitted import NeuralFitted, feature_cache, row_features
 from whet.methods.freeze import without_frozen
 from whet.methods.method import Descend, Method, Solve, Stage
@@ -27,6 +27,7 @@ from whet.training.batches import make_batch
 from whet.training.draws import numpy_generator
 from whet.training.events import Event, Progressed, Said, Started
 from whet.training.machinery import Machinery
+from whet.training.objective import ReplaySource
 from whet.training.precision import Working
 from whet.training.replay import activations, pick, to_device
 from whet.training.settings import Training
@@ -96,6 +97,9 @@ class Neural:
                 yield from self._descend(stage, fitted, rows, number)
             if fitted.interrupted:
                 break
+        if isinstance(stages[-1].fit, Solve) and fitted.features_moved and rows.valid is not None:
+            size = self.training.batch_size  # the rows that moved the features cannot say how sure the head may be
+            calibrate(fitted, ReplaySource(rows.valid, self.processor, size, size, self.seed), None)
         working.live.eval()
         some = pick(rows.train, np.arange(min(CHECKED, len(rows.train))))
         before = masters_answers(backbone, some, self.processor)
