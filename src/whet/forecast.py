@@ -27,8 +27,8 @@ START_SHARE = 0.2
 """What the head that steps start from takes of a solve with its penalty chosen."""
 SOLVE_RATE = 60e9
 """Floating-point operations a second of the solver, low on purpose."""
-STATE_BYTES = 16
-"""Of a trained number in a checkpoint: its master, two moments and the best so far, each float32."""
+STATE_BYTES = 28
+"""Of a trained number in a checkpoint: master, two moments, the best so far, and the first three of the snapshot."""
 FIXED_SECONDS = 6.0
 """Imports, reading, checks, judging and packaging."""
 
@@ -154,7 +154,7 @@ def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
         parts["fit"] = speeds.rung_seconds(method, training.epochs or method.epochs)
         gain = replay_bound(speeds, method, training)
     weights = speeds.parameters * 4
-    moving = weights * (5 if not isinstance(method, Auto) and not method.epochs else 8)
+    moving = weights * (5 if not isinstance(method, Auto) and not method.epochs else 11)
     kept_tokens = speeds.tokens + speeds.valid_tokens
     memory = int(500e6 + moving + kept_tokens * speeds.width * 2)
     kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training))

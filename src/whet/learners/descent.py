@@ -95,6 +95,9 @@ class Descent:
         fitted.steps += state.step
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
         fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
+        if state.failed:
+            updates = ", ".join(str(step + 1) for step in state.failed)
+            fitted.notes.append(f"{stage.name}: not finite, and not applied: update {updates}; the rate was halved.")
         return moved and state.step > 0
 
     def groups(self, backbone: Backbone) -> tuple[RateGroup, ...]:

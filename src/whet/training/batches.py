@@ -57,6 +57,11 @@ class Source:
         """The examples at ``index`` as padded tensors."""
         return make_batch(self.examples, self.processor, index)
 
+    def row_ids(self, batch: Batch) -> list[int]:
+        """The ids of a batch's rows."""
+        found: list[int] = self.examples.row_ids[self.examples.row[batch.index]].tolist()
+        return found
+
     def _order(self, stage: str, epoch: int) -> list[Array]:
         key = (stage, epoch)
         if key not in self._epochs:

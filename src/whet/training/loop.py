@@ -14,18 +14,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from whet.backbones.backbone import HeadedModel
 from whet.methods.method import RateGroup
 from whet.tasks.task import Batch, Term
 from whet.training.draws import seed_torch
-from whet.training.events import Evaluated, Event, Stepped, Stopped
+from whet.training.events import Evaluated, Event, Said, Stepped, Stopped
 from whet.training.flat import FlatGroup
 from whet.training.precision import Working
 from whet.training.schedules import rate_at
 from whet.training.settings import Training
+from whet.training.trouble import SNAPSHOT, NotFiniteError, still_not_finite, with_gradients
 
 COUNT = "step"
 """What AdamW calls the number of its updates; one for each group."""
-LOWEST = "lowest"
+LOWEST, SNAPSHOTS = "lowest", "snapshot"
 SURE = 2.0
 """Standard errors by which a validation loss must exceed the lowest one for its weights to be passed over."""
 NEAR, FEWEST = 0.1, 30
@@ -41,6 +43,10 @@ class BatchSource(Protocol):
 
     def window(self, stage: str, epoch: int, step: int) -> list[Batch]: ...
 
+    def row_ids(self, batch: Batch) -> list[int]:
+        """The ids of a batch's rows, for messages."""
+        ...
+
 
 class Objective(Protocol):
     """What a stage minimises."""
@@ -51,6 +57,10 @@ class Objective(Protocol):
 
     def __call__(self, batch: Batch) -> list[Term]:
         """Forward and loss terms."""
+        ...
+
+    def on(self, model: HeadedModel) -> "Objective":
+        """The same, of another model and without replay."""
         ...
 
 
@@ -65,6 +75,8 @@ class FitState:
         best: Copies of the trainable masters to be restored, see ``evaluate``; ``best_step`` is their step.
         lowest: (N,) what each validation row adds to the lowest loss, which is ``best_loss``.
         decisions: What was decided outside the plan, such as a stop by the clock; a resumed run obeys them.
+        snapshot: Masters and moments as they were at ``snapshot_step``, to return to.
+        failed: Steps that were not finite; ``slower`` is the factor on the rate since then.
     """
 
     groups: tuple[FlatGroup, ...]
@@ -77,6 +89,10 @@ class FitState:
     best: dict[str, Tensor] = field(default_factory=dict)
     lowest: Tensor | None = None
     decisions: list[dict[str, Any]] = field(default_factory=list)
+    snapshot: dict[str, Tensor] = field(default_factory=dict)
+    snapshot_step: int = -1
+    failed: list[int] = field(default_factory=list)
+    slower: float = 1.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,11 +108,16 @@ class FitState:
         return self._views([group.whole.grad for group in self.groups if group.whole.grad is not None])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Masters, moments and best weights by name, for a checkpoint."""
-        found = {f"master/{n}": p for n, p in self.masters().items()}
-        found |= {f"best/{n}": t for n, t in self.best.items()}
+        """Masters, moments, best weights and snapshot by name, for a checkpoint."""
+        found = self.moving() | {f"best/{n}": t for n, t in self.best.items()}
+        found |= {f"{SNAPSHOTS}/{n}": t for n, t in self.snapshot.items()}
         if self.lowest is not None:
             found[LOWEST] = self.lowest
+        return found
+
+    def moving(self) -> dict[str, Tensor]:
+        """Masters and moments by name."""
+        found = {f"master/{n}": p for n, p in self.masters().items()}
         for group in self.groups:
             for key, value in self.optimizer.state.get(group.whole, {}).items():
                 parts = [value] if key == COUNT else group.split(value)
@@ -112,23 +133,46 @@ class FitState:
             "best_step": self.best_step,
             "worse": self.worse,
             "decisions": self.decisions,
+            "snapshot_step": self.snapshot_step,
+            "failed": self.failed,
+            "slower": self.slower,
         }
+
+    def take_snapshot(self) -> None:
+        """Keep masters and moments as they are now."""
+        self.snapshot = {name: tensor.detach().clone() for name, tensor in self.moving().items()}
+        self.snapshot_step = self.step
+
+    @torch.no_grad()
+    def return_to_snapshot(self, working: Working) -> None:
+        """Become what was kept, and halve the rate from there."""
+        self.put_back(working, self.snapshot)
+        self.step, self.slower = self.snapshot_step, self.slower / 2
 
     @torch.no_grad()
     def restore(self, working: Working, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Become what a checkpoint holds."""
         masters = self.masters()
-        for name, master in masters.items():
-            master.copy_(tensors[f"master/{name}"])
         self.best = {n: tensors[f"best/{n}"].to(masters[n], copy=True) for n in masters if f"best/{n}" in tensors}
         self.lowest = tensors.get(LOWEST)
+        kept = {key.partition("/")[2]: one for key, one in tensors.items() if key.startswith(f"{SNAPSHOTS}/")}
+        self.snapshot = {key: one.clone() for key, one in kept.items()}
+        self.put_back(working, {key: one for key, one in tensors.items() if not key.startswith(f"{SNAPSHOTS}/")})
+        for key, value in counters.items():
+            setattr(self, key, value)
+
+    @torch.no_grad()
+    def put_back(self, working: Working, tensors: dict[str, Tensor]) -> None:
+        """Masters and moments as ``moving`` gave them; no moments where no update was made yet."""
+        masters = self.masters()
+        for name, master in masters.items():
+            master.copy_(tensors[f"master/{name}"])
         keys = {key.partition("/")[0] for key in tensors} - {"master", "best", COUNT, LOWEST}
+        self.optimizer.state.clear()
         for group in self.groups if keys else ():
             kept = {key: torch.cat([tensors[f"{key}/{name}"].reshape(-1) for name in group.names]) for key in keys}
             kept[COUNT] = tensors[f"{COUNT}/{group.names[0]}"].clone()
             self.optimizer.state[group.whole] = {key: one.to(group.whole.device) for key, one in kept.items()}
-        for key, value in counters.items():
-            setattr(self, key, value)
         working.push(masters)
 
     def release(self, working: Working) -> None:
@@ -222,7 +266,13 @@ def fit(
         if (ended := ended_from_outside(state, stage, began, budget)) is not None:
             reason = ended
             break
-        yield take_step(state, stage, source, objective, precision, budget, seed)
+        if state.step % SNAPSHOT == 0 and state.snapshot_step != state.step:
+            state.take_snapshot()
+        try:
+            event: Event = take_step(state, stage, source, objective, precision, budget, seed)
+        except NotFiniteError:
+            event = after_trouble(state, stage, source, objective, precision, budget, seed)
+        yield event
     restore_best(state, precision)
     state.release(precision)
     yield Stopped(stage=stage, step=state.step, reason=reason, seconds=time.monotonic() - began)
@@ -237,7 +287,11 @@ def take_step(
     budget: Budget,
     seed: int,
 ) -> Stepped:
-    """One update."""
+    """One update.
+
+    Raises:
+        NotFiniteError: its loss or gradient is not finite; nothing was applied.
+    """
     began = time.monotonic()
     epoch, within = divmod(state.step, source.steps_per_epoch)
     window = source.window(stage, epoch, within)
@@ -254,7 +308,7 @@ def take_step(
         loss += float(value.detach())
         working.pull_gradients(gradients, add=number > 0)
     rate = rate_at(state.step, budget.steps, budget.settings.schedule, budget.settings.warmup)
-    update(state, working, rate, budget.settings.clip)
+    update(state, working, rate, budget.settings.clip, loss)
     state.step += 1
     return Stepped(
         stage=stage,
@@ -274,22 +328,65 @@ def sum_of(terms: list[Term], totals: dict[str, Tensor]) -> Tensor:
     return torch.stack(parts).sum()
 
 
-def update(state: FitState, working: Working, rate: float, clip: float) -> None:
-    """Clip the whole gradient, step the masters, cast them into the live model."""
+def update(state: FitState, working: Working, rate: float, clip: float, loss: float) -> None:
+    """Clip the whole gradient, step the masters, cast them into the live model.
+
+    Raises:
+        NotFiniteError: the loss or the gradient is not finite.
+    """
+    gradients = [group.whole.grad for group in state.groups if group.whole.grad is not None]
+    norm = norm_of(gradients)
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise NotFiniteError
     if clip > 0:
-        clip_gradients([group.whole.grad for group in state.groups if group.whole.grad is not None], clip)
+        clip_gradients(gradients, norm, clip)
     for group in state.optimizer.param_groups:
-        group["lr"] = group["scale"] * rate
+        group["lr"] = group["scale"] * rate * state.slower
     for flat, group in zip(state.groups, state.optimizer.param_groups, strict=True):
         flat.pull_back(group["lr"])
     state.optimizer.step()
     working.push(state.masters())
 
 
-def clip_gradients(gradients: list[Tensor], most: float) -> None:
+def after_trouble(
+    state: FitState,
+    stage: str,
+    source: BatchSource,
+    objective: Objective,
+    working: Working,
+    budget: Budget,
+    seed: int,
+) -> Event:
+    """An update was not finite: return to the snapshot the first time, then take it in float32.
+
+    Raises:
+        RunError: it is not finite in float32 either.
+    """
+    if state.step not in state.failed:
+        failed = state.step
+        state.failed.append(failed)
+        state.return_to_snapshot(working)
+        message = f"Update {failed + 1} was not finite: back to update {state.step}, at half the rate from there."
+        return Said(stage=stage, message=message)
+    exact = Working(working.masters, working.masters)
+    with with_gradients(working.masters, state.gradients()):
+        try:
+            event = take_step(state, stage, source, objective.on(working.masters), exact, budget, seed)
+        except NotFiniteError:
+            epoch, within = divmod(state.step, source.steps_per_epoch)
+            raise still_not_finite(working.masters, source.window(stage, epoch, within), source.row_ids) from None
+    working.push(state.masters())
+    return event
+
+
+def norm_of(gradients: list[Tensor]) -> float:
+    """The norm of the whole gradient."""
+    return float(torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt())
+
+
+def clip_gradients(gradients: list[Tensor], norm: float, most: float) -> None:
     """Scale the whole gradient to a norm of at most ``most``; torch's own passes over it even if it is shorter."""
-    norm = torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
-    scale = float(most / (norm + 1e-6))
+    scale = most / (norm + 1e-6)
     if not scale >= 1.0:
         torch._foreach_mul_(gradients, scale)
 

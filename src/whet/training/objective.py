@@ -56,6 +56,9 @@ class TaskObjective:
     live: HeadedModel
     holder: Holder | None
 
+    def on(self, model: HeadedModel) -> "TaskObjective":
+        return replace(self, live=model, holder=None)
+
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         return self.task.weights(batch.targets, batch.weights, self.state)
 
@@ -73,6 +76,9 @@ class FeatureObjective:
     loss: FeatureLoss
     live: HeadedModel
     holder: Holder | None
+
+    def on(self, model: HeadedModel) -> "FeatureObjective":
+        return replace(self, live=model, holder=None)
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         return {FEATURES: partnered(batch.targets)}

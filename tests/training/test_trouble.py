@@ -1,0 +1,148 @@
+"""An update that is not finite is never applied: back to the snapshot, slower, in float32, or stopped with its rows."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from learners.make import QUICK, bytes_of, drained, made
+from whet.backbones.text_encoder import TextEncoder
+from whet.errors import RunError
+from whet.methods.full import Full
+from whet.tasks.own_loss import with_loss
+from whet.training import loop
+from whet.training.events import Checkpointed, Said, Stepped
+from whet.training.settings import Training
+from whet.training.trouble import NotFiniteError, first_bad_layer
+
+METHOD = Full(learning_rate=3e-3, epochs=3, solve=QUICK)
+OPTIONS: dict[str, Any] = {
+    "method": METHOD,
+    "training": Training(batch_size=8, patience=0, schedule="constant", warmup=0),
+}
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, float]]:
+    """(step, factor on the rate) of updates that are not finite."""
+    found: set[tuple[int, float]] = set()
+    update = loop.update
+
+    def fails(state: loop.FitState, *rest: Any) -> None:
+        if (state.step, state.slower) in found:
+            raise NotFiniteError
+        update(state, *rest)
+
+    monkeypatch.setattr(loop, "update", fails)
+    monkeypatch.setattr(loop, "SNAPSHOT", 4)
+    return found
+
+
+def test_a_run_returns_to_its_snapshot_and_goes_on_at_half_the_rate(
+    tiny_model: Path, failing: set[tuple[int, float]]
+) -> None:
+    failing.add((6, 1.0))
+    fitted, events = drained(*made(tiny_model, **OPTIONS))
+    said = [event.message for event in events if isinstance(event, Said)]
+    assert said == ["Update 7 was not finite: back to update 4, at half the rate from there."]
+    steps = [(event.step, event.learning_rate) for event in events if isinstance(event, Stepped)]
+    assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert all(rate == pytest.approx(steps[0][1] / (1 if place < 6 else 2)) for place, (_, rate) in enumerate(steps))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in fitted.model.state_dict().values())
+    assert any("update 7; the rate was halved" in note for note in fitted.notes)
+
+
+def test_what_was_returned_to_is_what_was_there(tiny_model: Path, failing: set[tuple[int, float]]) -> None:
+    """At the rate of before, the updates after the return are those that went before it."""
+    plain, _ = drained(*made(tiny_model, **OPTIONS))
+    failing.add((6, 1.0))
+    original = loop.FitState.return_to_snapshot
+
+    def at_full_rate(state: loop.FitState, working: Any) -> None:
+        original(state, working)
+        state.slower = 1.5  # no longer in ``failing``
+        state.optimizer.param_groups[0]["scale"] /= 1.5
+        for group in state.optimizer.param_groups[1:]:
+            group["scale"] /= 1.5
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.FitState, "return_to_snapshot", at_full_rate)
+        again, _ = drained(*made(tiny_model, **OPTIONS))
+    for name, tensor in plain.model.state_dict().items():
+        assert torch.allclose(again.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6), name
+
+
+def test_a_run_killed_around_its_trouble_gives_the_same_bytes(
+    tiny_model: Path, tmp_path: Path, failing: set[tuple[int, float]]
+) -> None:
+    failing.update({(6, 1.0), (9, 0.5)})
+    options = {**OPTIONS, "checkpoint_seconds": 0.0}
+    running = made(tiny_model, checkpoints=tmp_path / "running", **options)
+    learner, rows = running
+    moments: list[Path] = []
+    events = learner.fit(rows)
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as stop:
+            whole = bytes_of(stop.value)
+            break
+        if isinstance(event, Checkpointed | Said):
+            moments.append(tmp_path / f"moment-{len(moments)}")
+            shutil.copytree(tmp_path / "running", moments[-1])
+    assert len(moments) > 12
+    for moment in moments:
+        assert bytes_of(drained(*made(tiny_model, checkpoints=moment, **options))[0]) == whole
+
+
+def test_an_update_that_fails_again_is_taken_in_float32(
+    tiny_model: Path, failing: set[tuple[int, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing.update({(2, 1.0)})
+    passes: list[bool] = []
+    update = loop.update
+
+    def fails_in_bfloat16(state: loop.FitState, working: Any, *rest: Any) -> None:
+        if state.step == 2 and not working.shared:
+            passes.append(False)
+            raise NotFiniteError
+        if state.step == 2:
+            passes.append(True)
+        update(state, working, *rest)
+
+    monkeypatch.setattr(loop, "update", fails_in_bfloat16)
+    failing.clear()
+    fitted, events = drained(*made(tiny_model, training_precision="bfloat16", **OPTIONS))
+    assert passes == [False, False, True]
+    assert max(event.step for event in events if isinstance(event, Stepped)) == 12
+    masters, live = dict(fitted.working.masters.named_parameters()), dict(fitted.working.live.named_parameters())
+    name = "body.encoder.encoder.layer.0.output.dense.weight"
+    assert torch.equal(masters[name].bfloat16(), live[name])
+
+
+def test_an_update_that_is_never_finite_stops_the_run_and_names_its_rows(tiny_model: Path) -> None:
+    def bad_for_one_class(outputs: Tensor, targets: Tensor) -> Tensor:
+        losses = functional.cross_entropy(outputs, targets, reduction="none")
+        return torch.where(targets == 1, losses * float("nan"), losses)
+
+    learner, rows = made(tiny_model, **OPTIONS)
+    learner = replace(learner, task=with_loss(learner.task, bad_for_one_class))
+    before = bytes_of(drained(*made(tiny_model, **OPTIONS))[0])
+    with pytest.raises(RunError, match="not finite, in float32 either; the output of every layer is finite") as caught:
+        drained(learner, replace(rows, valid=None))
+    assert "training rows" in caught.value.args[1]
+    assert bytes_of(drained(*made(tiny_model, **OPTIONS))[0]) == before
+
+
+def test_the_first_bad_layer_is_named(tiny_model: Path) -> None:
+    backbone = TextEncoder().load(tiny_model, outputs=3, seed=0)
+    inputs = {"input_ids": torch.arange(5, 21).reshape(2, 8)}
+    assert first_bad_layer(backbone.model, inputs) == ""
+    with torch.no_grad():
+        backbone.model.get_submodule(backbone.blocks[1]).get_parameter("output.dense.bias")[0] = float("inf")
+    assert first_bad_layer(backbone.model, inputs) == f"{backbone.blocks[1]}.output.dense"
