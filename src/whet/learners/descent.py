@@ -22,7 +22,7 @@ from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.compact import compacted
 from whet.training.draws import numpy_generator
 from whet.training.events import Checkpointed, Event, Said, Started
-from whet.training.interrupt import listening
+from whet.training.interrupt import Asked, listening
 from whet.training.loop import Budget, FitState, Objective, fit, start_state, take_step
 from whet.training.machinery import Machinery
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
@@ -85,9 +85,11 @@ class Descent:
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
             objective = self.objective(fitted, holder)
             set_training(working.live, lowest_cut(backbone, names))
-            budget = self._budget(fitted, source, held_out, holder, asked=stack.enter_context(listening()))
+            asked = stack.enter_context(listening())
+            budget = self._budget(fitted, source, held_out, holder, asked=asked)
             events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
-            yield from checkpointed(events, state, self.checkpoints, self.machinery.checkpoint_seconds, stage.name)
+            seconds = self.machinery.checkpoint_seconds
+            yield from checkpointed(events, state, self.checkpoints, seconds, stage.name, asked)
             moved = held_out is None or state.best_step > 0
             if held_out is not None and (moved or fitted.features_moved):
                 calibrate(fitted, held_out, holder)
@@ -322,16 +324,24 @@ def resume(state: FitState, working: Working, folder: Path | None, stage: str) -
 
 
 def checkpointed(
-    events: Iterator[Event], state: FitState, folder: Path | None, seconds: float, stage: str
+    events: Iterator[Event], state: FitState, folder: Path | None, seconds: float, stage: str, asked: Asked
 ) -> Iterator[Event]:
-    """Pass events on and save the state when enough time has passed; a closed generator saves it too."""
+    """Pass events on and save the state when enough time has passed, and when the process is told to end.
+
+    A closed generator saves it too.
+    """
     import time
 
     last = time.monotonic()
     saved = state.step
+    asked.stepping = True
     try:
         for event in events:
             yield event
+            if asked.leaving is not None:
+                if folder is not None and state.step > saved:
+                    save_checkpoint(folder, state.step, state.tensors(), state.counters())
+                raise asked.leaving
             if folder is not None and state.step > saved and time.monotonic() - last >= seconds:
                 path = save_checkpoint(folder, state.step, state.tensors(), state.counters())
                 last, saved = time.monotonic(), state.step
@@ -342,3 +352,5 @@ def checkpointed(
         if folder is not None and state.step > saved:
             save_checkpoint(folder, state.step, state.tensors(), state.counters())
         raise
+    finally:
+        asked.stepping = False
