@@ -15,7 +15,7 @@ from whet.backbones.cut import FeatureCut
 from whet.learners.descent import drawn_head, lowest_cut, names_of, trained_tables, undecayed
 from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.neural import Neural
-from whet.methods.method import Descend, Stage, within
+from whet.methods.method import Descend, Solve, Stage, within
 from whet.tasks.task import Examples
 from whet.training.compact import compacted
 from whet.training.loop import Budget, start_state, take_step
@@ -52,6 +52,22 @@ class StageCost:
     replayed: bool
 
 
+@dataclass(frozen=True)
+class MethodCost:
+    """What a method takes.
+
+    Args:
+        descents: Of its stages of gradient steps, in order.
+        searches: Solved heads whose penalty is searched for; starts: those with a single one.
+        moved: Solved heads on features that moved before, which are computed anew.
+    """
+
+    descents: tuple[StageCost, ...]
+    searches: int
+    starts: int
+    moved: int
+
+
 def time_forward(learner: Neural, examples: Examples) -> float:
     """Tokens a second of the frozen forward on a sample of usual lengths."""
     import torch
@@ -68,15 +84,23 @@ def time_forward(learner: Neural, examples: Examples) -> float:
     return best
 
 
-def time_stages(learner: Neural, examples: Examples) -> tuple[StageCost, ...]:
-    """Take a few steps of every stage that descends.
+def time_method(learner: Neural, examples: Examples) -> MethodCost:
+    """Count a method's solved heads, and take a few steps of every stage that descends.
 
     Raises:
         ConfigError: the method cannot work with this model, task or plan.
     """
     backbone, stages = learner.stages()
     descents = [(number, stage) for number, stage in enumerate(stages) if isinstance(stage.fit, Descend)]
-    return tuple(time_stage(learner, backbone, stage, number, examples) for number, stage in descents)
+    solves = [(number, stage.fit) for number, stage in enumerate(stages) if isinstance(stage.fit, Solve)]
+    first = min((number for number, _ in descents), default=len(stages))
+    searches = sum(len(fit.penalties) > 1 for _, fit in solves)
+    return MethodCost(
+        descents=tuple(time_stage(learner, backbone, stage, number, examples) for number, stage in descents),
+        searches=searches,
+        starts=len(solves) - searches,
+        moved=sum(number > first for number, _ in solves),
+    )
 
 
 def time_stage(learner: Neural, backbone: Backbone, stage: Stage, number: int, examples: Examples) -> StageCost:

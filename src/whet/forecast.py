@@ -12,7 +12,7 @@ import numpy as np
 
 from whet.data.rows import Columns
 from whet.data.split import Split
-from whet.dry_run import StageCost, time_forward, time_stages
+from whet.dry_run import MethodCost, StageCost, time_forward, time_method
 from whet.learners.descent import LEAST_GAIN
 from whet.learners.neural import Neural, Pretrained
 from whet.methods.method import Method
@@ -57,7 +57,7 @@ class Speeds:
     parameters: int
     sample: Examples
     forward: float
-    _stages: dict[Method, tuple[StageCost, ...]] = field(default_factory=dict, repr=False)
+    _costs: dict[Method, MethodCost] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def measure(
@@ -106,11 +106,15 @@ class Speeds:
     def predict_seconds(self) -> float:
         return self.test_tokens / self.forward
 
+    def cost(self, method: Method) -> MethodCost:
+        """What a method takes; timed once."""
+        if method not in self._costs:
+            self._costs[method] = time_method(self.learner(method), self.sample)
+        return self._costs[method]
+
     def stages(self, method: Method) -> tuple[StageCost, ...]:
-        """What each of a method's descents takes; timed once."""
-        if method not in self._stages:
-            self._stages[method] = time_stages(self.learner(method), self.sample)
-        return self._stages[method]
+        """What each of its descents takes."""
+        return self.cost(method).descents
 
     def epoch_seconds(self, method: Method) -> float:
         """One pass of gradient steps with its evaluations; under replay only what moves costs."""
@@ -137,10 +141,11 @@ class Speeds:
         """
         if not method.epochs:
             return self.solve_seconds
-        again = 0.0 if self.pretrained.cache else self.features_seconds
-        frozen = sum(1 - stage.moving / stage.blocks for stage in self.stages(method) if stage.replayed)
-        passes = epochs * self.epoch_seconds(method)
-        return START_SHARE * self.solve_seconds + again + frozen * self.features_seconds + passes
+        cost = self.cost(method)
+        features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if stage.replayed)
+        features += 0.0 if self.pretrained.cache else cost.searches + cost.starts - cost.moved
+        solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
+        return solves + features * self.features_seconds + epochs * self.epoch_seconds(method)
 
 
 def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
