@@ -396,7 +396,9 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code == 130:  # typer's way to pass Ctrl-C on
             say_interrupted(*words_of(stop))
-        if stop.code == 143:
+        from whet.training.interrupt import TERMINATED
+
+        if stop.code == TERMINATED:
             sys.stderr.write("\nTerminated. The same command with --resume goes on where it can.\n")
         raise
     except OSError as error:

@@ -12,10 +12,10 @@ import numpy as np
 
 from whet.backbones.backbone import Backbone, Cut
 from whet.backbones.cut import FeatureCut
-from whet.learners.descent import drawn_head, lowest_cut, names_of, trained_tables, undecayed
+from whet.learners.descent import drawn_head, lowest_cut, moving_blocks, names_of, trained_tables, undecayed
 from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.neural import Neural
-from whet.methods.method import Descend, Solve, Stage, within
+from whet.methods.method import Descend, Solve, Stage
 from whet.tasks.task import Examples
 from whet.training.compact import compacted
 from whet.training.loop import Budget, start_state, take_step
@@ -141,13 +141,12 @@ def time_stage(learner: Neural, backbone: Backbone, stage: Stage, number: int, e
                 fastest = min(fastest, (time.perf_counter() - began) / float(examples.lengths[index].sum()))
         state.release(working)
     every = dict(backbone.model.named_parameters())
-    frozen = lowest_cut(backbone, names)
-    below = () if frozen is None else frozen.below
+    blocks = max(1, len(backbone.blocks))
     shapes = [(column, *every[f"{table}.weight"].shape) for table, column in tables.items()]
     return StageCost(
         share=stage.fit.share,
-        moving=sum(not within(block, below) for block in backbone.blocks) or max(1, len(backbone.blocks)),
-        blocks=max(1, len(backbone.blocks)),
+        moving=moving_blocks(backbone, lowest_cut(backbone, names)) or blocks,
+        blocks=blocks,
         trained=sum(every[name].numel() for name in names),
         tables=tuple((str(column), int(rows), int(width)) for column, rows, width in shapes),
         token_seconds=float(fastest),

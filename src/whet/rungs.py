@@ -112,14 +112,14 @@ def comparable(
     left_out: list[LeftOut] = []
     for method in methods:
         name = catalog.name_of("method", method)
+        if kept and not can_choose(valid_rows):
+            hint = f"--method {name} takes it alone, and --set data.valid_fraction=0.4 holds more rows out"
+            left_out.append(LeftOut(name, too_few(learning_rows, valid_rows), hint))
+            continue
         try:
             speeds.epoch_seconds(method)
         except ConfigError as error:  # such as top-layers for a model without a chain of blocks
             left_out.append(LeftOut(name, str(error.args[0]).rstrip(".")))
-            continue
-        if kept and not can_choose(valid_rows):
-            hint = f"--method {name} takes it alone, and --set data.valid_fraction=0.4 holds more rows out"
-            left_out.append(LeftOut(name, too_few(learning_rows, valid_rows), hint))
             continue
         kept.append(method)
     return kept, left_out

@@ -267,7 +267,7 @@ def test_a_metric_with_too_few_rows_is_named_and_not_shown() -> None:
     assert [score.metric for score in shown(many).scores["model"]] == ["accuracy", "calibration-error"]
     found = shown(few)
     assert [score.metric for score in found.scores["model"]] == ["accuracy"]
-    assert "Calibration error is not shown: it needs 30 test rows." in found.notes
+    assert "The calibration error is not shown: it needs 30 test rows." in found.notes
 
 
 def test_the_order_of_rows_and_baselines_rows_changes_nothing() -> None:

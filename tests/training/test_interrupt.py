@@ -3,13 +3,15 @@
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from learners.make import made
 from whet.search.ladder import unless_asked
 from whet.training.events import Event, Progressed, Stepped
-from whet.training.interrupt import listening
+from whet.training.interrupt import TERMINATED, listening
 
 
 def press() -> None:
@@ -30,6 +32,35 @@ def test_who_listens_inside_hears_the_same_press() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_between_updates_a_second_press_leaves_once_the_state_is_saved_and_a_third_at_once() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with listening() as asked:
+            asked.stepping = True
+            press()
+            assert (asked(), asked.leaving) == (True, None)
+            press()
+            assert isinstance(asked.leaving, KeyboardInterrupt)
+            with pytest.raises(KeyboardInterrupt):
+                press()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_step_that_is_told_to_leave_saves_its_state_and_raises(tiny_model: Path, tmp_path: Path) -> None:
+    learner, rows = made(tiny_model, checkpoints=tmp_path / "kept")
+
+    def told_after_two_steps() -> None:
+        with listening() as asked:
+            for event in learner.fit(rows):
+                if isinstance(event, Stepped) and event.step == 2:
+                    asked.leaving = SystemExit(TERMINATED)
+
+    with pytest.raises(SystemExit):
+        told_after_two_steps()
+    assert [path.name for path in sorted((tmp_path / "kept").glob("*/step-*"))] == ["step-000000002"]
 
 
 def fitting(events: list[Event]) -> Generator[Event, None, Any]:

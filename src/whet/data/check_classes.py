@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 
 from whet.data.checks import CheckView
-from whet.data.clean import some
+from whet.data.clean import counted, some
 from whet.data.fingerprints import normal
 from whet.data.rows import Finding
 from whet.data.targets import target_numbers
@@ -20,13 +20,12 @@ def check_classes(view: CheckView) -> list[Finding]:
     where = f"{rows.source}, column " + ", ".join(map(repr, view.columns.target))
     if view.kind == "regression":
         return _numbers(target_numbers(rows, view.columns), where)
-    counts, found = _counts(view, "train"), []
+    counts = _counts(view, "train")
     for split in view.open_splits():
         if split != "train":
             here = _counts(view, split)
-            found += _unseen(split, {label: count for label, count in here.items() if label not in counts}, where)
             counts = {label: count + here.get(label, 0) for label, count in counts.items()}
-    return found + _rare(counts, where) + _lopsided(counts, where) + _twice(counts, where)
+    return _rare(counts, where) + _lopsided(counts, where) + _twice(counts, where)
 
 
 def _counts(view: CheckView, split: str) -> dict[str, int]:
@@ -39,26 +38,13 @@ def _counts(view: CheckView, split: str) -> dict[str, int]:
     return counts
 
 
-def _unseen(split: str, counts: dict[str, int], where: str) -> list[Finding]:
-    if not counts:
-        return []
-    named = [f"{label} ({count:,})" for label, count in sorted(counts.items(), key=lambda pair: -pair[1])]
-    what = f"{split} has {classes(len(counts))} that train lacks: {some(named)}. They stop and choose nothing."
-    fix = "add rows of these classes to train, or remove them"
-    return [Finding("classes", "warning", what, where, fix, count=sum(counts.values()))]
-
-
-def classes(number: int) -> str:
-    """'1 class', '12 classes'."""
-    return f"{number:,} class" if number == 1 else f"{number:,} classes"
-
-
 def _rare(counts: dict[str, int], where: str) -> list[Finding]:
     rare = sorted((label for label, count in counts.items() if count < _RARE), key=counts.__getitem__)
     if not rare:
         return []
     have = "has" if len(rare) == 1 else "have"
-    message = f"{len(rare):,} of {classes(len(counts))} {have} fewer than {_RARE} rows to learn from: {some(rare)}."
+    many = counted(len(counts), "class", "classes")
+    message = f"{len(rare):,} of {many} {have} fewer than {_RARE} rows to learn from: {some(rare)}."
     fix = "add rows of these classes, or merge them into others"
     return [Finding("classes", "warning", message, where, fix, count=len(rare))]
 
@@ -83,8 +69,8 @@ def _twice(counts: dict[str, int], where: str) -> list[Finding]:
     twins = [sorted(labels) for labels in spellings.values() if len(labels) > 1]
     if not twins:
         return []
-    are = "is" if len(twins) == 1 else "are"
-    message = f"{classes(len(twins))} {are} spelled in several ways, such as {' and '.join(map(repr, twins[0]))}."
+    many = counted(len(twins), "class is", "classes are")
+    message = f"{many} spelled in several ways, such as {' and '.join(map(repr, twins[0]))}."
     return [Finding("classes", "warning", message, where, "spell each class in one way", count=len(twins))]
 
 

@@ -104,7 +104,7 @@ def require_classes(keys: TargetKeys, rows: Rows, columns: Columns) -> list[Find
         Finding(
             check="classes",
             level="warning",
-            message=f"{_count(len(single), 'class has', 'classes have')} a single row: {some(sorted(single))}. "
+            message=f"{counted(len(single), 'class has', 'classes have')} a single row: {some(sorted(single))}. "
             "Such rows stay in train, so no score can speak about them.",
             where=place,
             fix="add rows of these classes, or merge them into others",
@@ -219,7 +219,7 @@ def _long_note(rows: Rows, faults: _Faults) -> Finding:
     return Finding(
         check="lengths",
         level="info",
-        message=f"{_count(faults.long_count, 'text is', 'texts are')} longer than {LONG_CHARACTERS:,} characters "
+        message=f"{counted(faults.long_count, 'text is', 'texts are')} longer than {LONG_CHARACTERS:,} characters "
         "(kept; such texts become many windows and take their time).",
         where=place,
         fix="cut them, if the beginning is enough",
@@ -228,5 +228,6 @@ def _long_note(rows: Rows, faults: _Faults) -> Finding:
     )
 
 
-def _count(number: int, one: str, many: str) -> str:
+def counted(number: int, one: str, many: str) -> str:
+    """'1 class', '12 classes'."""
     return f"{number:,} {one if number == 1 else many}"

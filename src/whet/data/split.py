@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from whet.data.assign import hold_out_groups, hold_out_latest, hold_out_rows, latest_of_group
-from whet.data.clean import require_classes, some, spelled
+from whet.data.clean import counted, require_classes, some, spelled
 from whet.data.fingerprints import input_hashes, is_in, value_codes
 from whet.data.read import Sources
 from whet.data.rows import Columns, Finding, Rows
@@ -114,6 +114,8 @@ def split_rows(sources: Sources, columns: Columns, settings: SplitSettings, *, s
     else:  # what is drawn here shares no text with train; valid rows that were given may
         seen = valid_hashes if sources.valid is not None else valid_hashes[:0]
     known = drawer.known(rest)
+    if known and valid is not None and (sources.valid is not None or columns.group or columns.time):
+        findings += unseen_classes("valid", valid, columns, settings.separator, known, "They stop and choose nothing.")
     sealed = {}
     for name, rows in tests.items():
         sealed[name], found = _test_set(name, rows, columns, settings, seen, known, sealed_folder)
@@ -254,13 +256,16 @@ def _test_set(
     return TestSet(name, rows.without(columns.target), path, units, leaked), findings
 
 
-def unseen_classes(name: str, rows: Rows, columns: Columns, separator: str | None, known: set[str]) -> list[Finding]:
-    """Test classes that training lacks: only their names and counts are looked at.
+def unseen_classes(
+    name: str, rows: Rows, columns: Columns, separator: str | None, known: set[str], how: str = ""
+) -> list[Finding]:
+    """Classes that training lacks: only their names and counts are looked at.
 
     Args:
         name: How messages call these rows.
         separator: What stands between the labels of a text target; None where a text is one class.
         known: The classes, or labels, of training.
+        how: What becomes of these rows; by default what judge does with them.
     """
     keys = target_keys(rows, columns, separator)
     counts: dict[str, int] = {}
@@ -272,13 +277,13 @@ def unseen_classes(name: str, rows: Rows, columns: Columns, separator: str | Non
         return []
     named = [f"{spelled(label)} ({count:,})" for label, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     several = _several(rows, columns, separator)
-    what = ("label" if several else "class") + ("" if len(counts) == 1 else "s" if several else "es")
-    how = "They are not counted: no answer can name them." if several else "Their rows count as wrong."
+    many = counted(len(counts), *(("label", "labels") if several else ("class", "classes")))
+    how = how or ("They are not counted: no answer can name them." if several else "Their rows count as wrong.")
     return [
         Finding(
             check="classes",
             level="warning",
-            message=f"{name} has {len(counts):,} {what} that train lacks: {some(named)}. {how}",
+            message=f"{name} has {many} that train lacks: {some(named)}. {how}",
             where=f"{rows.source}, column " + ", ".join(map(repr, columns.target)),
             fix="add such rows to train, or remove them from the test rows",
             count=sum(counts.values()),

@@ -57,7 +57,7 @@ def judge(
     beside = [other for other in also if other.name != metric.name]
     metrics = [metric, *(other for other in beside if len(model) >= other.fewest)]
     hidden = [
-        f"{catalog.title('metric', other.name).capitalize()} is not shown: it needs {other.fewest} test rows."
+        f"The {catalog.title('metric', other.name)} is not shown: it needs {other.fewest} test rows."
         for other in beside
         if other not in metrics
     ]

@@ -136,8 +136,8 @@ class Descent:
         if found is None:
             return None
         blocks = len(backbone.blocks)
-        moving = sum(not within(block, found.below) for block in backbone.blocks)
-        return None if blocks and replay_gain(blocks, moving, self.epochs) < LEAST_GAIN else found
+        gain = replay_gain(blocks, moving_blocks(backbone, found), self.epochs) if blocks else LEAST_GAIN
+        return None if gain < LEAST_GAIN else found
 
     def _sources(
         self, fitted: NeuralFitted, train_rows: Examples, valid_rows: Examples | None
@@ -279,6 +279,12 @@ def names_of(groups: tuple[RateGroup, ...]) -> tuple[str, ...]:
 def replay_gain(blocks: int, moving: int, epochs: float) -> float:
     """How many times faster replay can be at most: E(n + 2k) / ((n - k) + 3kE), a backward being two forwards."""
     return epochs * (blocks + 2 * moving) / ((blocks - moving) + 3 * moving * epochs)
+
+
+def moving_blocks(backbone: Backbone, cut: Cut | None) -> int:
+    """How many blocks lie above a cut; without one, all."""
+    below = () if cut is None else cut.below
+    return sum(not within(block, below) for block in backbone.blocks)
 
 
 def lowest_cut(backbone: Backbone, names: tuple[str, ...]) -> Cut | None:

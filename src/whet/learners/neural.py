@@ -20,7 +20,7 @@ from whet.errors import ModelError
 from whet.learners.descent import Descent, calibrate, require_possible, say
 from whet.learners.fitted import NeuralFitted, feature_cache, row_features
 from whet.methods.freeze import without_frozen
-from whet.methods.method import Descend, Method, Solve, Stage
+from whet.methods.method import Descend, InPlace, Method, Solve, Stage
 from whet.modalities.modality import Processor
 from whet.tasks.task import Examples, State, Task
 from whet.training.batches import make_batch
@@ -101,10 +101,10 @@ class Neural:
             size = self.training.batch_size  # the rows that moved the features cannot say how sure the head may be
             calibrate(fitted, ReplaySource(rows.valid, self.processor, size, size, self.seed), None)
         working.live.eval()
-        some = pick(rows.train, np.arange(min(CHECKED, len(rows.train))))
-        before = masters_answers(backbone, some, self.processor)
-        finished = self.method.finish(backbone)
-        if finished is not backbone:
+        if not isinstance(self.method, InPlace):
+            some = pick(rows.train, np.arange(min(CHECKED, len(rows.train))))
+            before = masters_answers(backbone, some, self.processor)
+            finished = self.method.finish(backbone)
             require_equal(before, masters_answers(finished, some, self.processor))
             fitted.backbone = finished
             fitted.working = Working.of(finished.model, precision, torch.device(self.machinery.device))

@@ -5,14 +5,13 @@ theirs from a random one.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import START, Descend, RateGroup, Solve, Stage, check_rates, reached, require_some
+from whet.methods.method import START, Descend, InPlace, RateGroup, Solve, Stage, check_rates, reached, require_some
 
 
 @dataclass(frozen=True, kw_only=True)
-class BiasOnly:
+class BiasOnly(InPlace):
     """The biases of all layers and norms train; a thousandth of the weights, so the rate is high.
 
     Args:
@@ -24,13 +23,9 @@ class BiasOnly:
     learning_rate: float = 3e-3
     epochs: int = 8
     solve: Solve = START
-    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(1.0, self.learning_rate, self.epochs)
-
-    def prepare(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to insert
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         names = require_some("biases", [name for name in reached(backbone) if name.endswith("bias")])
@@ -38,6 +33,3 @@ class BiasOnly:
             Stage(name="probe", fit=self.solve),
             Stage(name="biases", fit=Descend(), groups=(RateGroup(names=names),)),
         ]
-
-    def finish(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to merge

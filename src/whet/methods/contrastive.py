@@ -7,7 +7,6 @@ an ordinary pass costs.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch.nn import functional
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import Descend, Solve, Stage, check_rates, layerwise
+from whet.methods.method import Descend, InPlace, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class SupervisedContrastive:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrastive:
+class Contrastive(InPlace):
     """Every block trains on a contrast of classes; the head is then solved, as the probe's is.
 
     Args:
@@ -55,7 +54,6 @@ class Contrastive:
     learning_rate: float = 5e-5
     epochs: int = 4
     solve: Solve = field(default_factory=Solve)
-    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
@@ -64,9 +62,6 @@ class Contrastive:
                 f"temperature cannot be {self.temperature!r}.", where="method.temperature", fix="use 0.05 to 0.5"
             )
 
-    def prepare(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to insert
-
     def stages(self, backbone: Backbone) -> list[Stage]:
         groups = layerwise(backbone, -1, self.decay)
         objective = SupervisedContrastive(self.temperature)
@@ -74,6 +69,3 @@ class Contrastive:
             Stage(name="contrast", fit=Descend(), groups=groups, head=False, objective=objective),
             Stage(name="probe", fit=self.solve),
         ]
-
-    def finish(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to merge

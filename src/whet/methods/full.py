@@ -4,14 +4,13 @@ Source: Kumar et al. 2022, arXiv:2202.10054. Parameters that no gradient reaches
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import START, Descend, Solve, Stage, check_rates, layerwise
+from whet.methods.method import START, Descend, InPlace, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
-class Full:
+class Full(InPlace):
     """All blocks and what lies around them train.
 
     Args:
@@ -27,17 +26,10 @@ class Full:
     learning_rate: float = 2e-4
     epochs: int = 8
     solve: Solve = START
-    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
 
-    def prepare(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to insert
-
     def stages(self, backbone: Backbone) -> list[Stage]:
         groups = layerwise(backbone, -1 if self.embeddings else 0, self.decay)
         return [Stage(name="probe", fit=self.solve), Stage(name="full", fit=Descend(), groups=groups)]
-
-    def finish(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to merge

@@ -5,15 +5,14 @@ Source: Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text Cl
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import START, Descend, Solve, Stage, check_rates, layerwise
+from whet.methods.method import START, Descend, InPlace, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradual:
+class Gradual(InPlace):
     """Each stage trains one group of blocks more than the one before; the last one trains everything.
 
     Args:
@@ -31,7 +30,6 @@ class Gradual:
     epochs: int = 8
     thaw: float = 0.125
     solve: Solve = START
-    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
@@ -41,9 +39,6 @@ class Gradual:
                 where="method.groups",
                 fix="use 2 to 4 groups, and shares whose sum stays below 1",
             )
-
-    def prepare(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to insert
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         blocks = len(backbone.blocks)
@@ -61,6 +56,3 @@ class Gradual:
             groups = layerwise(backbone, depth, self.decay)
             found.append(Stage(name=f"thaw {number} of {self.groups}", fit=Descend(share=share), groups=groups))
         return found
-
-    def finish(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to merge

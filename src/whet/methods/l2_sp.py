@@ -6,15 +6,14 @@ AdamW (arXiv:1711.05101). The new head has ordinary weight decay.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import START, Descend, Solve, Stage, check_rates, layerwise
+from whet.methods.method import START, Descend, InPlace, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class L2SP:
+class L2SP(InPlace):
     """Full tuning that stays near the pre-trained weights; for few rows, or where forgetting hurts.
 
     Args:
@@ -30,7 +29,6 @@ class L2SP:
     learning_rate: float = 2e-4
     epochs: int = 8
     solve: Solve = START
-    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
@@ -41,12 +39,6 @@ class L2SP:
                 fix="use a value above 0, or the method 'full' for none",
             )
 
-    def prepare(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to insert
-
     def stages(self, backbone: Backbone) -> list[Stage]:
         groups = tuple(replace(group, pull=self.strength) for group in layerwise(backbone, -1, self.decay))
         return [Stage(name="probe", fit=self.solve), Stage(name="l2-sp", fit=Descend(), groups=groups)]
-
-    def finish(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to merge

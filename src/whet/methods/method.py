@@ -5,7 +5,7 @@ Loop, loss and data never ask which method it is; a method never asks what is pr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -138,6 +138,20 @@ class Method(Protocol):
     def finish(self, backbone: Backbone) -> Backbone:
         """Merge or average what was inserted: a new backbone, or the same one where nothing changed."""
         ...
+
+
+class InPlace:
+    """What a method has that inserts no module: it prepares nothing and merges nothing."""
+
+    starts_equal: ClassVar[bool] = True
+
+    def prepare(self, backbone: Backbone) -> Backbone:
+        """The backbone as it is."""
+        return backbone
+
+    def finish(self, backbone: Backbone) -> Backbone:
+        """The backbone as it is."""
+        return backbone
 
 
 def check_rates(decay: float, learning_rate: float, epochs: int) -> None:

@@ -6,14 +6,13 @@ batch norms stay.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import START, Descend, RateGroup, Solve, Stage, check_rates, reached, require_some
+from whet.methods.method import START, Descend, InPlace, RateGroup, Solve, Stage, check_rates, reached, require_some
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormOnly:
+class NormOnly(InPlace):
     """The affine part of every norm trains; fewer weights than with any other method that moves the body.
 
     Args:
@@ -25,13 +24,9 @@ class NormOnly:
     learning_rate: float = 3e-3
     epochs: int = 8
     solve: Solve = START
-    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(1.0, self.learning_rate, self.epochs)
-
-    def prepare(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to insert
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         inside = {name for name, module in backbone.model.named_modules() if "norm" in type(module).__name__.lower()}
@@ -41,6 +36,3 @@ class NormOnly:
             Stage(name="probe", fit=self.solve),
             Stage(name="norms", fit=Descend(), groups=(RateGroup(names=names),)),
         ]
-
-    def finish(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to merge

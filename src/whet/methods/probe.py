@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import Solve, Stage
+from whet.methods.method import InPlace, Solve, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class Probe(InPlace):
     """Nothing pre-trained moves; only the new head is fitted.
 
     Args:
@@ -19,15 +19,8 @@ class Probe:
     """
 
     solve: Solve = field(default_factory=Solve)
-    starts_equal: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 0.0
     epochs: ClassVar[int] = 0
 
-    def prepare(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to insert
-
     def stages(self, backbone: Backbone) -> list[Stage]:
         return [Stage(name="probe", fit=self.solve)]
-
-    def finish(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to merge

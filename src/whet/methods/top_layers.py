@@ -5,15 +5,14 @@ fits keeps the first steps from spoiling the features. Blocks below stay frozen,
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import START, Descend, Solve, Stage, check_rates, layerwise
+from whet.methods.method import START, Descend, InPlace, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
-class TopLayers:
+class TopLayers(InPlace):
     """The top ``count`` blocks train, with a lower rate the deeper they lie.
 
     Args:
@@ -29,7 +28,6 @@ class TopLayers:
     learning_rate: float = 1e-3
     epochs: int = 8
     solve: Solve = START
-    starts_equal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
@@ -39,9 +37,6 @@ class TopLayers:
                 where="method.count",
                 fix="use 1 or more, or the method 'probe' to train the head alone",
             )
-
-    def prepare(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to insert
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         blocks = len(backbone.blocks)
@@ -57,6 +52,3 @@ class TopLayers:
             Stage(name="probe", fit=self.solve),
             Stage(name=f"top {count} of {blocks}", fit=Descend(), groups=groups),
         ]
-
-    def finish(self, backbone: Backbone) -> Backbone:
-        return backbone  # nothing to merge
