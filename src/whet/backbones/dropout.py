@@ -24,8 +24,10 @@ class QuickDropout(nn.Dropout):
         if input.device.type != "cpu" or limit >= 256:
             return super().forward(input)
         words = torch.empty(-(-input.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: input.numel()].view(input.shape) >= limit
-        return input * (kept.to(input.dtype) * (256.0 / (256 - limit)))
+        drawn = words.view(torch.uint8)[: input.numel()].view(input.shape).to(input.dtype)  # exact up to 256
+        scale = torch.tensor(256.0 / (256 - limit), dtype=input.dtype).expand(input.shape)
+        kept: Tensor = torch.ops.aten.threshold_backward(scale, drawn, limit - 0.5)  # one kernel: 0, or the scale
+        return input * kept
 
 
 def quicken(model: nn.Module) -> None:
