@@ -39,21 +39,20 @@ def write(path: Path, bench: "Bench") -> None:
     for name in SECTIONS:
         found = renderers[name]()
         if found is not None:
-            text = placed(text, f"text/{name}", found)
+            text = placed(text, f"text/{name}", found, [f"text/{one}" for one in SECTIONS])
     beside = path.with_name(f".{path.name}.part")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 
 
-def placed(text: str, name: str, section: str) -> str:
-    """The text with one section replaced, or put before those that follow it, or at the end."""
+def placed(text: str, name: str, section: str, order: list[str]) -> str:
+    """The text with one section replaced, or put before those that follow it in ``order``, or at the end."""
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     whole = f"{begin}\n{section.strip()}\n{end}"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if pattern.search(text):
         return pattern.sub(lambda _: whole, text, count=1)
-    later = SECTIONS[SECTIONS.index(name.partition("/")[2]) + 1 :]
-    for mark in (f"<!-- begin text/{one} -->" for one in later):
+    for mark in (f"<!-- begin {one} -->" for one in order[order.index(name) + 1 :]):
         if mark in text:
             return text.replace(mark, f"{whole}\n\n{mark}", 1)
     return f"{text.rstrip()}\n\n{whole}\n"

@@ -1,0 +1,213 @@
+"""The engine's sections of RESULTS.md, from its notes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from cell import METHODS
+from notes import Note, Notes
+from results import HEAD, claims_head, placed, row, rule, spread, verdict
+
+SECTIONS = ("speed", "replay", "accuracy", "forecast")
+NAMES = {
+    "short-whet": "whet full, native head",
+    "short-default": "Trainer at its defaults (batch 8, float32)",
+    "short-float32": "Trainer, batch 32, float32",
+    "short-bf16": "Trainer, batch 32, bf16, grouped lengths",
+    "long-whet": "whet full, native head",
+    "long-float32": "Trainer, batch 32, float32",
+    "long-bf16": "Trainer, batch 32, bf16, grouped lengths",
+    "lora-whet": "whet LoRA, native head",
+    "lora-float32": "Trainer + peft, batch 32, float32",
+    "lora-bf16": "Trainer + peft, batch 32, bf16, grouped lengths",
+}
+TABLES = {
+    "short": ("sst2", {"short-default": (5.0, None), "short-float32": (5.0, None), "short-bf16": (1.5, 2.0)}),
+    "long": ("movie_reviews_long, cut at 256 tokens", {"long-float32": (3.5, None), "long-bf16": (2.0, None)}),
+    "lora": ("LoRA of rank 16 on every linear layer, sst2", {"lora-float32": (1.5, None), "lora-bf16": (1.5, None)}),
+}
+REPLAYED = 0.85
+REGRET, MOST_REGRET = 1.0, 2.0
+SINGLES = tuple(name for name in METHODS if name != "auto")
+
+
+def write(path: Path, notes: Notes) -> None:
+    """Every section of which there are notes; the others stay as they are."""
+    text = path.read_text(encoding="utf-8") if path.exists() else HEAD
+    renderers: dict[str, Callable[[Notes], str | None]] = {
+        "speed": speed,
+        "replay": replay,
+        "accuracy": accuracy,
+        "forecast": forecast,
+    }
+    for name in SECTIONS:
+        found = renderers[name](notes)
+        if found is not None:
+            text = placed(text, f"engine/{name}", found, [f"engine/{one}" for one in SECTIONS])
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def speed(notes: Notes) -> str | None:
+    """Examples a second, beside the Trainer."""
+    lines = ["## Engine: training speed", "", told(notes), ""]
+    shown = False
+    for group, (title, bounds) in TABLES.items():
+        ours = notes.of(f"{group}-whet")
+        if not ours:
+            continue
+        shown = True
+        lines += [f"### {title}", "", "| | batch | examples/s | peak MiB | runs |", *rule(5)]
+        for part in (f"{group}-whet", *bounds):
+            found = notes.of(part)
+            if found:
+                peaks = spread([note.usage["peak_bytes"] / 2**20 for note in found], 0)
+                lines.append(row(NAMES[part], found[0].detail["batch"], spread(rates(found), 0), peaks, len(found)))
+        lines += ["", *claims_head()]
+        for part, (bound, aim) in bounds.items():
+            if notes.of(part):
+                ratio = median(rates(ours)) / median(rates(notes.of(part)))
+                wish = f" (aim {aim:g}: {verdict(ratio >= aim)})" if aim else ""
+                asked = f"at least {bound:g} times{wish}"
+                lines.append(row(f"whet / {NAMES[part]}", f"{ratio:.2f} times", asked, verdict(ratio >= bound)))
+        lines.append("")
+    lines.append(
+        "Whole processes that alternate; the first five steps left out. whet over one epoch at its defaults, the "
+        "Trainer over 150 steps (37 on the long texts), its data loading and its own work included."
+    )
+    return "\n".join(lines) if shown else None
+
+
+def told(notes: Notes) -> str:
+    """When, and how quiet it was."""
+    timed = [note for part in NAMES for note in notes.of(part)]
+    if not timed:
+        return ""
+    commits = ", ".join(dict.fromkeys(note.commit for note in timed))
+    others = [note.usage["others"] for note in timed]
+    return (
+        f"Measured from {min(n.date for n in timed)} to {max(n.date for n in timed)} (UTC) at {commits}, by `make "
+        f"bench-engine`; other programs took {100 * median(others):.0f}% of the processor in the median, "
+        f"{100 * max(others):.0f}% at most. The machine is that of the first section."
+    )
+
+
+def rates(notes: list[Note]) -> list[float]:
+    """Examples a second of each run."""
+    return [float(note.detail["rate"]) for note in notes]
+
+
+def replay(notes: Notes) -> str | None:
+    """The gain of replay, of what it can gain at most."""
+    found = notes.of("replay")
+    if not found:
+        return None
+    lines = ["## Engine: replay", ""]
+    lines += [
+        "| top blocks of 6 | epochs | with replay, s | without, s | gain | bound | share | at least 85% |",
+        *rule(8),
+    ]
+    for one in found[-1].detail["stages"]:
+        gains = [r["plain"] / r["replayed"] for r in one["rounds"]]
+        bound = one["rounds"][0]["bound"]
+        share = median(gains) / bound
+        cells = (spread([r["replayed"] for r in one["rounds"]]), spread([r["plain"] for r in one["rounds"]]))
+        lines.append(
+            row(one["count"], one["epochs"], *cells, f"{median(gains):.2f}", f"{bound:.2f}", f"{100 * share:.0f}%",
+                verdict(share >= REPLAYED))
+        )  # fmt: skip
+    lines += [
+        "",
+        "banking77, one stage of gradient steps from an empty cache; filling it and both verifications count.",
+    ]
+    return "\n".join(lines)
+
+
+def cells(notes: Notes) -> list[dict[str, Any]]:
+    """Every score: set, size, seed, method, score."""
+    return [one for note in notes.all() if note.part.startswith("cell/") for one in note.detail["methods"]]
+
+
+def accuracy(notes: Notes) -> str | None:
+    """Scores by set and size, the spread over seeds, and the regret of auto."""
+    found = cells(notes)
+    if not found:
+        return None
+    lines = [
+        "## Engine: accuracy of the methods",
+        "",
+        "Test score in percent (accuracy; phrasebank: weighted F1), mean over seeds ± standard deviation over seeds; "
+        "the same subsamples for all. 8 and 64 are rows a class, 4000 rows in all.",
+        "",
+        "| set | size | seeds | " + " | ".join(METHODS) + " | SetFit |",
+        *rule(len(METHODS) + 4),
+    ]
+    keys = sorted({(one["set"], one["size"]) for one in found}, key=lambda key: (key[1], key[0]))
+    for name, size in keys:
+        chosen = [one for one in found if (one["set"], one["size"]) == (name, size)]
+        seeds = sorted({one["seed"] for one in chosen})
+        scores = [shown([100 * one["score"] for one in chosen if one["method"] == method]) for method in METHODS]
+        lines.append(row(name, size, len(seeds), *scores, setfit(notes, name, size)))
+    lines += ["", *differences(found), "", *regret(found)]
+    return "\n".join(lines)
+
+
+def setfit(notes: Notes, name: str, size: int) -> str:
+    """SetFit's scores on the same subsamples; marked where it took fewer pairs."""
+    runs = [note for note in notes.all() if note.part.startswith(f"setfit/{name}/{size}/")]
+    if not runs:
+        return ""
+    mark = "†" if any(note.detail["fewer"] for note in runs) else ""
+    return shown([100 * note.detail["score"] for note in runs]) + mark
+
+
+def shown(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    if not values:
+        return ""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def differences(found: list[dict[str, Any]]) -> list[str]:
+    """Paired differences from the probe over all cells."""
+    lines = ["| method minus probe, paired by cell | points, mean ± standard error | cells |", *rule(3)]
+    by = {(one["set"], one["size"], one["seed"], one["method"]): one["score"] for one in found}
+    for method in METHODS[1:]:
+        pairs = [100 * (value - by[(*key[:3], "probe")]) for key, value in by.items() if key[3] == method]
+        if len(pairs) > 1:
+            lines.append(row(method, f"{mean(pairs):+.2f} ± {stdev(pairs) / len(pairs) ** 0.5:.2f}", len(pairs)))
+    return lines
+
+
+def regret(found: list[dict[str, Any]]) -> list[str]:
+    """What auto loses to the best single method of a set and size, chosen on the other seeds."""
+    by = {(one["set"], one["size"], one["seed"], one["method"]): one["score"] for one in found}
+    lost = []
+    for name, size, seed, method in by:
+        others = [key for key in by if key[:2] == (name, size) and key[2] != seed]
+        if method != "auto" or not others:
+            continue
+        best = max(SINGLES, key=lambda one: mean([by[key] for key in others if key[3] == one]))
+        lost.append(100 * (by[(name, size, seed, best)] - by[(name, size, seed, "auto")]))
+    if len(lost) < 2:
+        return []
+    middle, error = mean(lost), stdev(lost) / len(lost) ** 0.5
+    high = middle + 1.96 * error
+    bound = f"at most {REGRET:.1f} points, upper 95% bound at most {MOST_REGRET:.1f}"
+    measured = f"{middle:+.2f} points (up to {high:+.2f}), {len(lost)} cells"
+    return [*claims_head(), row("regret of auto", measured, bound, verdict(middle <= REGRET and high <= MOST_REGRET))]
+
+
+def forecast(notes: Notes) -> str | None:
+    """How far forecasts of time were off, over the runs of the accuracy table."""
+    found = [one for one in cells(notes) if one.get("forecast")]
+    if not found:
+        return None
+    lines = ["## Engine: forecasts", "", "| method | runs | median error of time |", *rule(3)]
+    for method in METHODS:
+        errors = [abs(one["seconds"] / one["forecast"] - 1) for one in found if one["method"] == method]
+        if errors:
+            lines.append(row(method, len(errors), f"{100 * median(errors):.0f}%"))
+    return "\n".join(lines)
