@@ -69,6 +69,18 @@ METHODS = {
     "norm-only": Member("whet.methods.norm_only:NormOnly", "the scales and shifts of norms alone"),
 }
 
+OPTIMIZERS = {
+    "adamw": Member("whet.training.optimizers.adamw:AdamW", "two running moments, decoupled decay (fused)", "AdamW"),
+    "sgd": Member("whet.training.optimizers.sgd:SGD", "momentum along the gradient, Nesterov's by default", "SGD"),
+    "adafactor": Member(
+        "whet.training.optimizers.adafactor:Adafactor", "a factored second moment, little memory", "Adafactor"
+    ),
+    "muon": Member("whet.training.optimizers.muon:Muon", "orthogonal updates of matrices, AdamW for the rest", "Muon"),
+    "schedule-free": Member(
+        "whet.training.optimizers.schedule_free:ScheduleFree", "AdamW whose average answers; no schedule"
+    ),
+}
+
 LEARNERS = {
     "majority": Member("whet.learners.majority:Majority", "always the commonest answer"),
     "tfidf": Member("whet.learners.tfidf:TfidfLinear", "TF-IDF features and a linear model", "TF-IDF + linear"),
@@ -99,6 +111,7 @@ TABLES: dict[str, dict[str, Member]] = {
     "backbone": BACKBONES,
     "task": TASKS,
     "method": METHODS,
+    "optimizer": OPTIMIZERS,
     "learner": LEARNERS,
     "metric": METRICS,
 }

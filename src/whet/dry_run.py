@@ -39,6 +39,7 @@ class StageCost:
         moving: Blocks above what it leaves frozen, of ``blocks`` in all.
         trained: Numbers that move, embedding tables whole.
         tables: Of each such table the input that it looks up, its rows and its width.
+        remembered: Numbers that the optimizer keeps between updates, by number that moves.
         token_seconds: Of a step, by tokens of training rows.
         replayed: Whether what is frozen is replayed.
     """
@@ -48,6 +49,7 @@ class StageCost:
     blocks: int
     trained: int
     tables: tuple[tuple[str, int, int], ...]
+    remembered: float
     token_seconds: float
     replayed: bool
 
@@ -139,6 +141,7 @@ def time_stage(learner: Neural, backbone: Backbone, stage: Stage, number: int, e
                 take_step(state, stage.name, source, objective, working, budget, 0)
             if step >= WARM_STEPS:
                 fastest = min(fastest, (time.perf_counter() - began) / float(examples.lengths[index].sum()))
+        remembered = state.optimizer.numbers() / sum(len(group) for group in state.groups)
         state.release(working)
     every = dict(backbone.model.named_parameters())
     blocks = max(1, len(backbone.blocks))
@@ -149,6 +152,7 @@ def time_stage(learner: Neural, backbone: Backbone, stage: Stage, number: int, e
         blocks=blocks,
         trained=sum(every[name].numel() for name in names),
         tables=tuple((str(column), int(rows), int(width)) for column, rows, width in shapes),
+        remembered=remembered,
         token_seconds=float(fastest),
         replayed=cut is not None,
     )

@@ -27,8 +27,8 @@ START_SHARE = 0.2
 """What the head that steps start from takes of a solve with its penalty chosen."""
 SOLVE_RATE = 60e9
 """Floating-point operations a second of the solver, low on purpose."""
-STATE_BYTES = 28
-"""Of a trained number in a checkpoint: master, two moments, the best so far, and the first three of the snapshot."""
+NUMBER_BYTES = 4
+"""Of a weight, and of whatever else is kept in float32."""
 FIXED_SECONDS = 6.0
 """Imports, reading, checks, judging and packaging."""
 
@@ -158,11 +158,13 @@ def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
         parts["features"] = speeds.features_seconds
         parts["fit"] = speeds.rung_seconds(method, training.epochs or method.epochs)
         gain = replay_bound(speeds, method, training)
-    weights = speeds.parameters * 4
-    moving = weights * (5 if not isinstance(method, Auto) and not method.epochs else 11)
+    weights = speeds.parameters * NUMBER_BYTES
+    found = descents(method, training)
+    remembered = max((stage.remembered for one, _ in found for stage in speeds.stages(one)), default=0.0)
+    moving = int(weights * (7 + 2 * remembered if found else 5))
     kept_tokens = speeds.tokens + speeds.valid_tokens
     memory = int(500e6 + moving + kept_tokens * speeds.width * 2)
-    kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training))
+    kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in found)
     disk = int(weights + kept_tokens * speeds.width * 2 + speeds.rows * speeds.width * 4 + kept)
     rounded = {name: round(value, 1) for name, value in parts.items()}
     return Forecast(
@@ -181,8 +183,14 @@ def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
     """What the checkpoints of a method take at most: the last one, and those of a long fit with one being written."""
     between = speeds.pretrained.machinery.checkpoint_seconds
     written = 1 + epochs * speeds.epoch_seconds(method) / between if between else math.inf
-    trained = sum(speeds.trained(stage) for stage in speeds.stages(method))
-    return STATE_BYTES * trained * int(min(written, KEPT + 1))
+    numbers = sum(speeds.trained(stage) * state_numbers(stage) for stage in speeds.stages(method))
+    return int(NUMBER_BYTES * numbers) * int(min(written, KEPT + 1))
+
+
+def state_numbers(stage: StageCost) -> float:
+    """Numbers of a checkpoint by number that moves: master, what the optimizer remembers, the same two again in the
+    snapshot, and the best so far."""
+    return 2 * (1 + stage.remembered) + 1
 
 
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:

@@ -6,7 +6,7 @@ an import path never appears. A partial plan, as a user writes it, has the same 
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -159,7 +159,7 @@ class Plan:
         return {
             "columns": f"{' + '.join(data.inputs)} → {', '.join(data.target)}" + "".join(f" · {one}" for one in drawn),
             "model": f"{self.model.name} ({self.model.origin}{licence})",
-            "method": self._method_words(),
+            "method": self._method_words() + self._optimizer_words(),
             "judged by": f"{catalog.title('metric', self.evaluation.metric)} against {', '.join(rivals) or 'nothing'}",
             "machine": f"{machinery.device}, {machinery.threads} threads, {precision}",
         }
@@ -182,6 +182,11 @@ class Plan:
             reasons.setdefault(one.why, []).append(one.name)
         left_out = "".join(f"; without {' and '.join(names)}: {why}" for why, names in reasons.items())
         return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{left_out}"
+
+    def _optimizer_words(self) -> str:
+        """The optimizer, where it is not the default."""
+        usual, optimizer = Training().optimizer, self.training.optimizer
+        return "" if optimizer == usual else f"; {catalog.title('optimizer', catalog.name_of('optimizer', optimizer))}"
 
     def write(self, path: Path) -> None:
         """Write the YAML file beside, then rename."""
@@ -355,12 +360,18 @@ def names_of(kind: str) -> str:
 def plain(value: Any) -> Any:
     """Dataclasses, tuples and paths as YAML-able values."""
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return {entry.name: plain_field(entry, getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def plain_field(entry: Field[Any], value: Any) -> Any:
+    """One field of a dataclass; a member of the catalog by its name, if the field says of which kind."""
+    kind = entry.metadata.get("member")
+    return member_dict(kind, value) if kind else plain(value)
 
 
 def build(hint: Any, value: Any, where: str) -> Any:
@@ -402,7 +413,15 @@ def build_dataclass(kind: Any, value: Any, where: str) -> Any:
     for key in value:
         if key not in known:
             raise unknown_key(str(key), known, where)
-    return kind(**{key: build(hints[key], inner, f"{where}.{key}") for key, inner in value.items()})
+    members = {entry.name: entry.metadata["member"] for entry in fields(kind) if "member" in entry.metadata}
+    return kind(
+        **{
+            key: member_of(members[key], inner)
+            if key in members and isinstance(inner, str | Mapping)
+            else build(hints[key], inner, f"{where}.{key}")
+            for key, inner in value.items()
+        }
+    )
 
 
 def unknown_key(key: str, known: list[str], where: str) -> ConfigError:

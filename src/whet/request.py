@@ -1,7 +1,6 @@
 """What was asked for: arguments of Python, or flags, as a partial plan and the objects that no plan file can hold."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def partial_plan(
     if method is not None:
         wanted["method"] = method if isinstance(method, str) else member_dict("method", method)
     if training is not None:
-        wanted["training"] = asdict(training)
+        wanted["training"] = plain(training)
     if head is not None:
         given = wanted.get("backbone") or {}
         wanted["backbone"] = {**({"name": given} if isinstance(given, str) else given), "head": head}

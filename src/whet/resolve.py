@@ -151,6 +151,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         length=usual_length(processor, checked.split.train, checked.columns),
     )  # fmt: skip
     training = member_settings(wanted.get("training", {}))
+    training = replace(training, schedule=training.schedule or training.optimizer.schedule)
     seed = int(wanted.get("seed", 0))
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
@@ -163,7 +164,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
-        training = replace(training, learning_rate=method.learning_rate)
+        training = replace(training, learning_rate=training.rate(method.learning_rate))
     plan = Plan(
         data=data,
         modality=checked.modality,

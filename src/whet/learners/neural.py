@@ -186,7 +186,7 @@ class Neural:
         return Descent(
             stage=stage,
             epochs=stage.fit.share * (self.training.epochs or self.method.epochs),
-            rate=self.training.learning_rate or self.method.learning_rate,
+            rate=self.training.rate(self.method.learning_rate),
             training=self.training,
             machinery=self.machinery,
             seed=self.seed,

@@ -1,7 +1,7 @@
 """Trainable masters side by side: one tensor a rate group for the optimizer, views of it for everybody else.
 
 A model has a hundred small tensors. Clipping, AdamW and the cast into the working weights cost more for starting a
-kernel on each than for the arithmetic, so they work on whole groups.
+kernel on each than for the arithmetic, so they work on whole groups. An optimizer that needs shapes gets views.
 """
 
 from dataclasses import dataclass
@@ -40,6 +40,17 @@ class FlatGroup:
         for parameter, view in zip(parameters, group.split(whole.detach()), strict=True):
             parameter.data = view
         return group
+
+    def __len__(self) -> int:
+        return self.whole.numel()
+
+    def shaped(self) -> list[nn.Parameter]:
+        """Every parameter with its shape, values and gradient, as views of the whole."""
+        assert self.whole.grad is not None
+        found = [nn.Parameter(view) for view in self.split(self.whole.detach())]
+        for parameter, gradient in zip(found, self.split(self.whole.grad), strict=True):
+            parameter.grad = gradient
+        return found
 
     def split(self, whole: Tensor) -> list[Tensor]:
         """Views of a tensor that lies like the group, in the order of ``names``."""

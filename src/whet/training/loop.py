@@ -8,26 +8,26 @@ minimises the sum over terms of coefficient x (all sums / all weights) over ever
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whet.backbones.backbone import HeadedModel
 from whet.methods.method import RateGroup
 from whet.tasks.task import Batch, Term
+from whet.training.compact import CompactEmbedding
 from whet.training.draws import seed_torch
 from whet.training.events import Evaluated, Event, Said, Stepped, Stopped
 from whet.training.flat import FlatGroup
+from whet.training.optimizer import Share, Stepper
 from whet.training.precision import Working
-from whet.training.schedules import rate_at
 from whet.training.settings import Training
 from whet.training.trouble import SNAPSHOT, NotFiniteError, still_not_finite, with_gradients
 
-COUNT = "step"
-"""What AdamW calls the number of its updates; one for each group."""
-LOWEST, SNAPSHOTS = "lowest", "snapshot"
+LOWEST, SNAPSHOTS, MOMENTS = "lowest", "snapshot", "moment"
 SURE = 2.0
 """Standard errors by which a validation loss must exceed the lowest one for its weights to be passed over."""
 NEAR, FEWEST = 0.1, 30
@@ -70,7 +70,7 @@ class FitState:
 
     Args:
         groups: Trainable masters, laid side by side until ``release``.
-        optimizer: Steps the groups, in their order.
+        optimizer: Steps the groups, in their order, and keeps what it remembers between updates: the moments.
         step: Updates done; evaluated: the step at which validation loss was last measured, -1 if never.
         best: Copies of the trainable masters to be restored, see ``evaluate``; ``best_step`` is their step.
         lowest: (N,) what each validation row adds to the lowest loss, which is ``best_loss``.
@@ -80,7 +80,7 @@ class FitState:
     """
 
     groups: tuple[FlatGroup, ...]
-    optimizer: torch.optim.Optimizer
+    optimizer: Stepper
     step: int = 0
     evaluated: int = -1
     best_loss: float = math.inf
@@ -118,11 +118,7 @@ class FitState:
     def moving(self) -> dict[str, Tensor]:
         """Masters and moments by name."""
         found = {f"master/{n}": p for n, p in self.masters().items()}
-        for group in self.groups:
-            for key, value in self.optimizer.state.get(group.whole, {}).items():
-                parts = [value] if key == COUNT else group.split(value)
-                found |= {f"{key}/{name}": part for name, part in zip(group.names, parts, strict=False)}
-        return found
+        return found | {f"{MOMENTS}/{key}": one for key, one in self.optimizer.tensors().items()}
 
     def counters(self) -> dict[str, Any]:
         """The JSON-able rest."""
@@ -167,12 +163,8 @@ class FitState:
         masters = self.masters()
         for name, master in masters.items():
             master.copy_(tensors[f"master/{name}"])
-        keys = {key.partition("/")[0] for key in tensors} - {"master", "best", COUNT, LOWEST}
-        self.optimizer.state.clear()
-        for group in self.groups if keys else ():
-            kept = {key: torch.cat([tensors[f"{key}/{name}"].reshape(-1) for name in group.names]) for key in keys}
-            kept[COUNT] = tensors[f"{COUNT}/{group.names[0]}"].clone()
-            self.optimizer.state[group.whole] = {key: one.to(group.whole.device) for key, one in kept.items()}
+        pairs = [(key.partition("/"), one) for key, one in tensors.items()]
+        self.optimizer.load({key: one for (part, _, key), one in pairs if part == MOMENTS})
         working.push(masters)
 
     def release(self, working: Working) -> None:
@@ -211,35 +203,35 @@ def start_state(
     settings: Training,
     undecayed: frozenset[str] = frozenset(),
 ) -> FitState:
-    """A stage's state before its first step: AdamW (arXiv:1711.05101) with bias correction on float32 masters.
+    """A stage's state before its first step, with the optimizer that the settings name.
 
     Args:
         undecayed: Parameters without weight decay beside vectors: embedding tables, the new head.
     """
     every = dict(working.masters.named_parameters())
-    chosen: list[tuple[list[str], float, bool]] = []
-    flat: list[FlatGroup] = []
+    unit, apart = settings.optimizer.usual_rate, settings.optimizer.hidden_apart
+    tables = embedding_tables(working.masters) if apart else frozenset()
+
+    def kind_of(name: str) -> str:
+        if every[name].dim() < 2 or name in undecayed:
+            return "still"
+        return "hidden" if apart and every[name].dim() == 2 and name not in tables else "decays"
+
+    shares: list[Share] = []
     for group in groups:
-        for decays in (True, False):
-            names = [n for n in group.names if (every[n].dim() > 1 and n not in undecayed) == decays]
+        for kind in ("hidden", "decays", "still"):
+            names = [name for name in group.names if kind_of(name) == kind]
             if names:
-                chosen.append((names, group.scale, decays and not group.pull))
-                flat.append(FlatGroup.of(working.masters, names, group.pull))
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": [group.whole],
-                "lr": learning_rate * scale,
-                "scale": scale * learning_rate,
-                "weight_decay": settings.weight_decay if decays else 0.0,
-            }
-            for group, (_, scale, decays) in zip(flat, chosen, strict=True)
-        ],
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        fused=True,
-    )
-    return FitState(groups=tuple(flat), optimizer=optimizer)
+                decay = 0.0 if kind == "still" or group.pull else settings.weight_decay / unit
+                flat = FlatGroup.of(working.masters, names, group.pull)
+                shares.append(Share(flat, group.scale, learning_rate, decay, kind == "hidden"))
+    return FitState(groups=tuple(share.flat for share in shares), optimizer=settings.optimizer.stepper(shares))
+
+
+def embedding_tables(model: nn.Module) -> frozenset[str]:
+    """The weights of embedding tables, whole or with the rows that occur."""
+    kinds = (nn.Embedding, CompactEmbedding)
+    return frozenset(f"{name}.weight" for name, module in model.named_modules() if isinstance(module, kinds))
 
 
 def fit(
@@ -257,7 +249,9 @@ def fit(
     reason = "done"
     while True:
         if evaluation_due(state, budget):
-            yield evaluate(state, stage, budget)
+            with answering(state, precision):
+                evaluated = evaluate(state, stage, budget)
+            yield evaluated
         if state.step >= budget.steps:
             break
         if patience_gone(state, budget):
@@ -273,6 +267,7 @@ def fit(
         except NotFiniteError:
             event = after_trouble(state, stage, source, objective, precision, budget, seed)
         yield event
+    state.optimizer.finish()
     restore_best(state, precision)
     state.release(precision)
     yield Stopped(stage=stage, step=state.step, reason=reason, seconds=time.monotonic() - began)
@@ -307,7 +302,7 @@ def take_step(
         value.backward()  # type: ignore[no-untyped-call]
         loss += float(value.detach())
         working.pull_gradients(gradients, add=number > 0)
-    rate = rate_at(state.step, budget.steps, budget.settings.schedule, budget.settings.warmup)
+    rate = budget.settings.rate_factor(state.step, budget.steps)
     update(state, working, rate, budget.settings.clip, loss)
     state.step += 1
     return Stepped(
@@ -340,11 +335,7 @@ def update(state: FitState, working: Working, rate: float, clip: float, loss: fl
         raise NotFiniteError
     if clip > 0:
         clip_gradients(gradients, norm, clip)
-    for group in state.optimizer.param_groups:
-        group["lr"] = group["scale"] * rate * state.slower
-    for flat, group in zip(state.groups, state.optimizer.param_groups, strict=True):
-        flat.pull_back(group["lr"])
-    state.optimizer.step()
+    state.optimizer.step(rate * state.slower)
     working.push(state.masters())
 
 
@@ -396,6 +387,17 @@ def evaluation_due(state: FitState, budget: Budget) -> bool:
     if budget.evaluate is None or state.evaluated == state.step:
         return False
     return state.step == budget.steps or (state.step > 0 and state.step % budget.every == 0) or state.step == 0
+
+
+@contextmanager
+def answering(state: FitState, working: Working) -> Iterator[None]:
+    """Inside, masters and live model are those that answer, which for some optimizers are not those that step."""
+    with state.optimizer.answering() as others:
+        if others:
+            working.push(state.masters())
+        yield
+    if others:
+        working.push(state.masters())
 
 
 def evaluate(state: FitState, stage: str, budget: Budget) -> Evaluated:
@@ -452,7 +454,7 @@ def ended_from_outside(state: FitState, stage: str, began: float, budget: Budget
 
 @torch.no_grad()
 def restore_best(state: FitState, working: Working) -> None:
-    """The best weights, where validation loss was measured."""
+    """The best weights, where validation loss was measured; the masters' otherwise."""
     masters = state.masters()
     for name, tensor in state.best.items():
         masters[name].copy_(tensor)

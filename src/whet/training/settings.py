@@ -1,9 +1,11 @@
 """How gradient steps are taken: the settings of the loop, checked when built."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from whet import catalog
 from whet.errors import ConfigError
-from whet.training.schedules import FALLS, Schedule
+from whet.training.schedules import FALLS, Schedule, rate_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +17,16 @@ class Training:
         least_steps: Updates that few rows get by more passes, where ``epochs`` is not named: three epochs, the common
             habit, are far too few for a small set (Mosbach et al. 2021, arXiv:2006.04884; Zhang et al. 2021,
             arXiv:2006.05987).
-        learning_rate: Peak rate of the top group; None takes the method's.
+        optimizer: By its catalog name, or an object of ``whet.training.optimizers``, which has settings of its own.
+        learning_rate: Peak rate of the top group; None takes the method's, times what the optimizer's unit is of
+            AdamW's.
         head_learning_rate: Peak rate of the new head, as a multiple of ``learning_rate``.
         batch_size: Examples an update.
         micro_batch_size: Examples a backward; None takes the whole batch. Accumulation is exact.
         warmup: Share of all steps over which the rate rises from zero.
-        schedule: How the rate falls afterwards.
-        weight_decay: Decoupled decay, on matrices only (not on norms, biases or the new head).
+        schedule: How the rate falls afterwards; None takes the optimizer's: linear, but for one that averages.
+        weight_decay: Decoupled decay, on matrices only (not on norms, biases or the new head), as strong under every
+            optimizer: each update takes away rate x decay, the rate in units of AdamW's.
         clip: Largest norm of the whole update's gradient; 0 is off.
         patience: Evaluations without a better validation loss before a stage stops; 0 never stops early.
         evaluations_per_epoch: How often validation loss is measured.
@@ -31,12 +36,13 @@ class Training:
 
     epochs: float | None = None
     least_steps: int = 200
+    optimizer: Any = field(default="adamw", metadata={"member": "optimizer"})
     learning_rate: float | None = None
     head_learning_rate: float = 1.0
     batch_size: int = 32
     micro_batch_size: int | None = None
     warmup: float = 0.1
-    schedule: Schedule = "linear"
+    schedule: Schedule | None = None
     weight_decay: float = 0.01
     clip: float = 1.0
     patience: int = 4
@@ -45,6 +51,10 @@ class Training:
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.optimizer, str):
+            object.__setattr__(self, "optimizer", catalog.find("optimizer", self.optimizer)())
+        known = f"of {', '.join(catalog.members('optimizer'))}"
+        self._require("optimizer", hasattr(self.optimizer, "stepper"), known)
         self._require("epochs", self.epochs is None or self.epochs >= 1, "1 or more")
         self._require("least_steps", self.least_steps >= 0, "0 or more")
         self._require("learning_rate", self.learning_rate is None or 0 < self.learning_rate < 10, "above 0")
@@ -52,7 +62,8 @@ class Training:
         self._require("batch_size", self.batch_size >= 1, "1 or more")
         self._require("micro_batch_size", self.micro_batch_size is None or self.micro_batch_size >= 1, "1 or more")
         self._require("warmup", 0 <= self.warmup < 1, "from 0 to below 1")
-        self._require("schedule", self.schedule in FALLS, f"of {', '.join(FALLS)}")
+        self._require("schedule", self.schedule is None or self.schedule in FALLS, f"of {', '.join(FALLS)}")
+        self._require_own_schedule()
         self._require("weight_decay", 0 <= self.weight_decay < 1, "from 0 to below 1")
         self._require("clip", self.clip >= 0, "0 or more")
         self._require("patience", self.patience >= 0, "0 or more")
@@ -64,6 +75,24 @@ class Training:
         if self.epochs is not None:
             return self.epochs
         return max(usual, round(self.least_steps * self.batch_size / rows, 1))
+
+    def rate(self, usual: float) -> float:
+        """The peak rate as named, else the ``usual`` one of a method, which is AdamW's, in the optimizer's unit."""
+        return self.learning_rate or usual * float(self.optimizer.usual_rate)
+
+    def rate_factor(self, step: int, steps: int) -> float:
+        """The schedule's factor on the peak rate at a step, from 0, of ``steps``."""
+        return rate_at(step, steps, self.schedule or self.optimizer.schedule, self.warmup)
+
+    def _require_own_schedule(self) -> None:
+        own = self.optimizer.schedule
+        if self.optimizer.own_schedule and self.schedule not in (None, own):
+            raise ConfigError(
+                f"The optimizer {catalog.name_of('optimizer', self.optimizer)!r} cannot follow the schedule "
+                f"{self.schedule!r}: {self.optimizer.own_schedule}.",
+                where="training.schedule",
+                fix=f"use training.schedule={own}, with a warm-up if you like, or another training.optimizer",
+            )
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
