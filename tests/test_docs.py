@@ -47,7 +47,7 @@ def test_every_command_and_option_on_the_front_page_exists() -> None:
 
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for name in re.findall(r"\| `whet (\w+)", page):
+    for name in re.findall(r"\| `whet ([\w-]+)", page):
         assert name in commands
     known = {option for command in commands.values() for one in command.params for option in one.opts}
     lines = [line for line in page.splitlines() if "pip" not in line and "PIP_FLAGS" not in line]

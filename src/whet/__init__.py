@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from whet.api import Result as Result
     from whet.api import check as check
     from whet.api import evaluate as evaluate
+    from whet.api import find_rate as find_rate
     from whet.api import finetune as finetune
     from whet.api import load as load
     from whet.api import plan as plan
@@ -32,6 +33,7 @@ _PLACES = {
     "WhetError": "whet.errors",
     "check": "whet.api",
     "evaluate": "whet.api",
+    "find_rate": "whet.api",
     "finetune": "whet.api",
     "load": "whet.api",
     "methods": "whet.methods",
@@ -46,6 +48,7 @@ __all__ = [
     "WhetError",
     "check",
     "evaluate",
+    "find_rate",
     "finetune",
     "load",
     "methods",

@@ -1,4 +1,4 @@
-"""The verbs, for Python and for the command line: check, plan, finetune, load, predict, evaluate.
+"""The verbs, for Python and for the command line: check, plan, find a rate, finetune, load, predict, evaluate.
 
 Each turns its arguments into a partial plan and hands it on; no algorithm lives here.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from whet.catalog import name_of
 from whet.deploy.predictor import Predictor
 from whet.errors import DataError, RunError
 from whet.evaluation.metric import Metric
@@ -28,9 +29,13 @@ from whet.folder import (
     unwritable,
     write_json,
 )
+from whet.learners.neural import TrainingRows
+from whet.learners.rate_finder import RateCurve
+from whet.learners.rate_finder import find_rate as rise_of
 from whet.plan import Auto, Plan, plain
+from whet.report.rates import write_rates
 from whet.report.story import Story, from_record
-from whet.request import given_objects, partial_plan, run_name
+from whet.request import given_objects, partial_plan, require_steps, run_name
 from whet.resolve import Checked, Objects, Prepared, prepare, reopen
 from whet.resolve import check as check_rows
 from whet.run import Clock, Outcome, encode, finish, listened, run
@@ -300,6 +305,66 @@ def plan(
     )  # fmt: skip
     with scratch_folder() as scratch:
         return prepare(wanted, given_objects(rows, test, valid, metric, loss), scratch)
+
+
+def find_rate(
+    rows: Any = None,
+    target: str | Sequence[str] | None = None,
+    *,
+    method: Any = None,
+    text: str | Sequence[str] | None = None,
+    model: str | Path | None = None,
+    test: Any = None,
+    valid: Any = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    loss: Callable[[Any, Any], Any] | None = None,
+    training: Training | None = None,
+    max_length: int | None = None,
+    device: str | None = None,
+    group: str | None = None,
+    time_column: str | None = None,
+    encoding: str | None = None,
+    head: str | None = None,
+    plan: str | Path | None = None,
+    settings: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+    command: str = "",
+) -> RateCurve:
+    """Loss against learning rate for one method, from about a hundred steps of which nothing is kept.
+
+    Arguments as ``finetune``. Of the curve, ``suggestion`` is for ``training.learning_rate``.
+
+    Args:
+        method: One that takes gradient steps; not ``auto``.
+        out: Where the picture is written, a page of its own; None writes none.
+    """
+    wanted = partial_plan(
+        rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, training=training,
+        max_length=max_length, device=device, group=group, time_column=time_column, encoding=encoding, head=head,
+        plan=plan, settings=settings,
+    )  # fmt: skip
+    require_steps(wanted)
+    with scratch_folder() as scratch:
+        prepared = prepare(wanted, given_objects(rows, test, valid, None, loss), scratch)
+        curve: RateCurve = listened(rates_of(prepared), scratch, list(observers))
+    if out is not None:
+        try:
+            write_rates(curve, Path(out), command)
+        except OSError as error:
+            raise RunError(
+                f"The picture cannot be written: {error.strerror}.", where=str(out), fix="choose another --out"
+            ) from error
+    return curve
+
+
+def rates_of(prepared: Prepared) -> Any:
+    """The plan's method on its training rows, at rising rates."""
+    rows = yield from encode(prepared, Clock())
+    method, training = prepared.plan.method, prepared.plan.training
+    learner = prepared.pretrained.learner(prepared.task, prepared.state, prepared.columns, method, training)
+    names = name_of("method", method), name_of("optimizer", training.optimizer)
+    return (yield from rise_of(learner, TrainingRows(rows.train, None, rows.units), *names))
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Predictor:

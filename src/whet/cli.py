@@ -193,6 +193,45 @@ def plan_command(
     console.print(f"\n  plan    {out}\n  use     whet finetune --plan {out}", highlight=False, markup=False)
 
 
+@app.command("find-rate")
+def find_rate(
+    rows: Rows = None,
+    target: Target = None,
+    text: TextColumn = None,
+    model: Model = None,
+    method: Annotated[Optional[str], typer.Option("--method", help="One that takes gradient steps; not auto.")] = None,
+    test: Test = None,
+    valid: Valid = None,
+    out: Annotated[str, typer.Option("--out", help="Where the picture is written.")] = "rates.html",
+    seed: Seed = None,
+    max_length: MaxLength = None,
+    device: Device = None,
+    group: Group = None,
+    time_column: TimeColumn = None,
+    encoding: Encoding = None,
+    head: Head = None,
+    plan: PlanFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Try learning rates from low to high and draw the loss at each; keeps nothing else."""
+    from whet import api
+    from whet.report import progress, rates, terminal
+
+    with progress.choose(quiet=as_json) as observer:
+        curve = api.find_rate(
+            rows, target, text=text, model=model, method=method, test=test, valid=valid, out=out, seed=seed,
+            max_length=max_length, device=device, group=group, time_column=time_column, encoding=encoding, head=head,
+            plan=plan, settings=settings or (), observers=[observer],
+        )  # fmt: skip
+    use = with_rate(sys.argv[1:], curve.suggestion)
+    if as_json:
+        print_json(rates.record(curve) | {"use": use, "path": out})
+    else:
+        terminal.print_facts(rates.facts(curve) | {"plot": out}, rates.meaning(curve), use, make_console())
+
+
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder.")],
@@ -315,6 +354,17 @@ def raise_no_file(what: str) -> None:
     from whet.errors import DataError
 
     raise DataError(f"There is no file {what!r}.", where="whet predict", fix="leave --out out to answer a single text")
+
+
+def with_rate(words: list[str], rate: float) -> str:
+    """The command that fine-tunes as ``find-rate`` was called, at a rate."""
+    kept, rest = ["whet", "finetune"], iter(words[1:])
+    for word in rest:
+        value = [next(rest, "")] if word in ("--out", "--set") else []
+        rated = any(one.startswith("training.learning_rate=") for one in (*value, word.removeprefix("--set=")))
+        if not (word in ("--out", "--json", "--debug") or word.startswith("--out=") or rated):
+            kept += [word, *value]
+    return shlex.join([*kept, "--set", f"training.learning_rate={rate:g}"])
 
 
 def show_answer(predictor: Any, value: Any, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from whet.data.read_objects import parts_of
 from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
 from whet.plan import Auto, member_dict, plain, read_partial, set_value
-from whet.resolve import Objects
+from whet.resolve import Objects, method_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import Training
 
@@ -135,6 +135,27 @@ def with_budget(method: Any, seconds: float) -> dict[str, Any]:
             fix="leave --method out, or limit the steps with --set training.epochs=2",
         )
     return {**(method if isinstance(method, Mapping) else {}), "name": "auto", "seconds": seconds}
+
+
+def require_steps(wanted: Mapping[str, Any]) -> None:
+    """Only one method that takes gradient steps has a learning rate to find.
+
+    Raises:
+        ConfigError: none is named, or it takes no steps.
+    """
+    name = method_name(wanted)
+    if name == "auto":
+        raise ConfigError(
+            "auto climbs several methods, and each has a learning rate of its own.",
+            where="method",
+            fix="name one, such as --method full or --method lora",
+        )
+    if not method_of(wanted["method"]).epochs:
+        raise ConfigError(
+            f"The method {name!r} has no learning rate: its head is solved, without gradient steps.",
+            where="method",
+            fix="name one that takes steps, such as --method full or --method lora",
+        )
 
 
 def seconds_of(text: float | str) -> float:

@@ -5,7 +5,7 @@ its author what is missing; scikit-learn's estimator checks are the model. A che
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from whet.backbones.backbone import Backbone, Family, HeadedModel, Meaning
 from whet.backbones.text_encoder import TextEncoder
 from whet.data.rows import Columns, Rows
 from whet.evaluation.metric import Metric, value_of
+from whet.learners.descent import undecayed
 from whet.learners.learner import Learner, Material
 from whet.learners.neural import Pretrained
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage
@@ -29,11 +30,13 @@ from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples, State, Task
 from whet.training.batches import Source
-from whet.training.loop import Budget, Objective, start_state, take_step
+from whet.training.loop import Budget, FitState, Objective, start_state, take_step
 from whet.training.machinery import Machinery
 from whet.training.objective import FeatureObjective, TaskObjective
+from whet.training.optimizer import Optimizer
 from whet.training.precision import Working
 from whet.training.replay import set_training
+from whet.training.schedules import FALLS
 from whet.training.settings import Training
 
 __all__ = [
@@ -169,6 +172,42 @@ def check_method(method: Method) -> None:
         family.save(finished.model, Path(place) / "saved", source=folder, meaning=meaning)
         again = family.reload(Path(place) / "saved")
         require(near(answers(again, inputs), trained), "the packaged model answers otherwise than the live one")
+
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Take steps with every weight of a tiny encoder.
+
+    Checks that everything moves and stays finite; that what is remembered is named by parameter, and nothing is before
+    the first step; that another state which is given it goes on as this one does, bit by bit; and that to ask for the
+    masters that answer changes none that step.
+    """
+    require(optimizer.usual_rate > 0, "usual_rate must be above 0")
+    require(optimizer.schedule in FALLS, f"schedule must be one of {', '.join(FALLS)}")
+    with TemporaryDirectory() as place, torch.random.fork_rng(devices=[]):
+        folder = tiny_text_model(Path(place) / "model", layers=2)
+        state, _, step = tiny_steps(optimizer, folder)
+        begin = {name: tensor.clone() for name, tensor in state.masters().items()}
+        require(not state.optimizer.tensors(), "nothing can be remembered before the first step")
+        for _ in range(STEPS):
+            step()
+        for name, tensor in state.masters().items():
+            require(bool(torch.isfinite(tensor).all()), f"{name} is not finite after {STEPS} steps")
+            require(not torch.equal(tensor, begin[name]), f"{name} did not move in {STEPS} steps")
+        strays = {key for key in state.optimizer.tensors() if key.partition("/")[2] not in begin}
+        require(not strays, f"tensors() must name parameters, as 'kind/parameter', not {sorted(strays)[:2]}")
+        kept = {name: tensor.clone() for name, tensor in state.moving().items()}
+        with state.optimizer.answering():
+            pass
+        require(equal(state.moving(), kept), "after answering() the masters must be what they were")
+        again, others, step_again = tiny_steps(optimizer, folder)
+        again.put_back(others, kept)
+        again.step = state.step
+        require(equal(again.moving(), kept), "load() must become what tensors() gave")
+        step()
+        step_again()
+        require(
+            equal(again.moving(), state.moving()), "a step from what was remembered differs from one without a stop"
+        )
 
 
 def check_task(task: Task) -> None:
@@ -406,6 +445,27 @@ def check_movement(stage: Stage, backbone: Backbone, source: Source, task: Task,
     )
     strays = sorted(moved - named)
     require(not strays, f"stage {stage.name!r} moved {len(strays)} tensors that it does not name, first {strays[:1]}")
+
+
+def tiny_steps(optimizer: Optimizer, folder: Path) -> tuple[FitState, Working, Callable[[], object]]:
+    """A state that trains every weight of the model in ``folder``, the model, and what takes the next step."""
+    source, task, taught = tiny_source(folder)
+    backbone = tiny_backbone(TextEncoder(dropout=0.0), folder, task.outputs(taught))
+    names = tuple(name for name, _ in backbone.model.named_parameters() if name not in backbone.unused)
+    working = Working.of(backbone.model, "float32", torch.device("cpu"))
+    working.trainable(names)
+    settings = Training(optimizer=optimizer, warmup=0.0)
+    rate = RATE * optimizer.usual_rate
+    state = start_state(working, (RateGroup(names=names),), rate, settings, undecayed(backbone))
+    budget = Budget(steps=10 * STEPS, every=STEPS, evaluate=None, settings=settings)
+    objective = TaskObjective(task, taught, working.live, None)
+    set_training(working.live, None)
+    return state, working, lambda: take_step(state, "check", source, objective, working, budget, 0)
+
+
+def equal(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of tensors have the same names and values."""
+    return some.keys() == others.keys() and all(torch.equal(tensor, others[name]) for name, tensor in some.items())
 
 
 def check_reloading(

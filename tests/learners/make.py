@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.torch import save
 
 from whet.backbones.text_encoder import TextEncoder
@@ -47,6 +48,12 @@ def made(
     learner = pretrained.learner(task, state, columns, method, training or Training(batch_size=8), checkpoints)
     encoded = [task.encode(some, columns, processor, state, targeted=True) for some in (train, held)]
     return learner, TrainingRows(encoded[0], encoded[1] if valid else None)
+
+
+def needs(optimizer: str) -> None:
+    """Skip where the optional package of an optimizer is not installed."""
+    if optimizer == "schedule-free":
+        pytest.importorskip("schedulefree", reason="schedule-free needs pip install 'whet[schedule-free]'")
 
 
 def drained(learner: Neural, rows: TrainingRows) -> tuple[NeuralFitted, list[Any]]:

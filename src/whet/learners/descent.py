@@ -63,12 +63,7 @@ class Descent:
         working.trainable(names)
         watched = valid if stage.objective is None else None
         source, held_out, cut = yield from self._sources(fitted, train, watched)
-        if not source.steps_per_epoch:
-            raise ConfigError(
-                f"No class has two rows, so the stage {stage.name!r} has nothing to compare.",
-                where="method",
-                fix="add rows, or use the method 'probe'",
-            )
+        self.require_steps(source)
         if cut is not None and not (yield from self._holds(fitted, source, cut, groups)):
             cut, source.cached = None, None
             if held_out is not None:
@@ -124,6 +119,19 @@ class Descent:
     def steps(self, source: ReplaySource) -> int:
         """Updates at most."""
         return max(1, round(source.steps_per_epoch * self.epochs))
+
+    def require_steps(self, source: ReplaySource) -> None:
+        """Refuse rows of which no batch can be made.
+
+        Raises:
+            ConfigError: no class has two rows, and the stage compares those of one class.
+        """
+        if not source.steps_per_epoch:
+            raise ConfigError(
+                f"No class has two rows, so the stage {self.stage.name!r} has nothing to compare.",
+                where="method",
+                fix="add rows, or use the method 'probe'",
+            )
 
     def every(self, source: ReplaySource) -> int:
         """Updates between two evaluations; of many short epochs not each is evaluated."""

@@ -92,7 +92,7 @@ class Neural:
             fitted.notes.append("The method changes the model before its first step, as it declares.")
         for number, stage in enumerate(stages):
             if isinstance(stage.fit, Solve):
-                yield from self._solve(stage, stage.fit, fitted, rows)
+                yield from self.solve(stage, stage.fit, fitted, rows)
             else:
                 yield from self._descend(stage, fitted, rows, number)
             if fitted.interrupted:
@@ -122,9 +122,8 @@ class Neural:
             require_possible(stage, self.task, self.training)
         return backbone, stages
 
-    def _solve(
-        self, stage: Stage, how: Solve, fitted: NeuralFitted, rows: TrainingRows
-    ) -> Generator[Event, None, None]:
+    def solve(self, stage: Stage, how: Solve, fitted: NeuralFitted, rows: TrainingRows) -> Generator[Event, None, None]:
+        """A stage that solves the head on the features as they are."""
         examples = rows.train
         targets, units = examples.targets, rows.units
         assert targets is not None
@@ -175,7 +174,7 @@ class Neural:
         if not moved and not fitted.features_moved:
             why = "No step lowered the validation loss" if fitted.steps else "No step was taken"
             yield from say(fitted, stage, f"{why}: the head is solved on untouched features.")
-            yield from self._solve(stage, Solve(), fitted, rows)
+            yield from self.solve(stage, Solve(), fitted, rows)
             return
         fitted.features_moved |= moved
 

@@ -45,30 +45,40 @@ addEventListener("beforeprint", () => document.querySelectorAll("details").forEa
 
 def render_report(story: Story) -> str:
     """The whole report as one HTML page."""
-    body = tag("body", tag("main", *_chapters(story)), tag("script", Html(_SCRIPT)))
-    return f"<!doctype html>\n{tag('html', _head(story), body, lang='en')}\n"
+    title = f"{one_line(story.name, 80)}: whet report"
+    return page(title, tag("main", *_chapters(story)), tag("script", Html(_SCRIPT)))
+
+
+def page(title: str, *body: Html) -> str:
+    """A whole page with whet's style, which loads nothing from anywhere."""
+    return f"<!doctype html>\n{tag('html', _head(title), tag('body', *body), lang='en')}\n"
 
 
 def write_report(story: Story, path: str | Path) -> Path:
     """Write the report beside ``path``, then rename: a reader never meets half a page."""
+    return write_page(render_report(story), path)
+
+
+def write_page(text: str, path: str | Path) -> Path:
+    """Write a page beside ``path``, then rename."""
     target = Path(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        beside.write_text(render_report(story), encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
     return target
 
 
-def _head(story: Story) -> Html:
+def _head(title: str) -> Html:
     return tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=_policy()),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{one_line(story.name, 80)}: whet report"),
+        tag("title", title),
         tag("link", rel="icon", href="data:,"),
         tag("style", Html(_style())),
     )

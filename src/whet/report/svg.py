@@ -6,7 +6,7 @@ them as text, so there the picture itself is hidden from screen readers.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from whet.report.markup import Html, join, tag
@@ -169,17 +169,54 @@ def curve_plot(train: Sequence[Point], valid: Sequence[Point], words: str) -> Ht
     return _frame(across, up, [*lines, *dots], "step", "loss", words)
 
 
+def rate_plot(
+    losses: Sequence[Point], smoothed: Sequence[Point], marks: Sequence[tuple[str, float, str]], words: str
+) -> Html:
+    """Loss over learning rate on a logarithmic axis: batches as specks, their smoothed course as a line.
+
+    Args:
+        marks: Upright lines: a name, a rate, and how the line is drawn ("zero" is strong, "mark" dashed).
+    """
+    rates = [*(rate for rate, _ in smoothed), *(rate for _, rate, _ in marks)]
+    low, high = math.floor(math.log10(min(rates))), math.ceil(math.log10(max(rates)))
+    across = Axis(low, high, tuple(range(low, high + 1)))
+    lowest, begin = min(loss for _, loss in smoothed), smoothed[0][1]
+    most = begin + 0.6 * max(begin - lowest, 0.2 * abs(begin))  # what grew far beyond would press the rest flat
+    up = axis([lowest, most, *(loss for _, loss in losses if loss <= most)])
+    dots = [
+        tag("circle", cx=_x(across, math.log10(rate)), cy=_y(up, loss), r=2.5, class_="speck")
+        for rate, loss in losses
+        if loss <= up.high
+    ]
+    line = _polyline([(math.log10(rate), loss) for rate, loss in smoothed if loss <= up.high], across, up, "valid")
+    lines = [
+        tag("line", x1=(x := _x(across, math.log10(rate))), x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_=kind)
+        + tag("text", name, x=x + 5, y=TOP + 11 + 15 * place, class_="tick")
+        for place, (name, rate, kind) in enumerate(marks)
+    ]
+    drawn = [*dots, line, *(Html(one) for one in lines)]
+    return _frame(across, up, drawn, "learning rate", "loss", words, x_tick=lambda at: f"1e{at:g}".replace("-", "−"))
+
+
 def _polyline(points: Sequence[Point], across: Axis, up: Axis, kind: str) -> Html:
     places = " ".join(f"{_x(across, a)},{_y(up, b)}" for a, b in points)
     return tag("polyline", points=places, class_=f"line {kind}") if points else Html("")
 
 
-def _frame(across: Axis, up: Axis, marks: Sequence[Html], x_name: str, y_name: str, words: str) -> Html:
+def _frame(
+    across: Axis,
+    up: Axis,
+    marks: Sequence[Html],
+    x_name: str,
+    y_name: str,
+    words: str,
+    x_tick: Callable[[float], str] | None = None,
+) -> Html:
     """Axes, grid and names around ``marks``; ``words`` tell a screen reader what the picture shows."""
     bottom = HEIGHT - BOTTOM
     upright = [
         tag("line", x1=_x(across, at), x2=_x(across, at), y1=TOP, y2=bottom, class_="grid")
-        + tag("text", _tick(at), x=_x(across, at), y=bottom + 16, text_anchor="middle", class_="tick")
+        + tag("text", (x_tick or _tick)(at), x=_x(across, at), y=bottom + 16, text_anchor="middle", class_="tick")
         for at in across.ticks
     ]
     level = [

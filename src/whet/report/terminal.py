@@ -17,6 +17,7 @@ from whet.report.lines import (
     plan_lines,
     table_lines,
     verdict_lines,
+    wrapped,
 )
 from whet.report.story import Cost, DataFacts, Story
 from whet.report.words import cost_of, one_line, plural
@@ -56,6 +57,13 @@ def print_brief(parts: Mapping[str, str], forecast: Cost, console: "Console") ->
     """The choices of a plan in a few words each, and the forecast."""
     show(paragraph_lines({**parts, "forecast": cost_words(forecast)}, _width(console)), console)
     show([[]], console)
+
+
+def print_facts(parts: Mapping[str, str], sentence: str, command: str, console: "Console") -> None:
+    """Facts by name, what they mean, and the command to go on with, in one line so that it can be copied."""
+    width = _width(console)
+    said: list[Line] = [[(f"  {text}", "")] for text in wrapped(sentence, width - 2)]
+    show([*paragraph_lines(parts, width), [], *said, [], [("  use     ", "dim"), (command, "cyan")]], console)
 
 
 def print_verdict(story: Story, console: "Console") -> None:

@@ -132,6 +132,11 @@ class Stepper:
         """One optimizer that needs shapes, given every parameter apart."""
         return Stepper(shares, shaped_built(shares, kind, **settings), unit)
 
+    def peak(self, rate: float) -> None:
+        """Another peak rate of the stage from here on."""
+        for share, group in zip(self.shares, self.param_groups, strict=True):
+            group["scale"] = share.scale * rate
+
     def step(self, factor: float) -> None:
         """One update at ``factor`` times the peak rates, after the pull of shares that have one."""
         for share, group in zip(self.shares, self.param_groups, strict=True):

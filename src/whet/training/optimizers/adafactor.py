@@ -24,4 +24,4 @@ class Adafactor(Scheduled):
     usual_rate: ClassVar[float] = 20.0
 
     def stepper(self, shares: Sequence[Share]) -> Stepper:
-        return Stepper.shaped(shares, torch.optim.Adafactor, self.usual_rate, foreach=False)
+        return Stepper.shaped(shares, torch.optim.Adafactor, self.usual_rate)

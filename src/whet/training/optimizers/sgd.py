@@ -41,9 +41,7 @@ class SGD(Scheduled):
 
     def stepper(self, shares: Sequence[Share]) -> Stepper:
         nesterov = self.nesterov and self.momentum > 0
-        return Stepper.elementwise(
-            shares, Decoupled, self.usual_rate, momentum=self.momentum, nesterov=nesterov, foreach=False
-        )
+        return Stepper.elementwise(shares, Decoupled, self.usual_rate, momentum=self.momentum, nesterov=nesterov)
 
 
 class Decoupled(torch.optim.SGD):
