@@ -329,7 +329,6 @@ def find_rate(
     plan: str | Path | None = None,
     settings: Sequence[str] = (),
     observers: Sequence[Observer] = (),
-    command: str = "",
 ) -> RateCurve:
     """Loss against learning rate for one method, from about a hundred steps of which nothing is kept.
 
@@ -350,7 +349,7 @@ def find_rate(
         curve: RateCurve = listened(rates_of(prepared), scratch, list(observers))
     if out is not None:
         try:
-            write_rates(curve, Path(out), command)
+            write_rates(curve, Path(out))
         except OSError as error:
             raise RunError(
                 f"The picture cannot be written: {error.strerror}.", where=str(out), fix="choose another --out"

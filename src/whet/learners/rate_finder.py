@@ -41,6 +41,9 @@ FEWEST = 10
 """Steps before the rise may end, so that one odd batch does not end it."""
 WIDTH = 3.0
 """Standard deviation of the smoothing, in steps."""
+MOST = 2.0
+"""Times the mean of the first losses that one counts in it at most: a batch that blew up would hide how its neighbours
+fell."""
 BACK = 10.0
 """The suggestion is so many times below the rate with the lowest loss, where steps are about to spoil the weights."""
 LEAST_FALL = 0.05
@@ -72,8 +75,10 @@ class RateCurve:
     def smoothed(self) -> tuple[float, ...]:
         """(N,) losses, each with its neighbours: a Gaussian mean over a few steps on either side."""
         place = np.arange(len(self.losses))
+        losses = np.asarray(self.losses)
+        losses = np.minimum(losses, MOST * abs(losses[:FEWEST].mean()))
         weights = np.exp(-0.5 * ((place[:, None] - place[None, :]) / WIDTH) ** 2)
-        return tuple(float(one) for one in weights @ np.asarray(self.losses) / weights.sum(1))
+        return tuple(float(one) for one in weights @ losses / weights.sum(1))
 
     @property
     def lowest(self) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from whet import catalog
 from whet.learners.rate_finder import RateCurve
 from whet.report.html import page, write_page
-from whet.report.markup import Html, tag
+from whet.report.markup import tag
 from whet.report.svg import rate_plot
 
 ENDS = {
@@ -49,12 +49,12 @@ def meaning(curve: RateCurve) -> str:
     )
 
 
-def write_rates(curve: RateCurve, path: Path, command: str = "") -> Path:
+def write_rates(curve: RateCurve, path: Path) -> Path:
     """The picture with its words as one file that needs no network."""
-    return write_page(render_rates(curve, command), path)
+    return write_page(render_rates(curve), path)
 
 
-def render_rates(curve: RateCurve, command: str = "") -> str:
+def render_rates(curve: RateCurve) -> str:
     """The page."""
     method = catalog.title("method", curve.method)
     losses = list(zip(curve.rates, curve.losses, strict=True))
@@ -63,9 +63,9 @@ def render_rates(curve: RateCurve, command: str = "") -> str:
     words = f"Loss over learning rate, lowest at {curve.lowest:.2g}."
     caption = tag("figcaption", f"Loss of each batch, and smoothed, while the rate rises ({curve.stage})")
     figure = tag("figure", caption, rate_plot(losses, smoothed, marks, words))
-    rows = [tag("tr", tag("th", name, scope="row"), tag("td", text)) for name, text in facts(curve).items()]
-    used = tag("pre", command) if command else Html("")
+    said = facts(curve) | {"use": f"--set training.learning_rate={curve.suggestion:g}"}
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", text)) for name, text in said.items()]
     found = tag("div", tag("table", tag("tbody", *rows)), class_="scroll")
     header = tag("header", tag("span", "whet", class_="brand"), tag("h1", f"Learning rates for {method}"))
-    parts = (tag("p", meaning(curve), class_="lead"), figure, found, used)
+    parts = (tag("p", meaning(curve), class_="lead"), figure, found)
     return page(f"Learning rates for {method}: whet", tag("main", header, tag("section", *parts)))

@@ -180,9 +180,9 @@ def rate_plot(
     rates = [*(rate for rate, _ in smoothed), *(rate for _, rate, _ in marks)]
     low, high = math.floor(math.log10(min(rates))), math.ceil(math.log10(max(rates)))
     across = Axis(low, high, tuple(range(low, high + 1)))
-    lowest, begin = min(loss for _, loss in smoothed), smoothed[0][1]
-    most = begin + 0.6 * max(begin - lowest, 0.2 * abs(begin))  # what grew far beyond would press the rest flat
-    up = axis([lowest, most, *(loss for _, loss in losses if loss <= most)])
+    turn = min(smoothed, key=lambda point: point[1])[0]  # what grew far beyond it would press the rest flat
+    most = max(loss for points in (losses, smoothed) for rate, loss in points if rate <= turn)
+    up = axis([most, *(loss for points in (losses, smoothed) for _, loss in points if loss <= most)])
     dots = [
         tag("circle", cx=_x(across, math.log10(rate)), cy=_y(up, loss), r=2.5, class_="speck")
         for rate, loss in losses

@@ -137,7 +137,7 @@ class Stepper:
         for share, group in zip(self.shares, self.param_groups, strict=True):
             group["scale"] = share.scale * rate
 
-    def step(self, factor: float) -> None:
+    def step(self, factor: float = 1.0) -> None:
         """One update at ``factor`` times the peak rates, after the pull of shares that have one."""
         for share, group in zip(self.shares, self.param_groups, strict=True):
             group["lr"] = group["scale"] * factor
