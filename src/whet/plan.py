@@ -87,21 +87,20 @@ class Auto:
 
     Args:
         seconds: The budget from which the rungs were fixed; no clock is read during fit.
-        methods: What is climbed, from cheap to dear; pairs begin above those that only solve a head.
+        methods: What is climbed, from cheap to dear; pairs begin above those that only solve a head. Where none is
+            named, ``rungs.usual_methods`` names them while planning, from counts alone.
         rungs: Filled when the plan is resolved.
         left_out: Methods that it does not climb, with the reason.
     """
 
     seconds: float
-    methods: tuple[str, ...] = ("probe", "top-layers", "full")
+    methods: tuple[str, ...] = ()
     rungs: tuple[Rung, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.methods:
             catalog.find("method", name)
-        if not self.methods:
-            raise ConfigError("The ladder has no methods.", where="method.methods", fix="name one, such as probe")
 
 
 @dataclass(frozen=True, kw_only=True)

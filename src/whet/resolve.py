@@ -159,7 +159,11 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         train, valid = checked.split.train, checked.split.valid
         valid_rows = 0 if valid is None else len(valid)
         learning = len(train) + valid_rows
-        method = fit_rungs(method, speeds, training, pairs=pairs, learning_rows=learning, valid_rows=valid_rows)
+        own_loss = plain_task(checked.task) is not checked.task  # a contrast would not heed it
+        classes = speeds.outputs if checked.task.kind == "classification" and not own_loss else 0
+        method = fit_rungs(
+            method, speeds, training, pairs=pairs, classes=classes, learning_rows=learning, valid_rows=valid_rows
+        )
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
