@@ -41,7 +41,7 @@ def ladder(story: Story) -> Html | None:
     metric = story.judgements[0].metric if story.judgements else ""
     relative = any(rung.relative for rung in story.rungs)
     head = [header("rung"), header("trained", "num"), header("steps", "num"), header("time", "num")]
-    head.append(header("× the first", "num"))
+    head.append(header("× first", "num"))
     head += [
         header(metric_name(metric) or "score", "num"),
         header(f"gain, {point_unit(relative)}", "num"),

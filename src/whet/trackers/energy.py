@@ -164,7 +164,7 @@ def how_known(tracker: Any) -> tuple[bool, str]:
     if counted:
         how = "the processor by its counters, which count the whole machine; memory estimated"
     else:
-        how = "estimated from processor time, a power rating and memory: no counters of the processor are readable"
+        how = "from processor time, a power rating and memory: no counters of the processor are readable"
     return not counted, how + ("; GPUs by their counters, which count the whole device" if "GPU" in kinds else "")
 
 
