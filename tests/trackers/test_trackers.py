@@ -117,6 +117,20 @@ def test_a_resumed_run_may_be_followed_by_others(here: Path, tiny_model: Path) -
     assert Plan.read(here / "run" / "plan.yaml").track == ()
 
 
+def test_the_log_of_a_killed_and_resumed_run_is_that_of_one_never_stopped(here: Path, tiny_model: Path) -> None:
+    def kill(event: Any) -> None:
+        if isinstance(event, Stepped) and event.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        tuned(tiny_model, settings=(*PLAIN, "machinery.checkpoint_seconds=0"), observers=[kill])
+    tuned(tiny_model, settings=(*PLAIN, "machinery.checkpoint_seconds=0"), resume=True)
+    tuned(tiny_model, settings=(*PLAIN, "machinery.checkpoint_seconds=0"), out="whole")
+    resumed, whole = ((here / run / "tracks" / "log.csv").read_text().splitlines() for run in ("run", "whole"))
+    assert [line.rpartition(",")[0] for line in resumed] == [line.rpartition(",")[0] for line in whole]
+    assert len(whole) > 4
+
+
 def test_a_run_of_a_solved_head_leaves_no_empty_folder(here: Path, tiny_model: Path) -> None:
     tuned(tiny_model, method="probe")
     assert not (here / "run" / "tracks").exists()
