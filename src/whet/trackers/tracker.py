@@ -5,7 +5,7 @@ tracker writes lies below ``tracks/`` of the run folder, so that a failed run ca
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -64,8 +64,14 @@ def opened(trackers: Sequence[Tracker], folder: Path) -> Iterator[list[Observer]
         observers = []
         for tracker in trackers:
             observers.append(tracker.open(folder))
-            stack.callback(observers[-1].close)
+            stack.callback(close_quietly, observers[-1])
         yield observers
+
+
+def close_quietly(observer: Observer) -> None:
+    """Close an observer; one that cannot be closed, as on a full disk, costs no finished run."""
+    with suppress(Exception):
+        observer.close()
 
 
 def forget_empty(folder: Path) -> None:
