@@ -47,5 +47,5 @@ $(BIN)/pip:
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'Installing into .venv; the first time takes some minutes.'
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev,lora,schedule-free]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev,lora,schedule-free,tensorboard,energy]'
 	@touch $@

@@ -415,10 +415,11 @@ def test_no_planned_rung_lacks_rows_to_compare_it_by(here: Path, tiny_model: Pat
     write_topics(here / "rows.csv", rows)
     result = again(tiny_model, "run", method="auto", time="120s", settings=(*PLAIN, "training.epochs=2", ENOUGH))
     planned = [rung["method"]["name"] for rung in result.story.plan["method"]["rungs"]]
-    assert planned == (["probe"] if rows == 60 else ["probe", "top-layers", "full"])
+    assert planned == (["probe"] if rows == 60 else ["probe", "contrastive", "full"])
     reasons = {rung.name: rung.why for rung in result.story.rungs}
     assert not any("too few rows" in reasons[name] for name in planned)
-    assert all("too few rows" in reasons[name] for name in reasons.keys() - set(planned))
+    why = "too few rows" if rows == 60 else "contrastive takes its place"
+    assert all(why in reasons[name] for name in reasons.keys() - set(planned))
 
 
 def test_a_single_rung_of_steps_stops_by_all_validation_rows(here: Path, tiny_model: Path) -> None:

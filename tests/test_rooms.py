@@ -18,7 +18,7 @@ ORDER = [
     ["backbones"],
     ["tasks", "methods"],
     ["training"],
-    ["learners"],
+    ["learners", "trackers"],
     ["plan"],
     ["evaluation", "doctor"],
     ["report", "deploy"],

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from whet.evaluation.records import Judgement, Verdict
 from whet.folder import (
     METRICS,
     PLAN,
+    TRACKS,
     WORK,
     choose_folder,
     discard,
@@ -32,15 +34,16 @@ from whet.folder import (
 from whet.learners.neural import TrainingRows
 from whet.learners.rate_finder import RateCurve
 from whet.learners.rate_finder import find_rate as rise_of
-from whet.plan import Auto, Plan, plain
+from whet.plan import Auto, Plan, plain, trackers_of
 from whet.report.rates import write_rates
 from whet.report.story import Story, from_record
-from whet.request import given_objects, partial_plan, require_steps, run_name
+from whet.request import followed_by_none, given_objects, partial_plan, require_steps, run_name
 from whet.resolve import Checked, Objects, Prepared, prepare, reopen
 from whet.resolve import check as check_rows
 from whet.run import Clock, Outcome, encode, finish, listened, run
 from whet.search.ladder import climb
 from whet.telling import read_story
+from whet.trackers.tracker import opened
 from whet.training.cache import trim
 from whet.training.events import Said
 from whet.training.settings import Training
@@ -126,6 +129,7 @@ def finetune(
     time_column: str | None = None,
     encoding: str | None = None,
     head: str | None = None,
+    track: Any = (),
     plan: str | Path | None = None,
     settings: Sequence[str] = (),
     resume: bool = False,
@@ -146,6 +150,7 @@ def finetune(
         metric: What selects and decides: a name, or a function ``f(targets, decided) -> float``, more is better.
         loss: ``f(outputs (B, K), targets) -> (B,)`` in place of the task's.
         time: Budget of ``auto``, in seconds or as "5m".
+        track: Who else hears of the run, beside the CSV log: names, or objects of ``whet.trackers``.
         plan: A plan file; arguments given here go before it. settings: "part.field=value" for any of its fields.
         resume: Go on with an unfinished run in the same folder.
         observers: Called with every event. on_plan: called once the plan stands.
@@ -157,8 +162,10 @@ def finetune(
     wanted = partial_plan(
         rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
         training=training, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
-        encoding=encoding, head=head, plan=plan, settings=settings,
+        encoding=encoding, head=head, track=track, plan=plan, settings=settings,
     )  # fmt: skip
+    for tracker in trackers_of(wanted.get("track")):
+        tracker.require()
     clock = Clock()
     name = run_name(wanted)
     folder = choose_folder(None if out is None else Path(out), name, resume)
@@ -174,7 +181,9 @@ def finetune(
             events = climbed(prepared, folder, command, clock) if is_auto(prepared) else run(
                 prepared, folder, command=command, clock=clock
             )  # fmt: skip
-            outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, list(observers))
+            with opened(prepared.plan.track, folder / TRACKS) as trackers:
+                everyone = [*trackers, *observers]
+                outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, everyone)
         except BaseException as error:
             if not unfinished and not has_checkpoint(folder) and not (folder / METRICS).exists():
                 discard(folder, made)
@@ -213,11 +222,20 @@ def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool)
     scratch = folder / WORK
     if resume and (folder / PLAN).exists():
         refuse_changed(request, wanted)
-        return reopen(Plan.read(folder / PLAN), given, scratch)
+        return followed(reopen(Plan.read(folder / PLAN), given, scratch), wanted, folder)
     prepared = prepare(wanted, given, scratch)
     write_json(request, plain(wanted))
     prepared.plan.write(folder / PLAN)
     return prepared
+
+
+def followed(prepared: Prepared, wanted: Mapping[str, Any], folder: Path) -> Prepared:
+    """A resumed run under the trackers that are named now, or else under those that it had."""
+    if "track" not in wanted:
+        return prepared
+    plan = replace(prepared.plan, track=trackers_of(wanted["track"]))
+    plan.write(folder / PLAN)
+    return replace(prepared, plan=plan)
 
 
 def refuse_changed(request: Path, wanted: Mapping[str, Any]) -> None:
@@ -230,8 +248,8 @@ def refuse_changed(request: Path, wanted: Mapping[str, Any]) -> None:
 
     if not request.exists():
         return
-    before = flat(json.loads(request.read_text(encoding="utf-8")))
-    now = flat(json.loads(json.dumps(plain(wanted))))
+    before = flat(followed_by_none(json.loads(request.read_text(encoding="utf-8"))))
+    now = flat(followed_by_none(json.loads(json.dumps(plain(wanted)))))
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             first, second = (repr(found[key]) if key in found else "not given" for found in (before, now))
@@ -294,6 +312,7 @@ def plan(
     time_column: str | None = None,
     encoding: str | None = None,
     head: str | None = None,
+    track: Any = (),
     plan: str | Path | None = None,
     settings: Sequence[str] = (),
 ) -> Prepared:
@@ -301,7 +320,7 @@ def plan(
     wanted = partial_plan(
         rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
         training=training, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
-        encoding=encoding, head=head, plan=plan, settings=settings,
+        encoding=encoding, head=head, track=track, plan=plan, settings=settings,
     )  # fmt: skip
     with scratch_folder() as scratch:
         return prepare(wanted, given_objects(rows, test, valid, metric, loss), scratch)

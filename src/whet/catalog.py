@@ -104,6 +104,12 @@ METRICS = {
     "spearman": Member("whet.evaluation.regression:Spearman", "rank correlation", "Spearman"),
 }
 
+TRACKERS = {
+    "csv": Member("whet.trackers.csv_log:CsvLog", "every step and evaluation as a row of tracks/log.csv", "CSV log"),
+    "tensorboard": Member("whet.trackers.tensorboard:TensorBoard", "curves for TensorBoard", "TensorBoard"),
+    "energy": Member("whet.trackers.energy:Energy", "electricity and carbon, through codecarbon"),
+}
+
 TABLES: dict[str, dict[str, Member]] = {
     "reader": READERS,
     "check": CHECKS,
@@ -114,6 +120,7 @@ TABLES: dict[str, dict[str, Member]] = {
     "optimizer": OPTIMIZERS,
     "learner": LEARNERS,
     "metric": METRICS,
+    "tracker": TRACKERS,
 }
 
 

@@ -44,6 +44,10 @@ Group = Annotated[Optional[str], typer.Option("--group", help="Column whose equa
 TimeColumn = Annotated[Optional[str], typer.Option("--time-column", help="Column of times; test is the latest.")]
 Encoding = Annotated[Optional[str], typer.Option("--encoding", help="Of the text files.")]
 Head = Annotated[Optional[str], typer.Option("--head", help="pooled (default) or native.")]
+Track = Annotated[
+    Optional[list[str]],
+    typer.Option("--track", help="Beside the CSV log: tensorboard, energy, energy:country=FRA; repeat, or use commas."),
+]
 PlanFile = Annotated[Optional[str], typer.Option("--plan", help="A plan file; flags go before it.")]
 Settings = Annotated[Optional[list[str]], typer.Option("--set", help="part.field=value for any field of the plan.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
@@ -69,6 +73,7 @@ def finetune(
     time_column: TimeColumn = None,
     encoding: Encoding = None,
     head: Head = None,
+    track: Track = None,
     plan: PlanFile = None,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
@@ -101,6 +106,7 @@ def finetune(
             time_column=time_column,
             encoding=encoding,
             head=head,
+            track=track or (),
             plan=plan,
             settings=settings or (),
             resume=resume,
@@ -171,6 +177,7 @@ def plan_command(
     time_column: TimeColumn = None,
     encoding: Encoding = None,
     head: Head = None,
+    track: Track = None,
     plan: PlanFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -182,7 +189,7 @@ def plan_command(
     found = api.plan(
         rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
         max_length=max_length, device=device, time=time, group=group, time_column=time_column, encoding=encoding,
-        head=head, plan=plan, settings=settings or (),
+        head=head, track=track or (), plan=plan, settings=settings or (),
     )  # fmt: skip
     api.write_plan(found, Path(out))
     if as_json:

@@ -17,8 +17,8 @@ from whet.errors import MachineError, RunError
 from whet.training.events import Event, as_record
 
 PLAN, EVENTS, METRICS, MODEL = "plan.yaml", "events.jsonl", "metrics.json", "model"
-WORK = ".work"
-LEFT = {PLAN, EVENTS, WORK, ".lock", MODEL, "predictions.parquet", "report.html", "README.md", "story.json"}
+WORK, TRACKS = ".work", "tracks"
+LEFT = {PLAN, EVENTS, WORK, TRACKS, ".lock", MODEL, "predictions.parquet", "report.html", "README.md", "story.json"}
 """What an unfinished run may leave, and a resumed one takes up again."""
 
 

@@ -19,6 +19,8 @@ from whet.training.settings import Training
 FORMAT = 1
 MEMBERS = {"task": "task", "backbone": "backbone", "method": "method"}
 """Parts of a plan that are members, and their kind in the catalog."""
+ALWAYS = ("csv",)
+"""Trackers of a run that names none; those that are named come to these."""
 TYPES = {int: "a whole number", float: "a number", str: "a text, in quotes if need be", bool: "true or false"}
 
 
@@ -85,21 +87,20 @@ class Auto:
 
     Args:
         seconds: The budget from which the rungs were fixed; no clock is read during fit.
-        methods: What is climbed, from cheap to dear; pairs begin above those that only solve a head.
+        methods: What is climbed, from cheap to dear; pairs begin above those that only solve a head. Where none is
+            named, ``rungs.usual_methods`` names them while planning, from counts alone.
         rungs: Filled when the plan is resolved.
         left_out: Methods that it does not climb, with the reason.
     """
 
     seconds: float
-    methods: tuple[str, ...] = ("probe", "top-layers", "full")
+    methods: tuple[str, ...] = ()
     rungs: tuple[Rung, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.methods:
             catalog.find("method", name)
-        if not self.methods:
-            raise ConfigError("The ladder has no methods.", where="method.methods", fix="name one, such as probe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,7 @@ class Plan:
     evaluation: Evaluation
     machinery: Machinery
     forecast: Forecast
+    track: tuple[Any, ...] = ()
     cache: str | None = None
     seed: int = 0
     format: int = FORMAT
@@ -145,6 +147,7 @@ class Plan:
         found = {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
         for part, kind in MEMBERS.items():
             found[part] = member_dict(kind, getattr(self, part))
+        found["track"] = [member_dict("tracker", tracker) for tracker in self.track]
         return found
 
     def brief(self) -> dict[str, str]:
@@ -156,12 +159,15 @@ class Plan:
         precision = " and ".join(dict.fromkeys((machinery.precision, machinery.training_precision)))
         rivals = [catalog.title("learner", name) for name in self.evaluation.baselines]
         licence = f", {self.model.licence}" if self.model.licence else ""
+        names = tuple(catalog.name_of("tracker", tracker) for tracker in self.track)
+        tracked = {} if names == ALWAYS else {"tracked by": ", ".join(names) or "nothing"}
         return {
             "columns": f"{' + '.join(data.inputs)} → {', '.join(data.target)}" + "".join(f" · {one}" for one in drawn),
             "model": f"{self.model.name} ({self.model.origin}{licence})",
             "method": self._method_words() + self._optimizer_words(),
             "judged by": f"{catalog.title('metric', self.evaluation.metric)} against {', '.join(rivals) or 'nothing'}",
             "machine": f"{machinery.device}, {machinery.threads} threads, {precision}",
+            **tracked,
         }
 
     def _method_words(self) -> str:
@@ -307,6 +313,7 @@ def plan_of(content: Mapping[str, Any]) -> Plan:
         value = content[entry.name]
         kind = MEMBERS.get(entry.name)
         values[entry.name] = member_of(kind, value) if kind else build(hints[entry.name], value, entry.name)
+    values["track"] = trackers_of(content.get("track"))
     return Plan(**values)
 
 
@@ -332,6 +339,8 @@ def member_of(kind: str, value: Any) -> Any:
     """A member from its name, or from a dict with its name and settings."""
     if isinstance(value, str):
         value = {"name": value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{value!r} is no {kind}.", where=kind, fix=f"use one of {quoted(kind)}")
     settings = {key: content for key, content in value.items() if key != "name"}
     if kind == "method" and value.get("name") == "auto":
         given = settings.get("rungs", ())
@@ -345,6 +354,12 @@ def member_of(kind: str, value: Any) -> Any:
     if "name" not in value:
         raise ConfigError(f"The {kind} has no name.", where=kind, fix=f"add `name:`, one of {names_of(kind)}")
     return build(catalog.find(kind, str(value["name"])), settings, kind)
+
+
+def trackers_of(value: Any) -> tuple[Any, ...]:
+    """Trackers from their names, or from dicts with name and settings; the usual ones where nothing is named."""
+    given = ALWAYS if value is None else value
+    return tuple(member_of("tracker", one) for one in (given if isinstance(given, list | tuple) else [given]))
 
 
 def quoted(kind: str) -> str:

@@ -8,7 +8,7 @@ from whet import catalog
 from whet.data.read_objects import parts_of
 from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
-from whet.plan import Auto, member_dict, plain, read_partial, set_value
+from whet.plan import Auto, member_dict, member_of, plain, read_partial, set_value, trackers_of
 from whet.resolve import Objects, method_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import Training
@@ -49,6 +49,7 @@ def partial_plan(
     time_column: str | None = None,
     encoding: str | None = None,
     head: str | None = None,
+    track: Any = (),
     plan: str | Path | None = None,
     settings: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -98,6 +99,8 @@ def partial_plan(
         set_value(wanted, setting)
     if time is not None:
         wanted["method"] = with_budget(wanted.get("method"), seconds_of(time))
+    if track:
+        wanted["track"] = with_trackers(wanted.get("track"), track)
     if plan is not None:
         resolve_again(wanted, read_partial(Path(plan)), set(settings))
     return wanted
@@ -105,7 +108,7 @@ def partial_plan(
 
 def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], settings: set[str]) -> None:
     """Take out of ``wanted``, in place, what a plan file resolved for other settings or other rows."""
-    if plain(wanted) == plain(before):
+    if plain(followed_by_none(wanted)) == plain(followed_by_none(before)):
         return
     wanted.pop("forecast", None)
     share = wanted.get("data", {}).get("valid_fraction")
@@ -113,6 +116,44 @@ def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], settings: s
     rows_differ = wanted["data"].get("source") != before["data"].get("source") if "data" in before else False
     if not named and (rows_differ or method_name(wanted) != method_name(before)):
         wanted["data"].pop("valid_fraction")
+
+
+def followed_by_none(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """A partial plan without its trackers, which change nothing of a run."""
+    return {key: value for key, value in wanted.items() if key != "track"}
+
+
+def with_trackers(before: Any, named: Any) -> list[dict[str, Any]]:
+    """The trackers of a partial plan and those that are named beside it; the later of one name counts.
+
+    Args:
+        named: Names, several in one text by commas, ``name:field=value`` to set a field; or objects of
+            ``whet.trackers``.
+
+    Raises:
+        ConfigError: one of them is no tracker.
+    """
+    given = [named] if isinstance(named, str) or not isinstance(named, Sequence) else list(named)
+    words = [word for one in given for word in (one.split(",") if isinstance(one, str) else [one])]
+    found = {catalog.name_of("tracker", one): one for one in [*trackers_of(before), *map(tracker_named, words)]}
+    return [member_dict("tracker", tracker) for tracker in found.values()]
+
+
+def tracker_named(word: Any) -> Any:
+    """A tracker from ``name``, ``name:field=value`` (more fields by more colons), or an object as it is."""
+    import yaml
+
+    if not isinstance(word, str):
+        if hasattr(word, "open") and hasattr(word, "require"):
+            return word
+        raise ConfigError(
+            f"A tracker is a name or an object of whet.trackers, not {word!r}.",
+            where="track",
+            fix="hand a function that reads events to observers=",
+        )
+    name, *fields = (part.strip() for part in word.split(":"))
+    settings = dict(field.partition("=")[::2] for field in fields)
+    return member_of("tracker", {"name": name} | {key: yaml.safe_load(value) for key, value in settings.items()})
 
 
 def method_name(wanted: Mapping[str, Any]) -> str:

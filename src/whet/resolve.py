@@ -25,7 +25,7 @@ from whet.evaluation.metric import Metric, metric_named
 from whet.forecast import Speeds, forecast_of
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
-from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
+from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of, trackers_of
 from whet.rungs import fit_rungs, needs_valid, usual_valid_share
 from whet.tasks.own_loss import plain_task, with_loss
 from whet.tasks.task import State, Task
@@ -160,7 +160,11 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         train, valid = checked.split.train, checked.split.valid
         valid_rows = 0 if valid is None else len(valid)
         learning = len(train) + valid_rows
-        method = fit_rungs(method, speeds, training, pairs=pairs, learning_rows=learning, valid_rows=valid_rows)
+        own_loss = plain_task(checked.task) is not checked.task  # a contrast would not heed it
+        classes = speeds.outputs if checked.task.kind == "classification" and not own_loss else 0
+        method = fit_rungs(
+            method, speeds, training, pairs=pairs, classes=classes, learning_rows=learning, valid_rows=valid_rows
+        )
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
@@ -176,6 +180,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         evaluation=evaluation,
         machinery=machinery,
         forecast=forecast_of(speeds, method, training),
+        track=trackers_of(wanted.get("track")),
         cache=None if pretrained.cache is None else str(cache),
         seed=seed,
     )
@@ -223,7 +228,7 @@ def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
 
 def is_whole(wanted: Mapping[str, Any]) -> bool:
     """Whether nothing is left to resolve: every part is there, and the rows and the model are known."""
-    parts = {entry.name for entry in fields(Plan)} - {"cache", "seed", "format"}
+    parts = {entry.name for entry in fields(Plan)} - {"track", "cache", "seed", "format"}
     return parts <= set(wanted) and bool(wanted["data"].get("fingerprint")) and "folder" in wanted["model"]
 
 

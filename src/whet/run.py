@@ -35,7 +35,7 @@ from whet.tasks.own_loss import plain_task
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.telling import tell, window_notes
-from whet.training.events import Event, Said
+from whet.training.events import Event, Fitting, Judged, Said
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
@@ -113,6 +113,7 @@ def fit_method(
     prepared: Prepared, method: Method, training: Training, rows: TrainingRows, checkpoints: Path | None
 ) -> Generator[Event, None, NeuralFitted]:
     """One method on a fresh copy of the pre-trained model."""
+    yield Fitting(stage=catalog.name_of("method", method))
     learner = prepared.pretrained.learner(
         prepared.task, prepared.state, prepared.columns, method, training, checkpoints
     )
@@ -140,6 +141,7 @@ def finish(
     rivals = yield from fit_baselines(prepared, fitted, answers, clock)
     judgements, judged = judge_all(prepared, answers, rivals)
     clock.mark("judge")
+    yield Judged(stage="judge", scores=scores_of(judgements))
     story = tell(prepared, fitted, rows, judgements, judged, folder=folder, command=command, rungs=rungs, notes=notes)
     seconds = time.monotonic() - clock.began
     actual = replace(story.actual, seconds=seconds)
@@ -233,13 +235,19 @@ def judge_all(
     return tuple(judgements), judged
 
 
+def scores_of(judgements: tuple[Judgement, ...]) -> dict[str, dict[str, float]]:
+    """The model's own scores: test set -> metric -> value."""
+    return {one.test: {score.metric: score.value for score in one.scores["model"]} for one in judgements}
+
+
 def write_folder(folder: Path, story: Story, judged: Mapping[str, Predictions]) -> None:
     """Predictions, model card, report, and last of all the metrics, which mark the run as finished."""
     write_predictions(folder / "predictions.parquet", judged)
     write_report(story, folder / "report.html")
     (folder / "README.md").write_text(render_card(story), encoding="utf-8")
     write_json(folder / "story.json", as_record(story))
-    metrics = {
+    metrics: dict[str, Any] = {} if story.energy is None else {"energy": asdict(story.energy)}
+    metrics |= {
         judgement.test: {
             "verdict": asdict(judgement.verdict),
             "scores": {who: [asdict(score) for score in scores] for who, scores in judgement.scores.items()},
@@ -297,7 +305,9 @@ def listened(events: Generator[Event, None, Any], folder: Path, observers: list[
                     listener(event)
                 except Exception as error:  # noqa: BLE001 - an observer must never stop a run
                     listeners.remove(listener)
-                    print(f"An observer failed and was dropped: {type(error).__name__}: {error}", file=sys.stderr)
+                    who = getattr(listener, "__name__", type(listener).__name__)
+                    words = f"The observer {who} failed and was dropped: {type(error).__name__}: {error}"
+                    print(words, file=sys.stderr)
     except StopIteration as stop:
         return stop.value
     finally:

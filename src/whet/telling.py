@@ -14,12 +14,13 @@ from whet import catalog
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split
 from whet.evaluation.records import Judgement
-from whet.folder import read_events
+from whet.folder import TRACKS, read_events
 from whet.learners.fitted import NeuralFitted
-from whet.plan import Auto
+from whet.plan import Auto, Plan
 from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
 from whet.resolve import Checked, Prepared
 from whet.tasks.predictions import Predictions
+from whet.trackers.energy import NAME, Energy, Used, read_used
 from whet.training.machine import peak_memory_bytes, processor_name
 
 TEXT_LENGTH = 500
@@ -63,6 +64,8 @@ def tell(
         judgements=judgements,
         examples=examples_of(prepared, judgements, judged),
         scatter=scatter_of(judged),
+        energy=energy_of(plan, folder),
+        views=views_of(plan, folder),
         machine=machine_line(prepared),
         versions={name: version(name) for name in PACKAGES},
     )
@@ -201,6 +204,19 @@ def curve_of(folder: Path) -> tuple[CurvePoint, ...]:
         elif event["event"] == "evaluated":
             points.setdefault((event["stage"], event["step"]), {})["valid_loss"] = event["loss"]
     return tuple(CurvePoint(stage=stage, step=step, **losses) for (stage, step), losses in points.items())
+
+
+def energy_of(plan: Plan, folder: Path) -> Used | None:
+    """What the run used, where its plan has that measured."""
+    measured = any(isinstance(tracker, Energy) for tracker in plan.track)
+    return read_used(folder / TRACKS / NAME) if measured else None
+
+
+def views_of(plan: Plan, folder: Path) -> dict[str, str]:
+    """How to look at what each tracker wrote."""
+    place = Path(shown(folder)) / TRACKS
+    every = {catalog.name_of("tracker", tracker): tracker.view(place) for tracker in plan.track}
+    return {name: command for name, command in every.items() if command}
 
 
 def scatter_of(judged: dict[str, Predictions]) -> dict[str, tuple[tuple[float, float], ...]]:

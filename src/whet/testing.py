@@ -29,7 +29,9 @@ from whet.modalities.modality import Modality
 from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples, State, Task
+from whet.trackers.tracker import Tracker, opened
 from whet.training.batches import Source
+from whet.training.events import Checkpointed, Evaluated, Event, Fitting, Judged, Said, Started, Stepped, Stopped
 from whet.training.loop import Budget, FitState, Objective, start_state, take_step
 from whet.training.machinery import Machinery
 from whet.training.objective import FeatureObjective, TaskObjective
@@ -46,6 +48,7 @@ __all__ = [
     "check_metric",
     "check_modality",
     "check_task",
+    "check_tracker",
     "tiny_rows",
     "tiny_text_model",
 ]
@@ -385,6 +388,44 @@ def check_learner(learner: Learner, kinds: Sequence[Kind] = ("classification", "
                 np.allclose(alone.scores, found.scores[3:4], rtol=1e-3, atol=1e-4),
                 "the answer for a row must not depend on the rows it is asked with",
             )
+
+
+def check_tracker(tracker: Tracker) -> None:
+    """Let a tracker follow a run that is stopped in the middle, and the same run resumed from a checkpoint."""
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "tracks"
+        for events in (tiny_events(upto=9), tiny_events(first=5)):
+            with opened([tracker], folder) as (observer,):
+                for event in events:
+                    observer(event)
+        require(isinstance(tracker.view(folder), str), "view() must give a command, or nothing")
+        outside = sorted(path.name for path in Path(place).iterdir() if path != folder)
+        require(not outside, f"a tracker writes below the folder it is given and nowhere else, not {outside}")
+
+
+def tiny_events(first: int = 1, upto: int = 12) -> list[Event]:
+    """What a run of two fits says: from update ``first`` of the second one on, and only up to ``upto``."""
+    some: list[Event] = [
+        Fitting(stage="probe"),
+        Started(stage="probe", steps=0, examples=64),
+        Fitting(stage="full"),
+        Started(stage="full", steps=12, examples=64),
+    ]
+    usual = Stepped(stage="full", step=0, steps=12, epoch=0, loss=0.0, learning_rate=1e-3, examples=8, seconds=0.1)
+    for step in range(first, upto + 1):
+        some.append(replace(usual, step=step, loss=1 / step))
+        if step % 4 == 0:
+            some.append(Evaluated(stage="full", step=step, loss=2 / step, best=True))
+            some.append(Checkpointed(stage="full", step=step, path="checkpoint"))
+    if upto < 12:
+        return some
+    stopped = Stopped(stage="full", step=12, reason="done", seconds=1.2)
+    return [
+        *some,
+        stopped,
+        Said(stage="judge", message="Judging."),
+        Judged(stage="judge", scores={"test": {"f1": 0.5}}),
+    ]
 
 
 def require(holds: bool, sentence: str) -> None:

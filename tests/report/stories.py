@@ -299,13 +299,22 @@ def _plan() -> dict[str, Any]:
 def _rungs() -> tuple[Rung, ...]:
     return (
         Rung(
-            name="probe", trainable_parameters=3080, steps=0, seconds=4.1, score=0.881, kept=True, why="The first rung."
+            name="probe",
+            trainable_parameters=3080,
+            steps=0,
+            seconds=4.1,
+            score=0.881,
+            rows=320,
+            kept=True,
+            why="The first rung.",
         ),
         Rung(
             name="top-layers 2",
             trainable_parameters=3_552_000,
             steps=160,
             seconds=14.8,
+            rows=320,
+            cost=3.6,
             score=0.903,
             gain=2.2,
             gain_low=0.9,
@@ -318,6 +327,8 @@ def _rungs() -> tuple[Rung, ...]:
             trainable_parameters=22_713_216,
             steps=120,
             seconds=18.2,
+            rows=320,
+            cost=20.3,
             score=0.901,
             gain=-0.2,
             gain_low=-1.1,

@@ -1,6 +1,7 @@
 """Laws of the terminal: the same words with and without colour, and no label steers it."""
 
 import io
+import json
 from dataclasses import replace
 
 from hypothesis import example, given
@@ -8,20 +9,26 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from whet.report import terminal
+from whet.report.card import render_card
+from whet.report.html import render_report
 from whet.report.lines import (
     data_lines,
     display_width,
     finding_lines,
     fit_encoding,
+    ladder_lines,
     padded,
     plain,
     plan_lines,
     table_lines,
     verdict_lines,
 )
-from whet.report.story import Story
+from whet.report.story import Story, as_record, from_record
+from whet.report.words import energy_words
+from whet.trackers.energy import WORLD, Used
 
 from . import stories
+from .pages import Page
 
 NASTY = "[bold]x[/bold] [/] \x1b[31mred\x1b[0m\r\x07\x9b2J \n<b>"
 
@@ -105,3 +112,26 @@ def test_a_plan_leaves_out_what_is_not_set() -> None:
     text = plain(plan_lines({"data": {"group": None, "source": "a.csv"}, "seed": 3}))
     assert "group" not in text
     assert "source a.csv" in text
+
+
+def test_the_ladder_is_told_with_gain_bounds_and_cost() -> None:
+    lines = plain(ladder_lines(stories.story(), 100)).splitlines()
+    assert "320 rows kept for choosing" in lines[0]
+    (full,) = (line for line in lines if line.strip().startswith("full"))
+    assert all(word in full for word in ("−0.2 points", "(−1.1 to +1.4)", "20x", "not kept"))
+    alone = replace(stories.story(), rungs=stories.story().rungs[:1])
+    assert ladder_lines(alone, 100) == []
+
+
+def test_energy_is_called_estimated_where_it_is_everywhere_it_is_told() -> None:
+    used = Used(kwh=0.00041, grams=0.1947, estimated=True, how="from processor time", country=WORLD,
+                grams_per_kwh=475.0, seconds=60.0)  # fmt: skip
+    story = replace(stories.story(), energy=used, views={"tensorboard": "tensorboard --logdir run/tracks/tensorboard"})
+    told = energy_words(used)
+    assert told == "0.41 Wh, 0.19 g CO2e (world average), estimated"
+    page = Page(render_report(story)).text
+    assert told in page
+    assert "estimated, 0.41 Wh" in page
+    assert "estimated" in render_card(story).partition("energy:")[2].splitlines()[0]
+    assert "estimated" not in energy_words(replace(used, estimated=False))
+    assert from_record(json.loads(json.dumps(as_record(story)))) == story

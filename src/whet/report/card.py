@@ -16,6 +16,7 @@ from whet.report.words import (
     count,
     day,
     duration,
+    energy_words,
     gained,
     in_points,
     interval_text,
@@ -193,6 +194,7 @@ def _provenance(story: Story) -> str:
         "revision": model.revision,
         "weights sha256": model.sha256,
         "licence of the base model": model.licence or "not stated",
+        "energy": f"{energy_words(story.energy)}; {story.energy.how}" if story.energy else "",
         "versions": ", ".join(f"{name} {version}" for name, version in story.versions.items()),
     }
     lines = [f"- {name}: {markdown(text)}" for name, text in facts.items() if text]

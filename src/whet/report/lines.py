@@ -4,6 +4,7 @@ No rich here: ``plain`` turns lines into a string, ``terminal.py`` into colours.
 and freed from control characters before they get here, so that no label can steer a terminal.
 """
 
+import math
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from whet.data.rows import Finding
 from whet.evaluation.records import Comparison, Judgement, Score
 from whet.report.section_making import setting
-from whet.report.story import Cost, DataFacts, Story
+from whet.report.story import Cost, DataFacts, Rung, Story
 from whet.report.svg import near_axis
 from whet.report.words import (
     NOTHING,
@@ -24,12 +25,15 @@ from whet.report.words import (
     joined,
     learner_name,
     metric_name,
+    metric_value,
     number,
     one_line,
     plural,
+    points,
     score_text,
     short_count,
     size,
+    times,
 )
 
 Span = tuple[str, str]
@@ -120,6 +124,41 @@ def cost_words(cost: Cost) -> str:
     memory = f"{size(cost.memory_bytes)} memory" if cost.memory_bytes is not None else ""
     disk = f"{size(cost.disk_bytes)} disk" if cost.disk_bytes is not None else ""
     return " · ".join(part for part in (duration(cost.seconds), memory, disk) if part and part != NOTHING) or NOTHING
+
+
+def ladder_lines(story: Story, width: int = 80) -> list[Line]:
+    """Each rung of the automatic ladder: score, gain with its bounds, cost and whether it was kept; nothing for one."""
+    tried = [rung for rung in story.rungs if rung.score is not None]
+    if len(tried) < 2:
+        return []
+    metric = story.judgements[0].metric if story.judgements else ""
+    title = f"{metric_name(metric) or 'score'} on {plural(tried[0].rows, 'row')} kept for choosing"
+    about = "gain over the best before, lower 80% to upper 95% bound; × the first rung's time"
+    lines: list[Line] = [[("  the ladder  ", "bold"), (title, "")], [(f"    {about}", "dim")]]
+    left = max(display_width(rung.name) for rung in story.rungs)
+    for rung in story.rungs:
+        name = f"    {padded(rung.name, left)}  "
+        if rung.score is None:
+            words = wrapped(rung.why, width - left - 6)
+            lines += [[(name if not at else " " * (left + 6), "dim"), (text, "dim")] for at, text in enumerate(words)]
+        else:
+            lines.append([(name, ""), (_rung_words(rung, metric), "green" if rung is _chosen(story) else "")])
+    return [*lines, []]
+
+
+def _rung_words(rung: Rung, metric: str) -> str:
+    score = metric_value(metric, rung.score if rung.score is not None else math.nan)
+    gain, bounds = "", ""
+    if rung.gain is not None and rung.gain_low is not None and rung.gain_high is not None:
+        gain, bounds = gained(rung.gain, rung.relative), f"({points(rung.gain_low)} to {points(rung.gain_high)})"
+    cost = f"{times(rung.cost)}" if rung.cost is not None else ""
+    kept = "first rung" if rung.gain is None else "kept" if rung.kept else "not kept"
+    return f"{score:>7}  {gain:>12}  {bounds:<17}  {duration(rung.seconds):>12}  {cost:>6}  {kept}"
+
+
+def _chosen(story: Story) -> Rung | None:
+    """The last rung that was kept, which is the model."""
+    return next((rung for rung in reversed(story.rungs) if rung.kept), None)
 
 
 def verdict_lines(story: Story, width: int = 80) -> list[Line]:

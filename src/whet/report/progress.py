@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from whet.report.track import Track
-from whet.training.events import Event, Said, as_record
+from whet.training.events import Event, Milestone, Said, as_record
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,8 +52,7 @@ class JsonEvents(Quiet):
         self.stream = stream
 
     def __call__(self, event: Event) -> None:
-        record = {key: _finite(value) for key, value in as_record(event).items()}
-        self.stream.write(json.dumps(record, allow_nan=False) + "\n")
+        self.stream.write(json.dumps(_finite(as_record(event)), allow_nan=False) + "\n")
         self.stream.flush()
 
 
@@ -70,6 +69,7 @@ class PlainProgress(Quiet):
     def __call__(self, event: Event) -> None:
         if isinstance(event, Said):
             self._say(said_words(event))
+        if isinstance(event, Said | Milestone):
             return
         now = self.clock()
         track = follow(self._tracks, event, now)
@@ -116,6 +116,7 @@ class LiveProgress(Quiet):
     def __call__(self, event: Event) -> None:
         if isinstance(event, Said):
             self._say(said_words(event), "")
+        if isinstance(event, Said | Milestone):
             return
         track = follow(self._tracks, event, self.clock())
         if track.finished:
@@ -167,4 +168,6 @@ def said_words(event: Said) -> str:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

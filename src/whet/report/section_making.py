@@ -9,6 +9,7 @@ from whet.report.story import CurvePoint, Rung, Story
 from whet.report.svg import curve_plot
 from whet.report.words import (
     NOTHING,
+    carbon_words,
     clean,
     count,
     duration,
@@ -16,10 +17,13 @@ from whet.report.words import (
     metric_value,
     number,
     one_line,
+    plural,
     point_unit,
     points,
     short_count,
     size,
+    times,
+    watt_hours,
 )
 
 
@@ -37,6 +41,7 @@ def ladder(story: Story) -> Html | None:
     metric = story.judgements[0].metric if story.judgements else ""
     relative = any(rung.relative for rung in story.rungs)
     head = [header("rung"), header("trained", "num"), header("steps", "num"), header("time", "num")]
+    head.append(header("× first", "num"))
     head += [
         header(metric_name(metric) or "score", "num"),
         header(f"gain, {point_unit(relative)}", "num"),
@@ -46,7 +51,9 @@ def ladder(story: Story) -> Html | None:
     kept = [rung for rung in story.rungs if rung.kept]
     rows = [_rung_row(rung, metric, bool(kept) and rung is kept[-1]) for rung in story.rungs]
     scored = sum(rung.score is not None for rung in story.rungs)
-    how = f": best of {scored} rungs, compared on rows kept for choosing; gains with 80% and 95% bounds"
+    on = plural(max(rung.rows for rung in story.rungs), "row")
+    how = f": best of {scored} rungs, compared on {on} kept for choosing. Gains over the best rung before, with the "
+    how += "lower 80% bound, above zero for a rung that is kept, and the upper 95% bound"
     return table("The ladder" + (how if scored > 1 else ""), head, rows, "ladder")
 
 
@@ -61,6 +68,7 @@ def _rung_row(rung: Rung, metric: str, chosen: bool) -> Html:
         number_cell(made[0], rung.trainable_parameters),
         number_cell(made[1], rung.steps),
         number_cell(made[2], rung.seconds),
+        number_cell(NOTHING if rung.cost is None else times(rung.cost), rung.cost),
         number_cell(score, rung.score),
         number_cell(gain, rung.gain, f"{low} to {high}" if rung.gain_low is not None else None),
         tag("td", "✓ chosen" if chosen else "✓ kept" if rung.kept else NOTHING),
@@ -108,8 +116,20 @@ def costs(story: Story) -> Html | None:
         for name, before, after, say in kinds
         if before is not None or after is not None
     ]
+    if story.energy is not None:
+        rows += [
+            _used("energy", watt_hours(story.energy.kwh), story),
+            _used("carbon", carbon_words(story.energy), story),
+        ]
     head = [header(""), header("forecast", "num"), header("actual", "num"), header("actual / forecast", "num")]
     return table("Forecast and actual", head, rows) if rows else None
+
+
+def _used(name: str, words: str, story: Story) -> Html:
+    """What was used; nothing forecasts it."""
+    guess = "estimated, " if story.energy is not None and story.energy.estimated else ""
+    nothing = number_cell(NOTHING)
+    return tag("tr", tag("th", name, scope="row"), nothing, tag("td", f"{guess}{words}", class_="num"), nothing)
 
 
 def _ratio(before: float | None, after: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from whet.data.rows import Columns, Finding
 from whet.evaluation.records import Judgement
 from whet.tasks.predictions import Kind
+from whet.trackers.energy import Used
 
 T = TypeVar("T")
 
@@ -63,7 +64,8 @@ class Rung:
 
     ``score`` is the chosen metric on the rows kept for choosing. Gains are over the best rung before, in points
     (``relative``: in percent of its error), turned so that more is better: ``gain_low`` is the lower 80% bound,
-    ``gain_high`` the upper 95% bound.
+    ``gain_high`` the upper 95% bound; both on ``rows``.
+    ``cost`` is its time as a multiple of the first rung's.
     ``why`` is a sentence: why it was kept, dropped, or never tried.
     """
 
@@ -76,6 +78,8 @@ class Rung:
     gain_low: float | None = None
     gain_high: float | None = None
     relative: bool = False
+    rows: int = 0
+    cost: float | None = None
     kept: bool = False
     why: str = ""
 
@@ -121,6 +125,7 @@ class Story:
         judgements: One per test set, the first one leading.
         examples: Worst rows of every test set, and rows that findings point at.
         scatter: Regression only: test set to (target, prediction) pairs.
+        energy: What it used, where that was measured. views: tracker to the command that shows what it wrote.
         machine: One line about the machine. versions: package to version.
     """
 
@@ -146,6 +151,8 @@ class Story:
     examples: tuple[Example, ...] = ()
     scatter: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     parts: dict[str, float] = field(default_factory=dict)
+    energy: Used | None = None
+    views: dict[str, str] = field(default_factory=dict)
     machine: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 

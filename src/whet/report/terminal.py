@@ -13,6 +13,7 @@ from whet.report.lines import (
     data_lines,
     finding_lines,
     fit_encoding,
+    ladder_lines,
     paragraph_lines,
     plan_lines,
     table_lines,
@@ -20,7 +21,7 @@ from whet.report.lines import (
     wrapped,
 )
 from whet.report.story import Cost, DataFacts, Story
-from whet.report.words import cost_of, one_line, plural
+from whet.report.words import cost_of, energy_words, one_line, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,18 +69,17 @@ def print_facts(parts: Mapping[str, str], sentence: str, command: str, console: 
 
 def print_verdict(story: Story, console: "Console") -> None:
     """Scores beside the baselines, the answer, where the report is and how to use the model."""
-    show(verdict_lines(story, _width(console)), console)
+    show([*ladder_lines(story, _width(console)), *verdict_lines(story, _width(console))], console)
     folder = one_line(story.path, 1000)
     took = cost_of(story.seconds, story.forecast.seconds)
     stopped = "  stopped by you: the model is the best until then" if story.interrupted else ""
-    show(
-        [
-            [("  took    ", "dim"), (took, ""), (stopped, "yellow")],
-            [("  report  ", "dim"), (f"{folder}/report.html", "underline")],
-            [("  use     ", "dim"), (f'whet predict {folder} "a new text"', "cyan")],
-        ],
-        console,
-    )
+    lines: list[Line] = [[("  took    ", "dim"), (took, ""), (stopped, "yellow")]]
+    if story.energy is not None:
+        lines.append([("  energy  ", "dim"), (energy_words(story.energy), "")])
+    lines.append([("  report  ", "dim"), (f"{folder}/report.html", "underline")])
+    lines += [[("  curves  ", "dim"), (one_line(command, 1000), "cyan")] for command in story.views.values()]
+    lines.append([("  use     ", "dim"), (f'whet predict {folder} "a new text"', "cyan")])
+    show(lines, console)
 
 
 def print_models(records: Sequence[Mapping[str, Any]], console: "Console") -> None:

@@ -20,7 +20,7 @@ from whet.learners.fitted import NeuralFitted
 from whet.learners.neural import TrainingRows
 from whet.plan import Auto, LeftOut, Rung
 from whet.report.story import Rung as Told
-from whet.report.words import gained
+from whet.report.words import duration, gained, metric_value, plural, times
 from whet.resolve import Prepared
 from whet.run import RunRows, fit_method
 from whet.rungs import can_choose, stopping_rows, too_few
@@ -74,9 +74,11 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
                 yield Said(stage=told[-1].name, message=f"{told[-1].name} is not tried: {reason}.")
                 continue
             answers = yield from on_choosing(fitted, choosing)
-            entry = compare_rung(rung, fitted, answers, None if best is None else best[2], metric, prepared.plan.seed)
+            spent = Spent(time.monotonic() - began, told[0] if told else None)
+            before = None if best is None else best[2]
+            entry = compare_rung(rung, fitted, answers, before, metric, prepared.plan.seed, spent)
             stopped = fitted.interrupted or asked()
-        told.append(replace(entry, seconds=time.monotonic() - began))
+        told.append(entry)
         yield Said(stage=entry.name, message=entry.why)
         if best is None or entry.kept:
             best = (rung, fitted, answers)
@@ -141,17 +143,49 @@ def on_choosing(fitted: NeuralFitted, choosing: Examples | None) -> Generator[Ev
     return found.with_targets(choosing.targets)
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a rung took, and the first rung, in whose time that is counted; None for the first one itself."""
+
+    seconds: float
+    first: Told | None
+
+    @property
+    def cost(self) -> float | None:
+        return None if self.first is None else self.seconds / max(self.first.seconds, 1e-9)
+
+    def words(self) -> str:
+        """'in 3.1 s', 'for 62 s, 20x the time of probe'."""
+        if self.first is None or self.cost is None:
+            return f"in {duration(self.seconds)}"
+        return f"for {duration(self.seconds)}, {times(self.cost)} the time of {self.first.name}"
+
+
 def compare_rung(
-    rung: Rung, fitted: NeuralFitted, answers: Predictions, before: Predictions | None, metric: Metric, seed: int
+    rung: Rung,
+    fitted: NeuralFitted,
+    answers: Predictions,
+    before: Predictions | None,
+    metric: Metric,
+    seed: int,
+    spent: Spent,
 ) -> Told:
     """What the report says of one rung, and whether it is kept."""
     name = catalog.name_of("method", rung.method)
     score = value_of(metric, answers) if len(answers) else None
     entry = Told(
-        name=name, trainable_parameters=fitted.trainable, steps=fitted.steps, seconds=0.0, score=score, kept=True
+        name=name,
+        trainable_parameters=fitted.trainable,
+        steps=fitted.steps,
+        seconds=spent.seconds,
+        score=score,
+        rows=len(answers),
+        cost=spent.cost,
+        kept=True,
     )
     if before is None or not len(answers):
-        return replace(entry, why=f"{name} is the first rung.")
+        known = "" if score is None else f" {metric_value(metric.name, score)} on {plural(len(answers), 'row')},"
+        return replace(entry, why=f"{name}:{known} {spent.words()}; the first rung.")
     found = gain(answers, before, metric, seed)
     point = max(found.point, 1e-12)
     low, high, value = found.low80 / point, found.high95 / point, found.value / point
@@ -159,9 +193,8 @@ def compare_rung(
     word = "kept" if kept else "not kept"
     sizes = [gained(one, metric.relative) for one in (value, low, high)]
     base = f" of the {catalog.title('metric', metric.name)} before" if metric.relative else ""
-    why = "{} is {}: {}{} on {:,} rows, at least {} (80%), at most {} (95%).".format(
-        name, word, sizes[0], base, len(answers), *sizes[1:]
-    )
+    sure = f"at least {sizes[1]} with 80%, at most {sizes[2]} with 95% confidence"
+    why = f"{name}: {sizes[0]}{base} on {plural(len(answers), 'row')} ({sure}), {spent.words()}; {word}."
     return replace(entry, gain=value, gain_low=low, gain_high=high, relative=metric.relative, kept=kept, why=why)
 
 

@@ -79,6 +79,27 @@ class Stopped(Event):
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Milestone(Event):
+    """Base of what marks a place in the run and is no work of a stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting(Milestone):
+    """A fit begins; ``stage`` is its method. Events until the next one belong to it.
+
+    A run has several under ``auto``: one for each rung, and one for a winner that is fitted again. Their order is the
+    plan's, so a resumed run counts them as the first one did.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged(Milestone):
+    """Everything is fitted and judged, and the report is written next; ``scores`` are test set -> metric -> value."""
+
+    scores: dict[str, dict[str, float]]
+
+
 def as_record(event: Event) -> dict[str, Any]:
     """The event as a flat JSON-able dict with its kind under ``event``."""
     return {"event": type(event).__name__.lower(), **asdict(event)}

@@ -1,0 +1,19 @@
+"""Who else hears of a run? ``whet.trackers.Energy(country="FRA")``: every tracker of the catalog by its class name."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from whet import catalog
+
+if TYPE_CHECKING:
+    from whet.trackers.csv_log import CsvLog as CsvLog
+    from whet.trackers.energy import Energy as Energy
+    from whet.trackers.tensorboard import TensorBoard as TensorBoard
+
+
+def __getattr__(name: str) -> Any:
+    for member in catalog.members("tracker").values():
+        module, _, attribute = member.path.partition(":")
+        if attribute == name:
+            return getattr(import_module(module), attribute)
+    raise AttributeError(f"module 'whet.trackers' has no attribute {name!r}")

@@ -1,0 +1,95 @@
+"""Which methods does the automatic ladder climb, and what does it say of the others?"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import whet
+from whet import catalog
+from whet.errors import ConfigError
+from whet.plan import Auto, Plan
+from whet.rungs import FEW_ROWS, MANY_PARAMETERS, USUAL, usual_methods
+from whet.testing import tiny_rows
+
+PLAIN = (
+    "machinery.threads=1",
+    "machinery.precision=float32",
+    "machinery.training_precision=float32",
+    "backbone.attention=eager",
+    "cache=off",
+    "training.epochs=2",
+    "data.valid_fraction=0.4",
+)
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows", "parameters", "ladder"),
+    [
+        (3, 3 * FEW_ROWS + 1, MANY_PARAMETERS, USUAL),
+        (3, 3 * FEW_ROWS, MANY_PARAMETERS, ("probe", "contrastive", "full")),
+        (0, 10, MANY_PARAMETERS, USUAL),
+        (3, 10_000, MANY_PARAMETERS + 1, ("probe", "top-layers", "lora")),
+        (3, 30, MANY_PARAMETERS + 1, ("probe", "contrastive", "lora")),
+    ],
+)
+def test_counts_alone_choose_the_ladder(classes: int, rows: int, parameters: int, ladder: tuple[str, ...]) -> None:
+    names, replaced = usual_methods(classes=classes, learning_rows=rows, parameters=parameters)
+    assert names == ladder
+    assert {one.name for one in replaced.values()} == set(USUAL) - set(ladder)
+    assert set(replaced) == set(ladder) - set(USUAL)
+
+
+def planned(model: Path, kind: Any = "classification", *settings: str, rows: int = 120, **more: Any) -> Plan:
+    table = tiny_rows(kind, rows)[0].table.to_pylist()
+    return whet.plan(table, "target", model=model, settings=(*PLAIN, *settings), time="10m", **more).plan
+
+
+def names_of(plan: Plan) -> list[str]:
+    assert isinstance(plan.method, Auto)
+    return [catalog.name_of("method", rung.method) for rung in plan.method.rungs]
+
+
+def test_few_rows_a_class_are_contrasted_and_this_is_said(tiny_model: Path, tmp_path: Path) -> None:
+    plan = planned(tiny_model)
+    assert names_of(plan) == ["probe", "contrastive", "full"]
+    assert "without top-layers: contrastive takes its place with at most 64 rows a class" in plan.brief()["method"]
+    plan.write(tmp_path / "plan.yaml")
+    assert Plan.read(tmp_path / "plan.yaml") == plan
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "more"),
+    [
+        ("regression", (), {}),
+        ("multi-label", (), {}),
+        ("classification", ("training.micro_batch_size=8",), {}),
+        ("classification", (), {"loss": lambda outputs, targets: outputs.sum(1)}),
+    ],
+)
+def test_where_nothing_can_be_contrasted_the_usual_ladder_stays(
+    kind: str, settings: tuple[str, ...], more: dict[str, Any], tiny_model: Path
+) -> None:
+    assert names_of(planned(tiny_model, kind, *settings, **more)) == list(USUAL)
+
+
+def test_a_rung_that_cannot_work_is_left_out_with_the_reason(tiny_model: Path) -> None:
+    plan = planned(tiny_model, "regression", "method.methods=[probe, contrastive, full]")
+    assert names_of(plan) == ["probe", "full"]
+    (one,) = plan.method.left_out
+    assert (one.name, one.why) == ("contrastive", "The stage 'contrast' contrasts classes, and a regression has none")
+    assert one.hint
+
+
+@pytest.mark.parametrize("name", list(catalog.members("method")))
+def test_every_method_can_be_a_rung(name: str, tiny_model: Path) -> None:
+    if name in ("lora", "adapter"):
+        pytest.importorskip("peft")
+    ladder = ["probe"] if name == "probe" else ["probe", name]
+    assert names_of(planned(tiny_model, "classification", f"method.methods=[{','.join(ladder)}]")) == ladder
+
+
+def test_an_unknown_rung_is_refused_with_the_nearest(tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match="no method named 'contrast'") as caught:
+        planned(tiny_model, "classification", "method.methods=[probe, contrast]")
+    assert "'contrastive'" in caught.value.fix
