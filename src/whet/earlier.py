@@ -29,7 +29,7 @@ from whet.tasks.predictions import Predictions
 from whet.tasks.task import Growth, State, Task
 
 Array = np.ndarray[Any, Any]
-ALL_LABELS = "they stay in the label set, and what the model knows of them may fade"
+FADING = "still answers {0}, but what it knows of {0} may fade"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,17 @@ class EarlierRun:
     @property
     def target(self) -> tuple[str, ...]:
         return tuple(self.record["columns"]["target"])
+
+    @property
+    def base(self) -> str:
+        """The pre-trained model that the first of a chain of runs began with; this run's name where it is not known."""
+        if self.plan is None:
+            return self.name
+        folder = Path(self.plan.model.folder)
+        before = find_run(folder) if self.plan.model.origin == "run" and folder.is_dir() else None
+        if before is not None:
+            return before.base
+        return self.plan.model.name if self.plan.model.origin != "folder" else folder.name
 
     @property
     def metric(self) -> str | None:
@@ -228,7 +239,9 @@ def growth_findings(run: EarlierRun, growth: Growth) -> list[Finding]:
             Finding(
                 "earlier",
                 "warning",
-                f"{many} {have} no row to learn from: {some(list(growth.absent))}; {ALL_LABELS}.",
+                f"{many} {have} no row to learn from: {some(list(growth.absent))}. The model "
+                + FADING.format("it" if len(growth.absent) == 1 else "them")
+                + ".",
                 where=str(run.folder),
                 fix="mix rows of the earlier run in with --rehearse RUN 0.2, and look at the verdict on its test rows",
                 count=len(growth.absent),

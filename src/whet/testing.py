@@ -195,6 +195,7 @@ def check_task(task: Task) -> None:
     right = found.decided == targets if task.kind != "regression" else np.isclose(found.decided, targets, rtol=0.05)
     require(bool(np.mean(right) > 0.95), "outputs with the lowest loss must decode to the targets")
     check_scale(task, state, outputs.numpy(), rows.ids)
+    check_growth(task, state, outputs.numpy(), rows.ids)
     link, wanted = task.solvable(targets, state)
     require(link in ("softmax", "sigmoid", "identity"), f"solvable() names an unknown link {link!r}")
     require(len(wanted) == len(rows), "solvable() must give one target a row")
@@ -421,6 +422,18 @@ def check_reloading(
     require(not unknown, f"prepare() must insert the same modules when loading; differing: {sorted(unknown)[:3]}")
     fresh.load_state_dict(load(data))
     require(torch.equal(answers(fresh, inputs), answers(model, inputs)), "loaded weights give other answers than saved")
+
+
+def check_growth(task: Task, state: State, outputs: Array, row_ids: Array) -> None:
+    """A state that grows by itself, also from its own unit, keeps every answer."""
+    before = task.decode(outputs, row_ids, state)
+    scale, shift, kept = task.own_unit(state)
+    for earlier, given in ((state, outputs), (kept, outputs * scale + shift)):
+        growth = task.grow(state, earlier)
+        carried = (given.astype(np.float64) @ growth.matrix.T + growth.shift).astype(np.float32)
+        after = task.decode(carried, row_ids, growth.state)
+        require(after.labels == before.labels, "grow() must keep the labels that both states know")
+        require(np.allclose(after.scores, before.scores, rtol=1e-4, atol=1e-4), "grow() must keep earlier answers")
 
 
 def check_loss(task: Task, state: State, targets: Tensor) -> Tensor:

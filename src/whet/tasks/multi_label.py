@@ -103,7 +103,9 @@ class MultiLabel:
         logits = outputs.astype(np.float64)
         found = np.array([best_threshold(logits[:, k], targets[:, k] > 0.5) for k in range(logits.shape[1])])
         tuned = 0.5 * (1.0 + np.tanh(0.5 * found))
-        rowless = np.array(state["counts"]) == 0  # nothing is known of it but what an earlier model knew
+        rowless = (
+            np.array(state.get("counts", [1] * len(found))) == 0
+        )  # nothing is known of it but what an earlier model knew
         return {**state, "thresholds": np.where(rowless, state["thresholds"], tuned).tolist()}
 
     def own_unit(self, state: State) -> tuple[float, float, State]:

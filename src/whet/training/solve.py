@@ -85,7 +85,8 @@ def solve_head(
             surely lower (by ``SURE`` standard errors of the paired difference) than at the penalty with the lowest
             loss as it is: with few rows a class, temperatures are too loose to choose by.
         prior: Where the penalty pulls to, in place of zero: the head of an earlier model, whose answers stay where
-            the rows say nothing else. Its biases are pulled too, as they alone could forget a class without rows.
+            the rows say nothing else. An output without a single row (a class that is not among these) stays as it
+            is there, and the others are solved beside it.
 
     Source of the prior: Kuzborskij and Orabona 2013, "Stability and Hypothesis Transfer Learning", ICML.
     """
@@ -230,11 +231,19 @@ def standardised(head: Head, mean: Tensor, scale: Tensor) -> Tensor:
     return torch.cat([inner, (bias + weight @ mean.double()).unsqueeze(1)], dim=1).T.float().contiguous()
 
 
+def with_rows(targets: Tensor, link: Link, outputs: int) -> Tensor:
+    """(K,) 1 for outputs that some row has as its target, 0 for the others; of numbers every one."""
+    if link == "softmax":
+        return (torch.bincount(targets, minlength=outputs) > 0).float()
+    return (targets > 0).any(0).float() if link == "sigmoid" else torch.ones(outputs)
+
+
 class Problem:
     """Penalised losses of H heads over the same points, with their gradients.
 
     Args:
-        prior: (D + 1, K) where penalties pull to; None is zero, with a bias that is free.
+        prior: (D + 1, K) where penalties pull to, and where an output without rows stays; None is zero, with a bias
+            that is free.
     """
 
     def __init__(self, points: Tensor, targets: Tensor, link: Link, outputs: int, prior: Tensor | None = None) -> None:
@@ -244,6 +253,7 @@ class Problem:
         self.outputs = outputs
         self.free_bias = prior is None
         self.prior = torch.zeros(points.shape[1], outputs) if prior is None else prior
+        self.moving = torch.ones(outputs) if prior is None else with_rows(targets, link, outputs)
 
     def start(self, heads: int) -> Tensor:
         """(H, D + 1, K) the prior."""
@@ -312,7 +322,7 @@ class Problem:
             residual *= mask.unsqueeze(2)
             gradient.addmm_(points.T, residual.view(-1, count * outputs))
         away = heads - self.prior
-        grown = gradient.view(width, count, outputs).permute(1, 0, 2) + ridge * away
+        grown = (gradient.view(width, count, outputs).permute(1, 0, 2) + ridge * away) * self.moving
         return total + 0.5 * (ridge * away * away).double().sum((1, 2)), grown.contiguous()
 
     def _residual(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
