@@ -4,6 +4,7 @@ A folder that holds ``whet.json`` (a run's, or its ``model/``) continues: body a
 starts with a new head. Nothing here reads or divides files of rows; ``resolve`` does, in the same way for both runs.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 
 from whet import catalog
 from whet.backbones.weights import RECORD
@@ -55,7 +55,7 @@ class EarlierRun:
     def sha256(self) -> str:
         """A hash of what the model is said to answer; its weights are hashed elsewhere."""
         text = json.dumps(self.record, sort_keys=True, ensure_ascii=False)
-        return xxhash.xxh3_128_hexdigest(text.encode())
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
     def task(self) -> Task:

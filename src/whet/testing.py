@@ -22,6 +22,7 @@ from whet.backbones.text_encoder import TextEncoder
 from whet.data.rows import Columns, Rows
 from whet.evaluation.metric import Metric, value_of
 from whet.learners.learner import Learner, Material
+from whet.learners.majority import Majority
 from whet.learners.neural import Pretrained
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage
 from whet.modalities.modality import Modality
@@ -329,6 +330,7 @@ def check_learner(learner: Learner, kinds: Sequence[Kind] = ("classification", "
             state, _ = task.prepare(rows, columns)
             targets = task.encode_targets(rows, columns, state)
             material = Material(task, state, columns, rows, targets, 0, pretrained)
+            material = replace(material, earlier=Majority().fit(material))
             fitted = learner.fit(material)
             unseen = rows.without(columns.target).select(np.arange(20)[::-1])
             found = fitted.predict(unseen)
