@@ -114,6 +114,7 @@ def finetune(
     *,
     text: str | Sequence[str] | None = None,
     model: str | Path | None = None,
+    rehearse: tuple[str | Path, float] | None = None,
     method: Any = None,
     test: Any = None,
     valid: Any = None,
@@ -143,7 +144,10 @@ def finetune(
         rows: A file, a folder, a frame, a datasets.Dataset or DatasetDict, or a list of dicts.
         target: The column to predict; several columns of 0 and 1 for labels.
         text: The input column, two for pairs; None infers it.
-        model: A name, a folder or a hub id; None is the packaged encoder.
+        model: A name, a folder or a hub id; None is the packaged encoder. The folder of an earlier run goes on from
+            its model: new classes grow the head, and the verdict compares with it on both runs' test rows.
+        rehearse: A run and a share, such as ``("runs/first", 0.2)``: so much of its training rows, class by class, is
+            mixed in.
         method: "auto", the name of a method such as "probe" or "lora", or an object of ``whet.methods``.
         test: Test rows, or several (a list or a dict by name); None holds some out.
         out: The run folder; None numbers one under ``runs/``.
@@ -160,9 +164,9 @@ def finetune(
     """
     given = given_objects(rows, test, valid, metric, loss)
     wanted = partial_plan(
-        rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
-        training=training, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
-        encoding=encoding, head=head, track=track, plan=plan, settings=settings,
+        rows, target, text=text, model=model, rehearse=rehearse, method=method, test=test, valid=valid, seed=seed,
+        metric=metric, training=training, max_length=max_length, device=device, time=time, group=group,
+        time_column=time_column, encoding=encoding, head=head, track=track, plan=plan, settings=settings,
     )  # fmt: skip
     for tracker in trackers_of(wanted.get("track")):
         tracker.require()
@@ -298,6 +302,7 @@ def plan(
     *,
     text: str | Sequence[str] | None = None,
     model: str | Path | None = None,
+    rehearse: tuple[str | Path, float] | None = None,
     method: Any = None,
     test: Any = None,
     valid: Any = None,
@@ -318,9 +323,9 @@ def plan(
 ) -> Prepared:
     """The resolved Plan with its forecast; trains nothing. Arguments as ``finetune``."""
     wanted = partial_plan(
-        rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
-        training=training, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
-        encoding=encoding, head=head, track=track, plan=plan, settings=settings,
+        rows, target, text=text, model=model, rehearse=rehearse, method=method, test=test, valid=valid, seed=seed,
+        metric=metric, training=training, max_length=max_length, device=device, time=time, group=group,
+        time_column=time_column, encoding=encoding, head=head, track=track, plan=plan, settings=settings,
     )  # fmt: skip
     with scratch_folder() as scratch:
         return prepare(wanted, given_objects(rows, test, valid, metric, loss), scratch)

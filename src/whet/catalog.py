@@ -85,6 +85,7 @@ LEARNERS = {
     "majority": Member("whet.learners.majority:Majority", "always the commonest answer"),
     "tfidf": Member("whet.learners.tfidf:TfidfLinear", "TF-IDF features and a linear model", "TF-IDF + linear"),
     "frozen-probe": Member("whet.learners.frozen_probe:FrozenProbe", "the probe on the untuned model", "frozen probe"),
+    "earlier": Member("whet.learners.earlier:Earlier", "the model that a run goes on from", "the earlier model"),
 }
 
 METRICS = {

@@ -28,7 +28,18 @@ app = typer.Typer(
 Rows = Annotated[Optional[str], typer.Argument(help="A CSV, TSV, JSON, JSONL, Parquet or Arrow file, or a folder.")]
 Target = Annotated[Optional[list[str]], typer.Option("--target", help="Column to predict; repeat for 0/1 columns.")]
 TextColumn = Annotated[Optional[list[str]], typer.Option("--text", help="Input column; repeat for pairs.")]
-Model = Annotated[Optional[str], typer.Option("--model", help="Name, folder or hub id of the pre-trained model.")]
+Model = Annotated[
+    Optional[str],
+    typer.Option("--model", help="Name, folder or hub id of the pre-trained model, or a run to go on from."),
+]
+Rehearse = Annotated[
+    Optional[tuple[str, float]],
+    typer.Option(
+        "--rehearse",
+        metavar="RUN SHARE",
+        help="Mix in this share of the training rows of an earlier run, class by class.",
+    ),
+]
 Method = Annotated[
     Optional[str],
     typer.Option("--method", help="auto (default), probe, top-layers, full, lora or any other that the README lists."),
@@ -60,6 +71,7 @@ def finetune(
     target: Target = None,
     text: TextColumn = None,
     model: Model = None,
+    rehearse: Rehearse = None,
     method: Method = None,
     test: Test = None,
     valid: Valid = None,
@@ -93,6 +105,7 @@ def finetune(
             target,
             text=text,
             model=model,
+            rehearse=rehearse,
             method=method,
             test=test,
             valid=valid,
@@ -164,6 +177,7 @@ def plan_command(
     target: Target = None,
     text: TextColumn = None,
     model: Model = None,
+    rehearse: Rehearse = None,
     method: Method = None,
     test: Test = None,
     valid: Valid = None,
@@ -187,9 +201,9 @@ def plan_command(
     from whet import api
 
     found = api.plan(
-        rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, metric=metric,
-        max_length=max_length, device=device, time=time, group=group, time_column=time_column, encoding=encoding,
-        head=head, track=track or (), plan=plan, settings=settings or (),
+        rows, target, text=text, model=model, rehearse=rehearse, method=method, test=test, valid=valid, seed=seed,
+        metric=metric, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
+        encoding=encoding, head=head, track=track or (), plan=plan, settings=settings or (),
     )  # fmt: skip
     api.write_plan(found, Path(out))
     if as_json:

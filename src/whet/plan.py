@@ -64,6 +64,39 @@ class ModelPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlierPlan:
+    """The earlier run that this one goes on from, and the one whose training rows are mixed in; often the same.
+
+    Args:
+        run: Folder of the run that ``model.folder`` belongs to; None where the model is no run's.
+        sha256: Of what its model is said to answer; ``model.sha256`` covers its weights.
+        fingerprint: Of the rows it was made from; empty where they are gone, and nothing is judged on its test rows.
+        rehearse: Folder of the run whose training rows are mixed in; None mixes nothing.
+        share: Of those rows, class by class, above 0 and at most 1.
+        rehearsed: Fingerprint of the rows of that run.
+        words: What the two bring, for people.
+    """
+
+    run: str | None = None
+    sha256: str = ""
+    fingerprint: str = ""
+    rehearse: str | None = None
+    share: float = 0.0
+    rehearsed: str = ""
+    words: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rehearse is None and self.share:
+            raise ConfigError("A share to rehearse needs a run.", where="earlier.share", fix="write --rehearse RUN 0.2")
+        if self.rehearse is not None and not 0 < self.share <= 1:
+            raise ConfigError(
+                f"The share of rows to rehearse cannot be {self.share:g}.",
+                where="--rehearse",
+                fix="use a share of the earlier run's training rows above 0 and at most 1, such as 0.2",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rung:
     """One step of the automatic ladder: a method with its own budget of epochs, and the forecast."""
 
@@ -138,6 +171,7 @@ class Plan:
     machinery: Machinery
     forecast: Forecast
     track: tuple[Any, ...] = ()
+    earlier: EarlierPlan = EarlierPlan()
     cache: str | None = None
     seed: int = 0
     format: int = FORMAT
@@ -164,6 +198,7 @@ class Plan:
         return {
             "columns": f"{' + '.join(data.inputs)} → {', '.join(data.target)}" + "".join(f" · {one}" for one in drawn),
             "model": f"{self.model.name} ({self.model.origin}{licence})",
+            **({"earlier": self.earlier.words} if self.earlier.words else {}),
             "method": self._method_words() + self._optimizer_words(),
             "judged by": f"{catalog.title('metric', self.evaluation.metric)} against {', '.join(rivals) or 'nothing'}",
             "machine": f"{machinery.device}, {machinery.threads} threads, {precision}",

@@ -36,6 +36,7 @@ def partial_plan(
     *,
     text: str | Sequence[str] | None = None,
     model: str | Path | None = None,
+    rehearse: tuple[str | Path, float] | None = None,
     method: Any = None,
     test: Any = None,
     valid: Any = None,
@@ -78,6 +79,8 @@ def partial_plan(
             wanted[part] = {**wanted.get(part, {}), **named}
     if model is not None:
         wanted["model"] = {"name": str(model)}
+    if rehearse is not None:
+        wanted["earlier"] = rehearsed(rehearse)
     if method is not None and not isinstance(method, str | Auto) and not hasattr(method, "stages"):
         raise ConfigError(
             f"A method is a name or an object of whet.methods, not {method!r}.",
@@ -104,6 +107,28 @@ def partial_plan(
     if plan is not None:
         resolve_again(wanted, read_partial(Path(plan)), set(settings))
     return wanted
+
+
+def rehearsed(given: Any) -> dict[str, Any]:
+    """A run and a share of its training rows, as the plan names them.
+
+    Raises:
+        ConfigError: it is not these two.
+    """
+    if isinstance(given, str | Path) or not isinstance(given, Sequence) or len(given) != 2:
+        raise ConfigError(
+            f"What to rehearse is a run and a share, not {given!r}.",
+            where="rehearse",
+            fix='write rehearse=("runs/first", 0.2)',
+        )
+    run, share = given
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise ConfigError(
+            f"The share of rows to rehearse cannot be {share!r}.",
+            where="--rehearse",
+            fix="use a share of the earlier run's training rows above 0 and at most 1, such as 0.2",
+        )
+    return {"rehearse": str(run), "share": float(share)}
 
 
 def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], settings: set[str]) -> None:

@@ -6,7 +6,7 @@ every step. Whatever depends on the machine is measured here and written to the 
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,38 @@ from whet.data.columns import ColumnSummary, describe_columns, require_columns
 from whet.data.read import Sources, read
 from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split, SplitSettings, split_rows
-from whet.errors import ConfigError, DataError, ModelError, closest
+from whet.earlier import (
+    Answers,
+    EarlierRun,
+    continued,
+    find_run,
+    growth_findings,
+    growth_words,
+    named_run,
+    refuse_other_record,
+    with_rehearsed,
+    with_tests,
+)
+from whet.errors import ConfigError, DataError, ModelError, WhetError, closest
 from whet.evaluation.metric import Metric, metric_named
 from whet.forecast import Speeds, forecast_of
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
-from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of, trackers_of
+from whet.plan import (
+    Auto,
+    DataPlan,
+    EarlierPlan,
+    Evaluation,
+    ModelPlan,
+    Plan,
+    build,
+    member_of,
+    plan_of,
+    trackers_of,
+)
 from whet.rungs import fit_rungs, needs_valid, usual_valid_share
 from whet.tasks.own_loss import plain_task, with_loss
-from whet.tasks.task import State, Task
+from whet.tasks.task import Growth, State, Task
 from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
 from whet.training.machinery import Machinery
 from whet.training.settings import Training
@@ -55,6 +78,7 @@ class Prepared:
     walked: tuple[tuple[str, str], ...]
     scratch: Path
     metric: Metric
+    earlier: Answers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +100,12 @@ class Objects:
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """Rows after check and split, before any model is chosen."""
+    """Rows after check and split, before any model is chosen.
+
+    Args:
+        run: The earlier run that the model is from, if it is from one.
+        earlier: That run in the plan; rehearsed: how many rows of an earlier run are in train.
+    """
 
     source: str
     fingerprint: str
@@ -86,6 +115,17 @@ class Checked:
     split: Split
     findings: tuple[Finding, ...]
     settings: SplitSettings
+    run: EarlierRun | None = None
+    earlier: EarlierPlan = field(default_factory=EarlierPlan)
+    rehearsed: int = 0
+
+    def taught(self) -> tuple[State, Growth | None, tuple[Finding, ...]]:
+        """What training rows and an earlier run taught the task, what becomes of that run's head, and every finding."""
+        state, found = self.task.prepare(self.split.train, self.columns)
+        growth = continued(self.run, self.task, state)
+        if self.run is None or growth is None:
+            return state, None, (*self.findings, *found)
+        return growth.state, growth, (*self.findings, *found, *growth_findings(self.run, growth))
 
 
 def default_cache() -> Path:
@@ -102,6 +142,14 @@ def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked
         objects: Rows and functions that were given as objects.
         scratch: Folder of the sealed targets and of memory-mapped copies.
     """
+    found = divide(wanted, objects, scratch)
+    checks = run_checks(view_of(found.split, found.columns, found.task.kind, found.settings.separator))
+    return with_earlier(replace(found, findings=unique([*found.findings, *checks])), wanted, scratch)
+
+
+def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked:
+    """``check`` without the checks, and without rows of an earlier run."""
+    run = run_of(wanted)
     data: Mapping[str, Any] = wanted.get("data", {})
     given = objects.rows if objects.rows is not None else data.get("source")
     if given is None:
@@ -109,9 +157,11 @@ def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked
     tests = objects.tests if objects.tests is not None else data.get("tests") or ()
     valid = objects.valid if objects.valid is not None else data.get("valid")
     sources = read(given, tests=tests, valid=valid, encoding=data.get("encoding"), spill=scratch / "rows")
-    columns, modality = find_columns(sources.train, data, wanted.get("modality"))
+    data = data if run is None else run.columns_of(data, sources.train.names)
+    modality = wanted.get("modality") or (None if run is None else run.record["modality"])
+    columns, modality = find_columns(sources.train, data, modality)
     require_columns(sources.train, columns)
-    task = with_loss(find_task(sources.train, columns, wanted.get("task")), objects.loss)
+    task = with_loss(find_task(sources.train, columns, wanted.get("task"), run), objects.loss)
     findings = list(sources.findings)
     sources = clean(sources, columns, several=task.kind == "multi-label")
     findings += [finding for finding in sources.findings if finding not in findings]
@@ -122,19 +172,124 @@ def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked
         seed=int(wanted.get("seed", 0)),
         regression=task.kind == "regression",
         separator=separator,
+        known=() if run is None else tuple(run.state["labels"]),
     )
     if sources.valid is None:
         learning = len(sources.train) if sources.tests else round(len(sources.train) * (1 - settings.test_fraction))
         share = valid_fraction(data, wanted.get("method"), learning, pairs=len(columns.inputs) > 1)
         settings = replace(settings, valid_fraction=share)
     split = split_rows(sources, columns, settings, sealed_folder=scratch / "sealed")
-    findings += list(split.findings) + run_checks(view_of(split, columns, task.kind, separator))
+    findings += list(split.findings)
     name = str(given) if isinstance(given, str | Path) else "rows"
-    return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings), settings)
+    return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings), settings, run)
+
+
+def with_earlier(found: Checked, wanted: Mapping[str, Any], scratch: Path) -> Checked:
+    """The rows with those of earlier runs: their test rows to judge by, and a share of training rows to rehearse.
+
+    Raises:
+        DataError: rows that are to be rehearsed, or that the plan was made with, have gone or changed.
+    """
+    given = wanted.get("earlier") or {}
+    plan = EarlierPlan(rehearse=given.get("rehearse"), share=float(given.get("share") or 0.0))
+    run, split, findings, rehearsed = found.run, found.split, list(found.findings), 0
+    if run is not None:
+        plan = replace(plan, run=str(run.folder), sha256=run.sha256)
+        past, why = past_of(run, given.get("fingerprint"), scratch / "earlier")
+        if past is not None:
+            plan = replace(plan, fingerprint=past.fingerprint)
+            split, said = with_tests(split, found.columns, past.split, past.columns, run)
+            findings += said
+        elif why is not None:
+            findings.append(why)
+    if plan.rehearse is not None:
+        source = named_run(plan.rehearse)
+        past = past_rows(source, given.get("rehearsed") or None, scratch / "rehearsed")
+        if past.task.kind != found.task.kind:
+            raise ConfigError(
+                f"The run {source.name!r} is a {past.task.kind}, and this one is a {found.task.kind}: its rows have "
+                "nothing to teach here.",
+                where="--rehearse",
+                fix="name a run of the same kind, or leave --rehearse out",
+            )
+        settings = replace(past.settings, seed=found.settings.seed)
+        split, rehearsed = with_rehearsed(
+            split, found.columns, past.split, past.columns, share=plan.share, settings=settings, name=source.name
+        )
+        plan = replace(plan, rehearse=str(source.folder), rehearsed=past.fingerprint)
+        if not rehearsed:
+            findings.append(nothing_to_rehearse(source))
+    return replace(found, split=split, findings=unique(findings), earlier=plan, rehearsed=rehearsed)
+
+
+def past_of(run: EarlierRun, known: str | None, scratch: Path) -> tuple[Checked | None, Finding | None]:
+    """The rows of the run that the model is from, or a word on why nothing is judged on them.
+
+    Args:
+        known: Their fingerprint where a plan states it, empty where they were gone; None to look for them.
+    """
+    if known == "":
+        return None, None
+    try:
+        return past_rows(run, known, scratch), None
+    except WhetError as error:
+        if known is not None:
+            raise
+        message = f"Nothing is judged on the test rows of {run.name}, so forgetting would not show. {error.what}"
+        return None, Finding("earlier", "warning", message, error.where, error.fix)
+
+
+def past_rows(run: EarlierRun, known: str | None, scratch: Path) -> Checked:
+    """The rows of an earlier run, divided as they were, with what it rehearsed itself.
+
+    Raises:
+        DataError: they are not there any more, or have changed.
+    """
+    if run.plan is None:
+        raise DataError(
+            f"Only the model of {run.name} is here, and its rows are not known.",
+            where=str(run.folder),
+            fix="name the run's folder, where plan.yaml is",
+        )
+    source, content = run.plan.data.source, run.plan.as_dict()
+    if not Path(source).expanduser().exists():
+        raise DataError(
+            f"The rows of {run.name} are not there any more: {source}.",
+            where=str(run.folder),
+            fix="put the file back, or run from the folder that it was named from; rows given as objects are not kept",
+        )
+    found = divide(content, Objects(), scratch)
+    if found.fingerprint != run.plan.data.fingerprint or known not in (None, found.fingerprint):
+        raise DataError(
+            f"The rows of {run.name} have changed since it learnt from them.",
+            where=source,
+            fix="restore the file as it was then",
+        )
+    return with_earlier(found, content, scratch)
+
+
+def nothing_to_rehearse(run: EarlierRun) -> Finding:
+    """Every row of the earlier run is among the new ones already."""
+    message = f"No row of {run.name} is rehearsed: the new rows hold every one of them already."
+    return Finding("earlier", "info", message, str(run.folder), "nothing, or leave --rehearse out")
+
+
+def run_of(wanted: Mapping[str, Any]) -> EarlierRun | None:
+    """The run that the named model is from; None for any other model."""
+    name = named_model(wanted.get("model") or {})
+    place = None if name is None else Path(name).expanduser()
+    return find_run(place) if place is not None and place.is_dir() else None
+
+
+def fresh_earlier(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for, without what a plan file resolved about earlier runs."""
+    given = wanted.get("earlier") or {}
+    return {**wanted, "earlier": {name: given[name] for name in ("rehearse", "share") if name in given}}
 
 
 def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepared:
     """The whole Plan and everything it needs; trains nothing."""
+    wanted = fresh_earlier(wanted)
     checked = check(wanted, objects, scratch)
     cache = cache_folder(wanted)
     model = find_wanted_model(wanted.get("model", {}), cache)
@@ -143,9 +298,11 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     modality = catalog.find("modality", checked.modality)()
     processor = modality.processor(transformer_folder(model.folder), max_length=data.max_length, pairs=pairs)
     walked = walk(processor, checked.split.train, checked.columns)
-    state, taught = checked.task.prepare(checked.split.train, checked.columns)
+    state, start, findings = checked.taught()
     machinery = find_machinery(wanted, cache)
     method = find_method(wanted, pairs)
+    if checked.run is not None:
+        wanted = {**wanted, "backbone": checked.run.family(wanted.get("backbone"))}
     backbone = find_backbone(
         wanted, machinery, model, checked.modality, cache, descends=isinstance(method, Auto) or method.epochs > 0,
         length=usual_length(processor, checked.split.train, checked.columns),
@@ -153,7 +310,8 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     training = member_settings(wanted.get("training", {}))
     training = replace(training, schedule=training.schedule or training.optimizer.schedule)
     seed = int(wanted.get("seed", 0))
-    pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
+    kept = activations_folder(wanted, cache)
+    pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, kept, start)
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, training)
     if isinstance(method, Auto):
@@ -181,13 +339,27 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         machinery=machinery,
         forecast=forecast_of(speeds, method, training),
         track=trackers_of(wanted.get("track")),
+        earlier=replace(checked.earlier, words=earlier_words(checked, start)),
         cache=None if pretrained.cache is None else str(cache),
         seed=seed,
     )
-    findings = (*checked.findings, *taught)
     metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
     split, columns, task = checked.split, checked.columns, checked.task
-    return Prepared(plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric)
+    return Prepared(
+        plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric,
+        earlier_answers(checked, machinery),
+    )  # fmt: skip
+
+
+def earlier_words(checked: Checked, growth: Growth | None) -> str:
+    """What earlier runs bring, for the plan."""
+    plan = checked.earlier
+    return growth_words(growth, checked.rehearsed, plan.share, Path(plan.rehearse or "").name)
+
+
+def earlier_answers(checked: Checked, machinery: Machinery) -> Answers | None:
+    """The model of the earlier run as the judge's baseline; loaded when it is asked."""
+    return None if checked.run is None else Answers(checked.run, checked.columns, machinery.device)
 
 
 def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
@@ -206,17 +378,20 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
         )
     model = find_model(plan.model.folder, cache=cache_folder(content))
     refuse_other_weights(model, plan.model.sha256)
+    refuse_other_record(checked.run, plan.earlier)
     pairs = len(checked.columns.inputs) > 1
     modality = catalog.find("modality", plan.modality)()
     processor = modality.processor(transformer_folder(model.folder), max_length=plan.data.max_length, pairs=pairs)
-    state, taught = checked.task.prepare(checked.split.train, checked.columns)
+    state, start, findings = checked.taught()
     kept = None if plan.cache is None else Path(plan.cache) / "activations"
-    pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept)
+    pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept, start)
     walked = walk(processor, checked.split.train, checked.columns)
-    findings = (*checked.findings, *taught)
     metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
     split, columns, task = checked.split, checked.columns, checked.task
-    return Prepared(plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric)
+    return Prepared(
+        plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric,
+        earlier_answers(checked, plan.machinery),
+    )  # fmt: skip
 
 
 def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepared:
@@ -228,7 +403,7 @@ def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
 
 def is_whole(wanted: Mapping[str, Any]) -> bool:
     """Whether nothing is left to resolve: every part is there, and the rows and the model are known."""
-    parts = {entry.name for entry in fields(Plan)} - {"track", "cache", "seed", "format"}
+    parts = {entry.name for entry in fields(Plan)} - {"track", "earlier", "cache", "seed", "format"}
     return parts <= set(wanted) and bool(wanted["data"].get("fingerprint")) and "folder" in wanted["model"]
 
 
@@ -279,19 +454,24 @@ def likely_target(summaries: list[ColumnSummary]) -> str:
     return (few or named or [s.name for s in summaries])[0]
 
 
-def find_task(rows: Rows, columns: Columns, named: Any) -> Task:
-    """The task as named, else the one that suits a sample of the targets best."""
+def find_task(rows: Rows, columns: Columns, named: Any, run: EarlierRun | None = None) -> Task:
+    """The task as named, else the one that suits a sample of the targets best; with an earlier run it must be its own.
+
+    Raises:
+        ConfigError: the earlier run is of another kind.
+    """
+    places = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE_ROWS, len(rows))).astype(np.int64))
+    sampled = rows.select(places)
     if isinstance(named, str) or (named and "name" in named):
         task: Task = member_of("task", named)
-        return task
-    places = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE_ROWS, len(rows))).astype(np.int64))
-    sample = next(rows.select(places).batches(columns.target, SAMPLE_ROWS)).column(0).to_pylist()
+        return task if run is None else run.suits(task, columns, sampled, named=True)
+    sample = next(sampled.batches(columns.target, SAMPLE_ROWS)).column(0).to_pylist()
     values = [value for value in sample if value not in (None, "")]
     scored = {
         name: catalog.find("task", name)().recognise(values, len(columns.target)) for name in catalog.members("task")
     }
     found: Task = member_of("task", {"name": max(scored, key=lambda name: scored[name]), **(named or {})})
-    return found
+    return found if run is None else run.suits(found, columns, sampled, named=bool(named))
 
 
 def separator_of_task(task: Task, rows: Rows, columns: Columns) -> str | None:
@@ -344,13 +524,17 @@ def activations_folder(wanted: Mapping[str, Any], cache: Path) -> Path | None:
 
 def find_wanted_model(given: Mapping[str, Any], cache: Path) -> ModelSource:
     """The model as named: a name, a folder or a hub id; one that a plan pinned must still have the same weights."""
-    origin = given.get("origin")
-    moved = origin in ("packaged", "hub")  # these are found by name, wherever they lie by now
-    name = given.get("name") if moved else given.get("folder") or given.get("name")
-    revision = given.get("revision") if origin in (None, "hub") else None
-    model = find_model(None if name is None else str(name), revision=revision, cache=cache)
+    revision = given.get("revision") if given.get("origin") in (None, "hub") else None
+    model = find_model(named_model(given), revision=revision, cache=cache)
     refuse_other_weights(model, given.get("sha256"))
     return model
+
+
+def named_model(given: Mapping[str, Any]) -> str | None:
+    """What the model part names: a name, a folder or a hub id; None for the packaged model."""
+    moved = given.get("origin") in ("packaged", "hub")  # these are found by name, wherever they lie by now
+    name = given.get("name") if moved else given.get("folder") or given.get("name")
+    return None if name is None else str(name)
 
 
 def refuse_other_weights(model: ModelSource, sha256: str | None) -> None:
@@ -381,7 +565,7 @@ def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:
         encoding=data.get("encoding"),
         group=columns.group,
         time=columns.time,
-        max_length=data.get("max_length"),
+        max_length=data.get("max_length") or (None if checked.run is None else checked.run.record["max_length"]),
         test_fraction=checked.settings.test_fraction,
         valid_fraction=checked.settings.valid_fraction if checked.split.valid is not None else 0.0,
     )
@@ -505,9 +689,13 @@ def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, o
     """The deciding metric as named, else the task's; the task's other metrics and baselines beside it."""
     given = dict(wanted.get("evaluation", {}))
     task = checked.task
-    metric = own.name if own else given.get("metric") or task.default_metric(np.zeros(0), state)
+    metric = own.name if own else given.get("metric") or (None if checked.run is None else checked.run.metric)
+    metric = metric or task.default_metric(np.zeros(0), state)
     baselines = task.baselines if given.get("baselines") is None else names_of(given["baselines"])
-    baselines = tuple(name for name in baselines if catalog.find("learner", name)().serves(checked.columns))
+    continuing = checked.run is not None
+    baselines = tuple(
+        name for name in baselines if catalog.find("learner", name)().serves(checked.columns, continued=continuing)
+    )
     also = names_of(given.get("also")) or tuple(name for name in task.metrics if name != metric)
     for name in also if own is not None else (metric, *also):
         metric_named(name, task.kind)

@@ -39,6 +39,8 @@ from whet.training.events import Event, Fitting, Judged, Said
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
+EARLIER = "earlier"
+"""The baseline that test rows of an earlier run are about: has anything been lost?"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +184,9 @@ def fit_baselines(
     """Answers of every baseline for every test set: baseline -> test -> predictions."""
     rows, targets, units = learning_rows(prepared)
     material = Material(
-        prepared.task, prepared.state, prepared.columns, rows, targets, prepared.plan.seed, prepared.pretrained, units
-    )
+        prepared.task, prepared.state, prepared.columns, rows, targets, prepared.plan.seed, prepared.pretrained, units,
+        prepared.earlier,
+    )  # fmt: skip
     found: dict[str, dict[str, Predictions]] = {}
     for name in prepared.plan.evaluation.baselines:
         learner = catalog.find("learner", name)()
@@ -215,12 +218,14 @@ def judge_all(
     judgements, judged = [], {}
     for name, test in prepared.split.tests.items():
         table = open_targets(test.sealed)
+        table = table.rename_columns([*table.column_names[:1], *prepared.columns.target])  # an earlier run's are others
         targets = task.encode_targets(Rows(table, test.rows.source), prepared.columns, prepared.state)
         judged[name] = answers[name].with_targets(targets, test.units)
         others = {learner: by_test[name].with_targets(targets, test.units) for learner, by_test in rivals.items()}
         notes = []
         if len(test.leaked):
             notes.append(f"{len(test.leaked):,} test rows have the same input as a training row.")
+        notes += unknown_to_earlier(prepared, targets)
         judgements.append(
             judge(
                 judged[name],
@@ -230,6 +235,7 @@ def judge_all(
                 also=also,
                 seed=prepared.plan.seed,
                 notes=notes,
+                keeps=EARLIER if test.origin and EARLIER in others else None,
             )
         )
     return tuple(judgements), judged
@@ -238,6 +244,19 @@ def judge_all(
 def scores_of(judgements: tuple[Judgement, ...]) -> dict[str, dict[str, float]]:
     """The model's own scores: test set -> metric -> value."""
     return {one.test: {score.metric: score.value for score in one.scores["model"]} for one in judgements}
+
+
+def unknown_to_earlier(prepared: Prepared, targets: Array) -> list[str]:
+    """A word on test rows that the earlier model had to miss."""
+    growth = prepared.pretrained.start
+    if growth is None or not growth.added or EARLIER not in prepared.plan.evaluation.baselines:
+        return []
+    new = [prepared.state["labels"].index(label) for label in growth.added]
+    missed = int((np.isin(targets, new) if targets.ndim == 1 else targets[:, new].any(axis=1)).sum())
+    if not missed:
+        return []
+    rows = "1 test row has" if missed == 1 else f"{missed:,} test rows have"
+    return [f"{rows} a class that the earlier model does not know; its answers miss them."]
 
 
 def write_folder(folder: Path, story: Story, judged: Mapping[str, Predictions]) -> None:

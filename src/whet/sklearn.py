@@ -107,7 +107,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
         """(N, K) probabilities, columns in the order of ``classes_``."""
         check_is_fitted(self)
-        return self.predictor_.predict_proba(texts_of(X))[:, self._columns]
+        found = self.predictor_.predict_proba(texts_of(X))[:, self._columns]
+        known = len(self.predictor_.labels) == len(self._columns)  # a model of an earlier run may know other classes
+        return found if known else np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-12))
 
     def _prepare(self, rows: dict[str, list[str]], scratch: Path) -> Prepared:
         wanted = partial_plan(

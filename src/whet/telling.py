@@ -95,9 +95,11 @@ def split_facts(split: Split, source: str, columns: Columns, findings: tuple[Fin
 def model_facts(prepared: Prepared, fitted: NeuralFitted) -> ModelFacts:
     """What the run started from."""
     plan = prepared.plan
+    run = None if prepared.earlier is None else prepared.earlier.run
     name = plan.model.name if plan.model.origin != "folder" else Path(plan.model.folder).name
     return ModelFacts(
-        name=name,
+        name=name if run is None else run.name,
+        base="" if run is None else run.base,
         revision=plan.model.revision or "",
         sha256=plan.model.sha256,
         licence=plan.model.licence or "",

@@ -23,6 +23,7 @@ from whet.data.rows import Columns, Rows
 from whet.evaluation.metric import Metric, value_of
 from whet.learners.descent import undecayed
 from whet.learners.learner import Learner, Material
+from whet.learners.majority import Majority
 from whet.learners.neural import Pretrained
 from whet.methods.method import Descend, Method, RateGroup, Solve, Stage
 from whet.modalities.modality import Modality
@@ -237,6 +238,7 @@ def check_task(task: Task) -> None:
     right = found.decided == targets if task.kind != "regression" else np.isclose(found.decided, targets, rtol=0.05)
     require(bool(np.mean(right) > 0.95), "outputs with the lowest loss must decode to the targets")
     check_scale(task, state, outputs.numpy(), rows.ids)
+    check_growth(task, state, outputs.numpy(), rows.ids)
     link, wanted = task.solvable(targets, state)
     require(link in ("softmax", "sigmoid", "identity"), f"solvable() names an unknown link {link!r}")
     require(len(wanted) == len(rows), "solvable() must give one target a row")
@@ -370,6 +372,7 @@ def check_learner(learner: Learner, kinds: Sequence[Kind] = ("classification", "
             state, _ = task.prepare(rows, columns)
             targets = task.encode_targets(rows, columns, state)
             material = Material(task, state, columns, rows, targets, 0, pretrained)
+            material = replace(material, earlier=Majority().fit(material))
             fitted = learner.fit(material)
             unseen = rows.without(columns.target).select(np.arange(20)[::-1])
             found = fitted.predict(unseen)
@@ -522,6 +525,18 @@ def check_reloading(
     require(not unknown, f"prepare() must insert the same modules when loading; differing: {sorted(unknown)[:3]}")
     fresh.load_state_dict(load(data))
     require(torch.equal(answers(fresh, inputs), answers(model, inputs)), "loaded weights give other answers than saved")
+
+
+def check_growth(task: Task, state: State, outputs: Array, row_ids: Array) -> None:
+    """A state that grows by itself, also from its own unit, keeps every answer."""
+    before = task.decode(outputs, row_ids, state)
+    scale, shift, kept = task.own_unit(state)
+    for earlier, given in ((state, outputs), (kept, outputs * scale + shift)):
+        growth = task.grow(state, earlier)
+        carried = (given.astype(np.float64) @ growth.matrix.T + growth.shift).astype(np.float32)
+        after = task.decode(carried, row_ids, growth.state)
+        require(after.labels == before.labels, "grow() must keep the labels that both states know")
+        require(np.allclose(after.scores, before.scores, rtol=1e-4, atol=1e-4), "grow() must keep earlier answers")
 
 
 def check_loss(task: Task, state: State, targets: Tensor) -> Tensor:

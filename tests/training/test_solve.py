@@ -327,3 +327,36 @@ def test_folds_spread_classes_and_keep_units_together() -> None:
     assert all(len(set(grouped[units == unit].tolist())) == 1 for unit in set(units.tolist()))
     assert not np.array_equal(folds, assign_folds(strata, None, 5, 1))
     assert np.array_equal(folds, assign_folds(strata, None, 5, 0))
+
+
+def earlier_head(outputs: int, width: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(3)
+    return torch.randn(outputs, width, generator=draw), torch.randn(outputs, generator=draw)
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])
+def test_a_strong_penalty_keeps_the_answers_of_an_earlier_head(link: Any) -> None:
+    draw = torch.Generator().manual_seed(0)
+    features = 5.0 + 2.0 * torch.randn(60, 6, generator=draw)
+    features[:, 2] = 1.5  # a constant feature belongs to the earlier answers too
+    outputs = 1 if link == "identity" else 3
+    targets = {
+        "softmax": torch.arange(60) % 3,
+        "sigmoid": (torch.rand(60, 3, generator=draw) > 0.5).float(),
+        "identity": torch.randn(60, 1, generator=draw),
+    }[link]
+    prior = earlier_head(outputs)
+    found = solve_head(features, targets, link, outputs, (1e7,), np.arange(60) % 2, prior=prior)
+    answered = (features - found.mean) * found.scale @ found.weight.T + found.bias
+    torch.testing.assert_close(answered, features @ prior[0].T + prior[1], rtol=1e-3, atol=1e-3)
+
+
+def test_a_class_without_rows_keeps_its_earlier_answers_and_the_others_learn_beside_it() -> None:
+    draw = torch.Generator().manual_seed(0)
+    features, targets = torch.randn(80, 6, generator=draw), torch.arange(80) % 2 * 2  # classes 0 and 2 of three
+    features[:, 0] += targets.float()
+    prior = earlier_head(3)
+    found = solve_head(features, targets, "softmax", 3, (1e-2,), np.arange(80) % 2, prior=prior)
+    answered = (features - found.mean) * found.scale @ found.weight.T + found.bias
+    torch.testing.assert_close(answered[:, 1], features @ prior[0][1] + prior[1][1], rtol=1e-4, atol=1e-4)
+    assert float((answered[:, [0, 2]].argmax(1) * 2 == targets).float().mean()) > 0.8

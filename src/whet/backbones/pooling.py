@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whet.backbones.weights import read_tensors
+from whet.backbones.weights import RECORD, read_tensors
 from whet.errors import ModelError
 from whet.modalities.text import read_json
 
@@ -83,12 +83,16 @@ class PooledBody(nn.Module):
 def read_modules(root: Path, last: int | None = None) -> tuple[Pooling, list[nn.Module], list[tuple[str, Path]]]:
     """The pooling and later layers that a folder states (up to entry ``last``), and each one's type and folder.
 
+    The head that whet put behind them in a packaged folder is left out where ``last`` is None.
+
     Returns:
         Mean pooling, no layers and an empty list for a folder that states nothing.
     """
     listed = root / "modules.json"
     if not listed.exists():
         return Pooling(), [], []
+    if last is None and (root / RECORD).is_file():
+        last = -1  # the head of a packaged model is no part of what it was tuned from
     pooling, layers = Pooling(), list[nn.Module]()
     places: list[tuple[str, Path]] = []
     for entry in json.loads(listed.read_text(encoding="utf-8"))[1:last]:

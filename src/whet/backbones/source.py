@@ -46,14 +46,15 @@ _WITHOUT_VOCABULARY = ("ByT5", "Canine", "Perceiver")  # their tokenizers read b
 class ModelSource:
     """A pre-trained model on this disk, and whence it came.
 
-    ``folder`` is the model's root (see ``transformer_folder``). ``revision`` is a commit of the hub or the version
-    of the package. ``sha256`` covers all weight files (``weights.combine``); it is empty in a list of models where
-    it is not known yet. ``bytes`` counts the weight files. ``architecture`` is the class that its config names.
+    ``folder`` is the model's root (see ``transformer_folder``). A model that whet packaged has the origin "run".
+    ``revision`` is a commit of the hub or the version of the package. ``sha256`` covers all weight files
+    (``weights.combine``); it is empty in a list of models where it is not known yet. ``bytes`` counts the weight files.
+    ``architecture`` is the class that its config names.
     """
 
     name: str
     folder: Path
-    origin: Literal["packaged", "folder", "hub"]
+    origin: Literal["packaged", "folder", "hub", "run"]
     revision: str | None
     sha256: str
     licence: str | None
@@ -200,21 +201,21 @@ def _from_folder(path: Path, name: str) -> ModelSource:
     bare = not (path / "config.json").exists() and not (path / "modules.json").exists()
     if bare and (path / "model").is_dir():
         path = path / "model"
-    return _describe(path, name, "folder")
+    return _describe(path, name, "run" if (path / RECORD).is_file() else "folder")
 
 
 def _describe(
-    folder: Path, name: str, origin: Literal["packaged", "folder", "hub"], revision: str | None = None
+    folder: Path, name: str, origin: Literal["packaged", "folder", "hub", "run"], revision: str | None = None
 ) -> ModelSource:
     """Everything about a model but its hash."""
     config = _read_json(transformer_folder(folder) / "config.json")
     return ModelSource(
         name=name,
-        folder=folder.resolve() if origin == "folder" else folder,
+        folder=folder.resolve() if origin in ("folder", "run") else folder,
         origin=origin,
         revision=folder.name if origin == "hub" else revision,
         sha256="",
-        licence=_licence(folder),
+        licence=_licence(folder.parent if origin == "run" else folder),
         bytes=sum(path.stat().st_size for path in _all_weight_files(folder) if path.exists()),
         architecture=next(iter(config.get("architectures") or []), None) or config.get("model_type"),
     )

@@ -31,7 +31,7 @@ class SplitSettings:
     """How rows are divided when no test or validation rows were given.
 
     ``valid_fraction`` is a share of what is not test; 0 draws none. ``separator`` stands between the labels of a
-    text target that holds several.
+    text target that holds several. ``known`` are labels that the model answers with whatever training holds.
     """
 
     test_fraction: float = 0.2
@@ -39,6 +39,7 @@ class SplitSettings:
     seed: int = 0
     regression: bool = False
     separator: str | None = None
+    known: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low in (("test_fraction", 0.01), ("valid_fraction", 0.0)):
@@ -56,7 +57,8 @@ class TestSet:
     """Rows to judge by. Their targets are out of reach: they lie in the ``sealed`` file.
 
     ``units`` is (N,) int64, equal for rows of one group (None without groups); ``leaked`` holds the ids (int64)
-    of test rows whose inputs are also in train or validation.
+    of test rows whose inputs are also in train or validation. ``origin`` is the earlier run that held these rows out,
+    "" for those of this run.
     """
 
     __test__ = False  # not a test, though pytest would think so
@@ -66,6 +68,7 @@ class TestSet:
     sealed: Path
     units: Array | None
     leaked: Array
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,10 @@ class _Drawer:
         self.rows, self.columns, self.settings = rows, columns, settings
         self.findings: list[Finding] = []
         self.keys: TargetKeys | None = None
-        if settings.regression:
-            self.strata = _bins(target_numbers(rows, columns), rows, columns)
-        else:
+        if not settings.regression:
             self.keys = target_keys(rows, columns, settings.separator)
             self.findings += require_classes(self.keys, rows, columns)
-            self.strata = _strata(self.keys, _several(rows, columns, settings.separator))
+        self.strata = strata_of(rows, columns, settings, self.keys)
         self.hashes = input_hashes(rows, columns)
         self.groups = value_codes(rows, columns.group) if columns.group else None
         self.times = self._times() if columns.time else None
@@ -174,7 +175,7 @@ class _Drawer:
         seen = np.zeros(len(labels), dtype=bool)
         for start in range(0, len(positions), 65536):
             seen[self.keys.codes[positions[start : start + 65536]]] = True
-        return {label for code in np.flatnonzero(seen) for label in labels[code]}
+        return {*self.settings.known, *(label for code in np.flatnonzero(seen) for label in labels[code])}
 
     def _held(self, among: Array, hashes: Array, fraction: float, purpose: str) -> Array:
         seed = self.settings.seed
@@ -294,6 +295,18 @@ def unseen_classes(
 def _several(rows: Rows, columns: Columns, separator: str | None) -> bool:
     field = rows.table.schema.field(columns.target[0])
     return separator is not None or len(columns.target) > 1 or is_list(field.type)
+
+
+def strata_of(rows: Rows, columns: Columns, settings: SplitSettings, keys: TargetKeys | None = None) -> Array:
+    """(N,) int32: what draws are stratified by, the class of each row, its rarest label, or the range of its number.
+
+    Args:
+        keys: Of the rows, where they are known already.
+    """
+    if settings.regression:
+        return _bins(target_numbers(rows, columns), rows, columns)
+    keys = keys or target_keys(rows, columns, settings.separator)
+    return _strata(keys, _several(rows, columns, settings.separator))
 
 
 def _strata(keys: TargetKeys, several: bool) -> Array:

@@ -18,7 +18,7 @@ from whet.evaluation.metric import Array, Metric, targets_of, value_of
 from whet.evaluation.per_class import class_scores
 from whet.evaluation.records import Judgement, Score
 from whet.evaluation.regression import errors
-from whet.evaluation.verdict import baseline_title, counted, verdict_of
+from whet.evaluation.verdict import baseline_title, counted, kept_verdict, verdict_of
 from whet.tasks.predictions import Predictions
 
 WORST_ROWS = 20
@@ -37,6 +37,7 @@ def judge(
     also: Sequence[Metric] = (),
     seed: int,
     notes: Sequence[str] = (),
+    keeps: str | None = None,
 ) -> Judgement:
     """Scores with 95% intervals, paired comparisons by ``metric``, and the verdict.
 
@@ -47,6 +48,7 @@ def judge(
         metric: What decides. ``also`` are shown beside it, where the rows are enough for them.
         seed: The draws depend on it, on nothing else that is random.
         notes: Sentences from the caller that a reader must know; the judge's own follow.
+        keeps: The baseline that the verdict is about; the question then is whether anything of it was lost.
     """
     assert len(model) > 0, "judge needs at least one row"
     model = ordered(model)
@@ -66,6 +68,7 @@ def judge(
         compare(model, rival, metric, name=name, point=point, seed=seed, resamples=resamples)
         for name, rival in rivals.items()
     )
+    units, unit = units_of(model), "row" if model.units is None else "group"
     return Judgement(
         test=test,
         rows=len(model),
@@ -82,9 +85,9 @@ def judge(
         worst=_worst(model),
         dropped=tuple(f"{baseline_title(name)}: its answers are the model's own on every row." for name in dropped),
         notes=(*notes, *_notes(model, resamples), *hidden),
-        verdict=verdict_of(
-            comparisons, metric, units_of(model), dropped, unit="row" if model.units is None else "group"
-        ),
+        verdict=verdict_of(comparisons, metric, units, dropped, unit=unit)
+        if keeps is None
+        else kept_verdict(comparisons, metric, units, keeps, unit=unit),
     )
 
 

@@ -6,7 +6,8 @@ Everything here becomes JSON with ``dataclasses.asdict``; nothing here computes.
 from dataclasses import dataclass
 from typing import Literal
 
-Answer = Literal["better", "not better", "cannot tell"]
+Answer = Literal["better", "not better", "cannot tell", "not worse", "forgets"]
+"""The last two are said of an earlier run's test rows."""
 
 
 @dataclass(frozen=True)

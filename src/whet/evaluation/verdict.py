@@ -33,6 +33,35 @@ def verdict_of(
     return Verdict("better", metric.name, None, sentence, None)
 
 
+def kept_verdict(
+    comparisons: Sequence[Comparison], metric: Metric, rows: int, name: str, *, unit: str = "row"
+) -> Verdict:
+    """Has anything been lost against one baseline? *Better*, *forgets* (surely worse), *not worse* (a loss of one point
+    is ruled out), else *cannot tell*.
+
+    Args:
+        name: The baseline, such as the model that a run went on from; not among ``comparisons``, it answers alike.
+    """
+    found = next((one for one in comparisons if one.baseline == name), None)
+    title = baseline_title(name)
+    if found is None:
+        return Verdict(
+            "not worse", metric.name, name, f"Not worse than {title}: the model gives the same answers.", None
+        )
+    gap = f"{_gap(found, metric, '', 'it')} ({_interval(found, metric)})"
+    if found.low > 0:
+        return Verdict("better", metric.name, None, f"Better than {title}: {gap}.", None)
+    if found.high < 0:
+        return Verdict("forgets", metric.name, name, f"Forgets: against {title}, {gap}.", None)
+    if found.low > -found.point:
+        why = f"a loss of {_one_point(metric)} is ruled out"
+        return Verdict("not worse", metric.name, name, f"Not worse than {title}: {gap}, so {why}.", None)
+    needed = found.rows_needed or math.ceil(rows * ((found.high - found.low) / 2 / found.point) ** 2)
+    end = f"About {_rounded(needed):,} test {unit}s, where there are {rows:,} now, would show a loss of "
+    start = f"Cannot tell whether it forgets, against {title}: {gap}."
+    return Verdict("cannot tell", metric.name, name, f"{start} {end}{_one_point(metric)}.", needed)
+
+
 def _nothing_to_compare(metric: Metric, dropped: Sequence[str]) -> Verdict:
     if not dropped:
         return Verdict("cannot tell", metric.name, None, "Cannot tell: there is no baseline to compare with.", None)

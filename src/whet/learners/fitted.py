@@ -23,13 +23,19 @@ from whet.training.events import Event
 from whet.training.machinery import Machinery
 from whet.training.precision import Working
 from whet.training.replay import activations
+from whet.training.solve import Head
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(eq=False)
 class NeuralFitted:
-    """A fine-tuned model with all it needs to answer; ``solved`` is how its head was last solved."""
+    """A fine-tuned model with all it needs to answer.
+
+    Args:
+        solved: How its head was last solved.
+        prior: The head that an earlier run left for these features; heads are solved towards it.
+    """
 
     working: Working
     backbone: Backbone
@@ -44,6 +50,7 @@ class NeuralFitted:
     trainable: int = 0
     features_moved: bool = False
     solved: Solve | None = None
+    prior: Head | None = None
     interrupted: bool = False
 
     @property

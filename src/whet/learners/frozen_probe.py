@@ -16,7 +16,7 @@ from whet.methods.probe import Probe
 class FrozenProbe(Learner):
     """A convex head on the untuned model; not for pairs, whose parts a frozen encoder never learnt to compare."""
 
-    def serves(self, columns: Columns) -> bool:
+    def serves(self, columns: Columns, *, continued: bool) -> bool:
         return len(columns.inputs) == 1
 
     def is_model(self, model: Fitted) -> bool:

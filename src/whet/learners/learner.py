@@ -35,6 +35,8 @@ class Material:
     pretrained: Any = None
     """The pre-trained model (``neural.Pretrained``), for learners that rest on it."""
     units: Array | None = None
+    earlier: "Fitted | None" = None
+    """The model of the earlier run that this run goes on from, if there is one."""
 
 
 class Fitted(Protocol):
@@ -48,8 +50,12 @@ class Fitted(Protocol):
 class Learner(Protocol):
     """Anything that can be fitted. Members inherit from it, for the two answers that are usually no."""
 
-    def serves(self, columns: Columns) -> bool:
-        """Whether it can do anything sensible with these columns; a baseline that cannot is left out."""
+    def serves(self, columns: Columns, *, continued: bool) -> bool:
+        """Whether it can do anything sensible here; a baseline that cannot is left out.
+
+        Args:
+            continued: Whether the run goes on from an earlier run.
+        """
         return True
 
     def is_model(self, model: Fitted) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from whet.backbones.backbone import Backbone, Family
+from whet.backbones.backbone import Backbone, Family, HeadedModel
 from whet.backbones.cut import FeatureCut
 from whet.data.rows import Columns
 from whet.errors import ModelError
@@ -22,7 +22,7 @@ from whet.learners.fitted import NeuralFitted, feature_cache, row_features
 from whet.methods.freeze import without_frozen
 from whet.methods.method import Descend, InPlace, Method, Solve, Stage
 from whet.modalities.modality import Processor
-from whet.tasks.task import Examples, State, Task
+from whet.tasks.task import Examples, Growth, State, Task
 from whet.training.batches import make_batch
 from whet.training.draws import numpy_generator
 from whet.training.events import Event, Progressed, Said, Started
@@ -64,6 +64,7 @@ class Neural:
         backbone: Fresh from its folder; its model becomes the fitted one.
         cache: Folder of activation caches, or None to keep nothing.
         checkpoints: Folder of this fit's checkpoints, or None.
+        start: How the head of an earlier run was carried into the backbone's; None for a new head.
     """
 
     task: Task
@@ -77,6 +78,7 @@ class Neural:
     seed: int
     cache: Path | None = None
     checkpoints: Path | None = None
+    start: Growth | None = None
 
     def fit(self, rows: TrainingRows) -> Generator[Event, None, NeuralFitted]:
         """Every stage of the method in order; resumes from the newest whole checkpoint where there is one."""
@@ -90,6 +92,9 @@ class Neural:
         )
         if not self.method.starts_equal:
             fitted.notes.append("The method changes the model before its first step, as it declares.")
+        elif self.start is not None:
+            head = backbone.model.head
+            fitted.prior = (head.weight.detach().cpu().clone(), head.bias.detach().cpu().clone())
         for number, stage in enumerate(stages):
             if isinstance(stage.fit, Solve):
                 yield from self.solve(stage, stage.fit, fitted, rows)
@@ -153,8 +158,9 @@ class Neural:
         yield Progressed(stage=stage.name, done=0, total=1, unit="head")
         calibrate = how.calibrate and self.task.tempered
         solved = solve_head(
-            features, wanted, link, outputs, how.penalties, folds, next(iter(weights.values())), calibrate=calibrate
-        )
+            features, wanted, link, outputs, how.penalties, folds, next(iter(weights.values())), calibrate=calibrate,
+            prior=None if fitted.features_moved else fitted.prior,
+        )  # fmt: skip
         yield Progressed(stage=stage.name, done=1, total=1, unit="head")
         model = fitted.working.masters
         with torch.no_grad():
@@ -195,7 +201,11 @@ class Neural:
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A pre-trained model on disk and how to run it; every learner made from it starts from the same weights."""
+    """A pre-trained model on disk and how to run it; every learner made from it starts from the same weights.
+
+    Args:
+        start: The folder holds the model of an earlier run, whose head grows like this; None starts with a new head.
+    """
 
     family: Family
     folder: Path
@@ -203,12 +213,15 @@ class Pretrained:
     machinery: Machinery
     seed: int
     cache: Path | None = None
+    start: Growth | None = None
     _loaded: dict[int, Backbone] = field(default_factory=dict, repr=False)
 
     def load(self, outputs: int) -> Backbone:
         """A fresh copy of the model with a head of ``outputs``; the folder is read once."""
         if outputs not in self._loaded:
             self._loaded[outputs] = self.family.load(self.folder, outputs=outputs, seed=self.seed)
+            if self.start is not None:
+                carry_head(self.family.reload(self.folder), self._loaded[outputs].model, self.start)
         pristine = self._loaded[outputs]
         return replace(pristine, model=copy.deepcopy(pristine.model))
 
@@ -234,7 +247,16 @@ class Pretrained:
             seed=self.seed,
             cache=self.cache,
             checkpoints=checkpoints,
+            start=self.start,
         )
+
+
+@torch.no_grad()
+def carry_head(earlier: HeadedModel, model: HeadedModel, growth: Growth) -> None:
+    """The head of ``earlier`` in that of ``model``, so that it answers what ``growth`` makes of the earlier answers."""
+    matrix, shift = torch.from_numpy(growth.matrix), torch.from_numpy(growth.shift)
+    model.head.weight.copy_(matrix @ earlier.head.weight.double())
+    model.head.bias.copy_(matrix @ earlier.head.bias.double() + shift)
 
 
 @torch.no_grad()

@@ -69,8 +69,8 @@ def quoted(text: str) -> str:
 def header(story: Story) -> list[str]:
     """The lines of the metadata header. What is not known is left out, never guessed."""
     lines = _licence(story.model.licence)
-    if _HUB_ID.fullmatch(story.model.name):
-        lines.append(f"base_model: {quoted(story.model.name)}")
+    if _HUB_ID.fullmatch(base := story.model.base or story.model.name):
+        lines.append(f"base_model: {quoted(base)}")
     lines += [f"library_name: {story.model.loading}", "pipeline_tag: text-classification"]
     lines += ["tags:", "- whet", "- text-classification", f"- {story.task}"]
     results = [line for judgement in story.judgements for line in _result(story, judgement)]
@@ -119,11 +119,17 @@ def _about(story: Story) -> str:
         "## What it is",
         "",
         f"{story.task.capitalize()} of texts: from {inputs} to {targets}.",
-        f"Fine-tuned from {markdown(story.model.name)}.",
+        f"Fine-tuned from {_beginning(story)}.",
         f"Method: {markdown(story.method)}{'; ' + markdown(story.summary) if story.summary else '.'}",
         f"Rows: {rows}. {markdown(data.split) if data.split else ''}".rstrip(),
     ]
     return "\n".join([*lines, "", f"Labels: {' · '.join(labels)}{more}"] if labels else lines)
+
+
+def _beginning(story: Story) -> str:
+    """The pre-trained model, or the earlier run and what that began with."""
+    name, base = markdown(story.model.name), markdown(story.model.base)
+    return f"the run {name}, which began with {base}" if story.model.base else name
 
 
 def _scores(judgement: Judgement) -> str:

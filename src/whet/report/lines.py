@@ -39,7 +39,13 @@ from whet.report.words import (
 Span = tuple[str, str]
 Line = list[Span]
 
-ICONS = {"better": ("✓", "bold green"), "not better": ("=", "bold red"), "cannot tell": ("?", "bold yellow")}
+ICONS = {
+    "better": ("✓", "bold green"),
+    "not worse": ("✓", "bold green"),
+    "not better": ("=", "bold red"),
+    "forgets": ("✗", "bold red"),
+    "cannot tell": ("?", "bold yellow"),
+}
 _LEVELS = {"error": ("✗", "bold red"), "warning": ("!", "bold yellow"), "info": ("·", "dim")}
 _ASCII = str.maketrans({"✓": "+", "✗": "x", "·": "-", "–": "-", "−": "-", "…": "...", "→": "->", "²": "2", "×": "x",
                         "├": "|", "┤": "|", "─": "-", "●": "o", "◂": "<", "▸": ">", "│": "|"})  # fmt: skip

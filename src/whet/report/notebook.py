@@ -1,6 +1,7 @@
 """How does a result look in a notebook cell? The verdict and the scores, in the notebook's own colours."""
 
 from whet.evaluation.records import Judgement
+from whet.report.lines import ICONS
 from whet.report.markup import Html, join, tag
 from whet.report.section_verdict import compared
 from whet.report.story import Story
@@ -14,8 +15,13 @@ from whet.report.words import (
     score_text,
 )
 
-_COLOURS = {"better": "#1a9a58", "not better": "#d0492f", "cannot tell": "#c98a10"}
-_ICONS = {"better": "✓", "not better": "=", "cannot tell": "?"}
+_COLOURS = {
+    "better": "#1a9a58",
+    "not worse": "#1a9a58",
+    "not better": "#d0492f",
+    "forgets": "#d0492f",
+    "cannot tell": "#c98a10",
+}
 _CELL = "text-align:right;padding:2px 14px 2px 0"
 _NAME = "text-align:left;padding:2px 14px 2px 0"
 
@@ -32,7 +38,7 @@ def result_html(story: Story) -> str:
 def _judgement(judgement: Judgement) -> Html:
     verdict = judgement.verdict
     edge = f"border-left:5px solid {_COLOURS[verdict.answer]};padding:2px 0 2px 14px;margin:4px 0 10px"
-    sentence = tag("strong", f"{_ICONS[verdict.answer]} {verdict.sentence}", style="font-size:115%")
+    sentence = tag("strong", f"{ICONS[verdict.answer][0]} {verdict.sentence}", style="font-size:115%")
     below = tag("div", f"{judgement.test}: {compared(judgement)}", style="opacity:.75;margin:3px 0 6px")
     return tag("div", sentence, below, _table(judgement), style=edge)
 

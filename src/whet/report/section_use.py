@@ -10,6 +10,8 @@ _SMALL_PRINT = (
     "Better: against every baseline, the lower 95% bound of the paired difference is above zero. Not better: against "
     "the named baseline, the upper 95% bound is below one point. Cannot tell: neither; the number of rows says how "
     "large a test set would settle a difference of one point.",
+    "On the test rows of an earlier run the question is what was lost against its model. Forgets: the upper 95% bound "
+    "is below zero. Not worse: a loss of one point is ruled out.",
     "One point is 0.01 of the metric, or 1% of the best baseline's error for numbers. Differences are turned so that "
     "more is always better.",
     "A 95% interval comes from a procedure that covers the true value in about 95 of 100 test sets drawn like this "

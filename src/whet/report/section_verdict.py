@@ -17,7 +17,13 @@ from whet.report.words import (
     short_count,
 )
 
-KINDS: dict[Answer, str] = {"better": "better", "not better": "not-better", "cannot tell": "cannot-tell"}
+KINDS: dict[Answer, str] = {
+    "better": "better",
+    "not worse": "better",
+    "not better": "not-better",
+    "forgets": "not-better",
+    "cannot tell": "cannot-tell",
+}
 _ICONS = {
     "better": "M13 25 l7 7 l15 -17",
     "not-better": "M14 20 h20 M14 29 h20",

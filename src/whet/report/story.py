@@ -36,11 +36,13 @@ class DataFacts:
 class ModelFacts:
     """The model a run started from. ``name`` is a hub id where there is one; unknown parts stay empty.
 
+    Where it is the model of an earlier run, ``name`` is that run, and ``base`` what the first of them began with.
     ``loading`` names the library that opens the packaged ``model/`` folder without whet.
     ``window`` is how many tokens plain loading reads of a text, None when nothing is cut.
     """
 
     name: str
+    base: str = ""
     revision: str = ""
     sha256: str = ""
     licence: str = ""

@@ -3,7 +3,7 @@
 Softmax cross-entropy. A class that training never saw cannot be predicted; such test rows count as wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,9 +15,10 @@ from whet.data.rows import Columns, Finding, Rows
 from whet.errors import ConfigError, DataError
 from whet.modalities.modality import Processor
 from whet.tasks.encode import encode_rows
+from whet.tasks.growth import grown_labels
 from whet.tasks.labels import label_text, natural_order
 from whet.tasks.predictions import Kind, Predictions
-from whet.tasks.task import Array, Examples, State, Term
+from whet.tasks.task import Array, Examples, Growth, State, Term
 
 MOST_CLASSES = 10_000
 
@@ -35,7 +36,7 @@ class Classification:
     label_smoothing: float = 0.0
     kind: ClassVar[Kind] = "classification"
     tempered: ClassVar[bool] = True
-    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
 
     def __post_init__(self) -> None:
@@ -74,10 +75,7 @@ class Classification:
                 where=f"{train.source}, column {columns.target[0]!r}",
                 fix=f"name a target with 2 to {MOST_CLASSES:,} classes; for numbers set task.name=regression",
             )
-        tallies = [counts[label] for label in labels]
-        total = sum(tallies)
-        weights = [total / len(labels) / count for count in tallies] if self.class_weights == "balanced" else None
-        return {"labels": labels, "counts": tallies, "class_weights": weights}, []
+        return self._state(labels, counts), []
 
     def encode(self, rows: Rows, columns: Columns, processor: Processor, state: State, *, targeted: bool) -> Examples:
         """Rows to examples; with ``targeted`` their class indices too."""
@@ -99,7 +97,8 @@ class Classification:
 
     def default_metric(self, targets: Array, state: State) -> str:
         """Accuracy; macro-F1 if the rarest class is under a third of the commonest."""
-        return "macro-f1" if min(state["counts"]) * 3 < max(state["counts"]) else "accuracy"
+        counts = [count for count in state["counts"] if count]
+        return "macro-f1" if min(counts) * 3 < max(counts) else "accuracy"
 
     def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
         """(B,) class weight times row share; nothing for a class that training never saw."""
@@ -131,9 +130,22 @@ class Classification:
         """Logits have no unit."""
         return 1.0, 0.0, state
 
+    def grow(self, state: State, earlier: State) -> Growth:
+        """Every class of both, in natural order; a class without a training row weighs nothing."""
+        known, before = list(state["labels"]), list(earlier["labels"])
+        labels = natural_order(list(dict.fromkeys([*known, *before])))
+        counts = dict(zip(known, state["counts"], strict=True))
+        return grown_labels(self._state(labels, counts), before)
+
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """Softmax of (N, K) logits; the likeliest class."""
         logits = outputs.astype(np.float64)
         scores = np.exp(logits - logits.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
         return Predictions("classification", row_ids, scores, scores.argmax(axis=1), tuple(state["labels"]))
+
+    def _state(self, labels: list[str], counts: Mapping[str, int]) -> State:
+        tallies = [counts.get(label, 0) for label in labels]
+        share = sum(tallies) / sum(count > 0 for count in tallies)
+        weights = [share / count if count else 1.0 for count in tallies] if self.class_weights == "balanced" else None
+        return {"labels": labels, "counts": tallies, "class_weights": weights}

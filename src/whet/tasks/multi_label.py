@@ -18,9 +18,10 @@ from whet.data.targets import FALSE, TRUE
 from whet.errors import DataError
 from whet.modalities.modality import Processor
 from whet.tasks.encode import encode_rows
+from whet.tasks.growth import grown_labels
 from whet.tasks.labels import label_text, natural_order
 from whet.tasks.predictions import Kind, Predictions
-from whet.tasks.task import Array, Examples, State, Term
+from whet.tasks.task import Array, Examples, Growth, State, Term
 
 SEPARATORS = (";", "|", ",")
 
@@ -31,7 +32,7 @@ class MultiLabel:
 
     kind: ClassVar[Kind] = "multi-label"
     tempered: ClassVar[bool] = True
-    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
@@ -101,11 +102,25 @@ class MultiLabel:
         """Each label's threshold becomes the one with the best F1 on held-out scores."""
         logits = outputs.astype(np.float64)
         found = np.array([best_threshold(logits[:, k], targets[:, k] > 0.5) for k in range(logits.shape[1])])
-        return {**state, "thresholds": (0.5 * (1.0 + np.tanh(0.5 * found))).tolist()}
+        tuned = 0.5 * (1.0 + np.tanh(0.5 * found))
+        rowless = (
+            np.array(state.get("counts", [1] * len(found))) == 0
+        )  # nothing is known of it but what an earlier model knew
+        return {**state, "thresholds": np.where(rowless, state["thresholds"], tuned).tolist()}
 
     def own_unit(self, state: State) -> tuple[float, float, State]:
         """Logits have no unit."""
         return 1.0, 0.0, state
+
+    def grow(self, state: State, earlier: State) -> Growth:
+        """Every label of both, as the new rows write them; a label without a row keeps its threshold."""
+        known, before = list(state["labels"]), list(earlier["labels"])
+        more = [label for label in before if label not in known]
+        labels = [*known, *more] if "columns" in state["form"] else natural_order([*known, *more])
+        counts = dict(zip(known, state["counts"], strict=True))
+        decided = dict(zip(before, earlier["thresholds"], strict=True))
+        grown = {**state, "labels": labels, "counts": [counts.get(label, 0) for label in labels]}
+        return grown_labels({**grown, "thresholds": [decided.get(label, 0.5) for label in labels]}, before)
 
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """Sigmoid of (N, K) logits; labels at or above their threshold."""

@@ -40,6 +40,19 @@ class Predictions:
         """The same answers, with what was right; called by judge alone for test rows."""
         return replace(self, targets=targets, units=units)
 
+    def with_labels(self, labels: tuple[str, ...]) -> "Predictions":
+        """The same answers among these labels, which hold all of its own: one that it does not know gets nothing."""
+        if labels == self.labels:
+            return self
+        place = np.array([labels.index(label) for label in self.labels], np.int64)
+        scores = np.zeros((len(self), len(labels)))
+        scores[:, place] = self.scores
+        if self.kind == "classification":
+            return replace(self, labels=labels, scores=scores, decided=place[self.decided])
+        decided = np.zeros(scores.shape, bool)
+        decided[:, place] = self.decided
+        return replace(self, labels=labels, scores=scores, decided=decided)
+
     def take(self, index: np.ndarray[Any, Any]) -> "Predictions":
         """The rows at ``index``, in that order."""
         return replace(

@@ -16,7 +16,7 @@ from whet.errors import DataError
 from whet.modalities.modality import Processor
 from whet.tasks.encode import encode_rows
 from whet.tasks.predictions import Kind, Predictions
-from whet.tasks.task import Array, Examples, State, Term
+from whet.tasks.task import Array, Examples, Growth, State, Term
 
 MOST_CLASS_NUMBERS = 200
 FARTHEST_MEAN = 1e3
@@ -31,7 +31,7 @@ class Regression:
 
     kind: ClassVar[Kind] = "regression"
     tempered: ClassVar[bool] = False
-    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe")
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
@@ -110,6 +110,11 @@ class Regression:
         if abs(state["mean"]) > FARTHEST_MEAN * state["scale"]:
             return 1.0, 0.0, state
         return state["scale"], state["mean"], {**state, "mean": 0.0, "scale": 1.0}
+
+    def grow(self, state: State, earlier: State) -> Growth:
+        """The new rows' mean and spread; outputs in the earlier unit are turned into it."""
+        matrix = np.array([[earlier["scale"] / state["scale"]]])
+        return Growth(state, matrix, np.array([(earlier["mean"] - state["mean"]) / state["scale"]]))
 
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """(N, 1) standardised outputs to the target's own unit."""

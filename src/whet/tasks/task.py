@@ -126,6 +126,25 @@ class Term:
     coefficient: float = 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """A state that knows what an earlier one knew too.
+
+    Args:
+        matrix, shift: How outputs of the earlier model become outputs in this state: ``outputs @ matrix.T + shift``.
+        added: Labels that the earlier model does not know; absent: those it knows and no training row has.
+
+    Shapes, K outputs now and E before:
+        matrix: (K, E) float64; shift: (K,) float64.
+    """
+
+    state: State
+    matrix: Array
+    shift: Array
+    added: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
 class Task(Protocol):
     """The only thing that knows what the data mean. Stateless: what training data taught lies in ``State``.
 
@@ -195,6 +214,10 @@ class Task(Protocol):
 
         1 and 0 where outputs have no unit, or where float32 would round what is told apart.
         """
+        ...
+
+    def grow(self, state: State, earlier: State) -> Growth:
+        """What the training rows of a continued model taught (``state``) and what that model knew (``earlier``)."""
         ...
 
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:

@@ -30,6 +30,8 @@ SURE = 2.0
 
 
 Link = Literal["softmax", "sigmoid", "identity"]
+Head = tuple[Tensor, Tensor]
+"""Weights (K, D) and biases (K,) of a linear head on features as they come."""
 Change = tuple[Tensor, Tensor, Tensor]
 """A step (A, D, K), the change of the gradient along it, and one over their inner product (A,), 0 if unusable."""
 
@@ -67,6 +69,7 @@ def solve_head(
     row_weights: Tensor | None = None,
     *,
     calibrate: bool = False,
+    prior: Head | None = None,
 ) -> Solved:
     """Fit a linear head; the penalty follows from held-out loss.
 
@@ -81,9 +84,14 @@ def solve_head(
             A softmax head's penalty is then the one whose loss is lowest at its best temperature, where that is
             surely lower (by ``SURE`` standard errors of the paired difference) than at the penalty with the lowest
             loss as it is: with few rows a class, temperatures are too loose to choose by.
+        prior: Where the penalty pulls to, in place of zero: the head of an earlier model, whose answers stay where
+            the rows say nothing else. An output without a single row (a class that is not among these) stays as it
+            is there, and the others are solved beside it.
+
+    Source of the prior: Kuzborskij and Orabona 2013, "Stability and Hypothesis Transfer Learning", ICML.
     """
     with few_threads(len(features) * features.shape[1] * outputs * (int(folds.max()) + 1)):
-        return _solve_head(features, targets, link, outputs, penalties, folds, row_weights, calibrate)
+        return _solve_head(features, targets, link, outputs, penalties, folds, row_weights, calibrate, prior)
 
 
 @contextmanager
@@ -106,11 +114,12 @@ def _solve_head(
     folds: np.ndarray[Any, Any],
     row_weights: Tensor | None,
     calibrate: bool,
+    prior: Head | None,
 ) -> Solved:
     calibrate = calibrate and link != "identity"
     points, mean, scale = standardise(features)
     weights = torch.ones(len(features)) if row_weights is None else row_weights.float()
-    problem = Problem(points, targets, link, outputs)
+    problem = Problem(points, targets, link, outputs, None if prior is None else standardised(prior, mean, scale))
     number = int(folds.max()) + 1
     held = torch.from_numpy(folds.astype(np.int64))
     masks = torch.stack([(held != fold) * weights for fold in range(number)])
@@ -214,18 +223,41 @@ def standardise(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return points, mean, scale
 
 
-class Problem:
-    """Penalised losses of H heads over the same points, with their gradients."""
+def standardised(head: Head, mean: Tensor, scale: Tensor) -> Tensor:
+    """(D + 1, K) the head for standardised features, its bias last: the same answers to the features it is for."""
+    weight, bias = (part.double() for part in head)
+    wide = scale.double()
+    inner = torch.where(wide > 0, weight / wide.clamp(min=1e-300), 0.0)
+    return torch.cat([inner, (bias + weight @ mean.double()).unsqueeze(1)], dim=1).T.float().contiguous()
 
-    def __init__(self, points: Tensor, targets: Tensor, link: Link, outputs: int) -> None:
+
+def with_rows(targets: Tensor, link: Link, outputs: int) -> Tensor:
+    """(K,) 1 for outputs that some row has as its target, 0 for the others; of numbers every one."""
+    if link == "softmax":
+        return (torch.bincount(targets, minlength=outputs) > 0).float()
+    return (targets > 0).any(0).float() if link == "sigmoid" else torch.ones(outputs)
+
+
+class Problem:
+    """Penalised losses of H heads over the same points, with their gradients.
+
+    Args:
+        prior: (D + 1, K) where penalties pull to, and where an output without rows stays; None is zero, with a bias
+            that is free.
+    """
+
+    def __init__(self, points: Tensor, targets: Tensor, link: Link, outputs: int, prior: Tensor | None = None) -> None:
         self.points = points
         self.targets = targets
         self.link = link
         self.outputs = outputs
+        self.free_bias = prior is None
+        self.prior = torch.zeros(points.shape[1], outputs) if prior is None else prior
+        self.moving = torch.ones(outputs) if prior is None else with_rows(targets, link, outputs)
 
     def start(self, heads: int) -> Tensor:
-        """(H, D + 1, K) zeros."""
-        return torch.zeros(heads, self.points.shape[1], self.outputs)
+        """(H, D + 1, K) the prior."""
+        return self.prior.expand(heads, -1, -1).contiguous()
 
     def solve(self, masks: Tensor, penalties: Tensor, start: Tensor, *, tolerance: float = ROUGH) -> tuple[Tensor, int]:
         """Minimise every head's loss; a head without rows stays zero.
@@ -236,7 +268,8 @@ class Problem:
         if self.link == "identity":
             return self._ridge(masks, penalties), 1
         ridge = penalties.unsqueeze(1).repeat(1, self.points.shape[1], 1)
-        ridge[:, -1] = 1e-6  # the bias is free, but for what keeps it finite
+        if self.free_bias:
+            ridge[:, -1] = 1e-6  # but for what keeps it finite
         share = masks / masks.sum(1, keepdim=True).clamp(min=1e-12)
 
         def evaluate(heads: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,8 +321,9 @@ class Problem:
             total += (losses.double() * mask).sum(0)
             residual *= mask.unsqueeze(2)
             gradient.addmm_(points.T, residual.view(-1, count * outputs))
-        grown = gradient.view(width, count, outputs).permute(1, 0, 2) + ridge * heads
-        return total + 0.5 * (ridge * heads * heads).double().sum((1, 2)), grown.contiguous()
+        away = heads - self.prior
+        grown = (gradient.view(width, count, outputs).permute(1, 0, 2) + ridge * away) * self.moving
+        return total + 0.5 * (ridge * away * away).double().sum((1, 2)), grown.contiguous()
 
     def _residual(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (n, H) and its derivative by the logits (n, H, K), in place of the logits."""
@@ -310,13 +344,15 @@ class Problem:
 
     def _ridge(self, masks: Tensor, penalties: Tensor) -> Tensor:
         heads = []
-        points, targets = self.points.double(), self.targets.double()
+        points, targets, prior = self.points.double(), self.targets.double(), self.prior.double()
         for mask, penalty in zip(masks.double(), penalties.double(), strict=True):
             share = (mask / mask.sum().clamp(min=1e-12)).unsqueeze(1)
             gram = points.T @ (points * share)
             ridge = torch.full((points.shape[1],), float(penalty[0]), dtype=torch.float64)
-            ridge[-1] = 1e-12  # the bias is free, but for what keeps it defined
-            heads.append(torch.linalg.solve(gram + torch.diag(ridge), points.T @ (targets * share)))
+            if self.free_bias:
+                ridge[-1] = 1e-12  # but for what keeps it defined
+            wanted = points.T @ (targets * share) + ridge.unsqueeze(1) * prior
+            heads.append(torch.linalg.solve(gram + torch.diag(ridge), wanted))
         return torch.stack(heads).float()
 
 

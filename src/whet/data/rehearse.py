@@ -1,0 +1,100 @@
+"""Rows of an earlier run among those of a new one: drawn by class, under the new run's column names.
+
+Rehearsal mixes a share of what was learnt before into what is learnt now, so that it is not forgotten. The share counts
+rows of the earlier training set, as the literature counts its memory.
+
+Source: Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal", Connection Science 7.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from whet.data.fingerprints import input_hashes, is_in, seeded
+from whet.data.rows import Columns, Rows
+from whet.data.tables import is_list, is_number, is_text, text_of
+from whet.errors import ConfigError
+
+Array = np.ndarray[Any, Any]
+
+
+def draw_share(rows: Rows, columns: Columns, strata: Array, share: float, seed: int, known: Array) -> Array:
+    """Ascending positions of a share of every stratum, rounded up, so that none is left without a row.
+
+    Args:
+        strata: (N,) int32, such as the class of each row.
+        share: Above 0 and at most 1, of the rows of each stratum.
+        known: (M,) uint64 hashes of inputs that are there already; their rows are not drawn.
+    """
+    hashes = input_hashes(rows, columns)
+    free = np.flatnonzero(~is_in(hashes, known))
+    order = free[np.lexsort((seeded(hashes[free], "rehearse", seed), strata[free]))]
+    kinds, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
+    wanted = np.ceil(share * np.bincount(strata, minlength=int(kinds.max(initial=-1)) + 1)[kinds] - 1e-9)
+    rank = np.arange(len(order)) - np.repeat(starts, sizes)
+    return np.sort(order[rank < np.repeat(wanted, sizes)])
+
+
+def in_columns(rows: Rows, own: Columns, columns: Columns) -> Rows:
+    """The inputs of some rows under the names that these columns have."""
+    table = rows.table.select(list(own.inputs)).rename_columns(list(columns.inputs))
+    return Rows(table, rows.source, rows.index, rows.mapping)
+
+
+def with_rows(parts: list[Rows], extra: Rows, own: Columns, columns: Columns) -> list[Rows]:
+    """The same parts of one table, now of a table that ends with the extra rows; those come last, as a part more.
+
+    Args:
+        parts: Selections of one table, such as train and validation rows.
+        own: The columns of ``extra``; columns: those of ``parts``. Only these are kept.
+
+    Raises:
+        ConfigError: the two cannot be laid into one column.
+    """
+    table = parts[0].table
+    names = list(dict.fromkeys(name for name in (*columns.inputs, *columns.target, columns.group) if name))
+    theirs = dict(zip((*columns.inputs, *columns.target), (*own.inputs, *own.target), strict=True))
+    if columns.group and own.group:
+        theirs.setdefault(columns.group, own.group)
+    read = list(dict.fromkeys(theirs.values()))
+    more = pa.Table.from_batches(list(extra.batches(read)), schema=extra.table.select(read).schema)
+    first, second = {}, {}
+    for name in names:
+        ours = table.column(name)
+        added = more.column(theirs[name]) if name in theirs else pa.nulls(len(more), ours.type)
+        first[name], second[name] = alike(ours, added, name)
+    joined = pa.concat_tables([pa.table(first), pa.table(second)])
+    begin = np.arange(len(table), len(joined), dtype=np.int64)
+    made = [Rows(joined, part.source, part.ids, part.mapping) for part in parts]
+    return [*made, Rows(joined, parts[0].source, begin, parts[0].mapping)]
+
+
+def alike(ours: Any, added: Any, name: str) -> tuple[Any, Any]:
+    """Two columns in one type: as they are where they agree, else as a person would write their values.
+
+    Raises:
+        ConfigError: one holds lists and the other does not.
+    """
+    if ours.type == added.type:
+        return ours, added
+    if is_list(ours.type) and is_list(added.type):
+        return pa.array(ours.to_pylist()), pa.array(added.to_pylist(), pa.array(ours.to_pylist()).type)
+    if is_list(ours.type) or is_list(added.type):
+        raise ConfigError(
+            f"The labels are lists in one of the two sets of rows, and texts in the other ({name!r}).",
+            where="rehearse",
+            fix="write the labels of both in one way, or leave --rehearse out",
+        )
+    if is_number(ours.type) and is_number(added.type):
+        return pc.cast(ours, pa.float64()), pc.cast(added, pa.float64())
+    return in_words(ours), in_words(added)
+
+
+def in_words(column: Any) -> Any:
+    """A column as text; whole numbers without a point."""
+    if is_text(column.type):
+        return pc.cast(column, pa.large_string())
+    values = [None if value is None else text_of(value) for value in column.to_pylist()]
+    return pa.array(values, pa.large_string())

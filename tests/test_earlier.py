@@ -1,0 +1,330 @@
+"""Laws of a run that goes on from an earlier one: where it starts, whose rows it sees, what its verdict says."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import whet
+from whet import api
+from whet.data.fingerprints import input_hashes
+from whet.data.targets import opens
+from whet.deploy.predictor import Predictor, run
+from whet.earlier import find_run
+from whet.errors import ConfigError, DataError, ModelError, RunError
+from whet.modalities.text import Text
+from whet.plan import Plan
+from whet.testing import tiny_rows
+
+PLAIN = (
+    "machinery.threads=1",
+    "machinery.precision=float32",
+    "machinery.training_precision=float32",
+    "backbone.attention=eager",
+    "cache=off",
+)
+TUNED = (*PLAIN, "training.epochs=2", "training.learning_rate=3e-3")
+TEXTS = ["my password is locked", "refund the invoice", "the parcel is late", "price", "", "charge again now"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def write(path: Path, kind: Any, rows: int, *, seed: int, labels: tuple[str, ...] = (), **renamed: str) -> Path:
+    """Rows as JSON lines; with ``labels`` those of these classes alone."""
+    found = tiny_rows(kind, rows, seed=seed)[0].table.to_pylist()
+    kept = [row for row in found if not labels or row["target"] in labels]
+    lines = [json.dumps({renamed.get(name, name): value for name, value in row.items()}) for row in kept]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+OLD = ("access", "shipping")
+"""The third class, billing, comes later, and stands between them in natural order."""
+
+
+@pytest.fixture(scope="module")
+def first(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tuned run of two classes; nothing below writes to it."""
+    place = tmp_path_factory.mktemp("earlier")
+    rows = write(place / "first.jsonl", "classification", 150, seed=0, labels=OLD)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        api.finetune(rows, "target", model=tiny_model, method="top-layers", settings=TUNED, out=place / "first")
+    return place / "first"
+
+
+def planned(rows: Any, model: Path, **more: Any) -> Any:
+    return api.plan(rows, more.pop("target", "target"), model=model, **{"method": "probe", "settings": PLAIN, **more})
+
+
+def start_of(prepared: Any) -> Any:
+    """Outputs of the model that the run starts with, for the texts."""
+    model = prepared.pretrained.load(prepared.task.outputs(prepared.state)).model
+    pairs = [(text,) for text in TEXTS]
+    return run(
+        model.eval(),
+        Text().processor(prepared.pretrained.folder / inner(prepared), max_length=None, pairs=False),
+        pairs,
+    )
+
+
+def inner(prepared: Any) -> str:
+    return "0_Transformer" if (prepared.pretrained.folder / "0_Transformer").exists() else "."
+
+
+@pytest.mark.parametrize("head", ["pooled", "native"])
+@pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
+def test_with_the_same_labels_the_start_answers_as_the_run_does(
+    kind: str, head: str, here: Path, tiny_model: Path
+) -> None:
+    rows = write(here / "rows.jsonl", kind, 90, seed=0)
+    settings = (*TUNED, "training.epochs=1")
+    api.finetune(rows, "target", model=tiny_model, method="top-layers", settings=settings, head=head, out="first")
+    again = planned(write(here / "new.jsonl", kind, 60, seed=1), here / "first")
+    assert again.plan.backbone.head == head
+    earlier = Predictor.load(here / "first")
+    before = earlier.task.decode(earlier.outputs([(text,) for text in TEXTS]), np.arange(len(TEXTS)), earlier.state)
+    after = again.task.decode(start_of(again), np.arange(len(TEXTS)), again.state)
+    assert after.labels == before.labels
+    np.testing.assert_allclose(after.scores, before.scores, rtol=1e-4, atol=1e-4)
+    if kind == "multi-label":
+        assert again.state["thresholds"] == earlier.state["thresholds"]
+
+
+def test_new_classes_leave_the_ratios_of_the_old_ones_as_they_were(here: Path, first: Path) -> None:
+    prepared = planned(write(here / "new.jsonl", "classification", 90, seed=1), first)
+    assert prepared.state["labels"] == ["access", "billing", "shipping"]
+    outputs = torch.from_numpy(start_of(prepared)).double()
+    before = torch.from_numpy(Predictor.load(first).outputs([(text,) for text in TEXTS])).double()
+    ratio = outputs.softmax(1)[:, 0] / outputs.softmax(1)[:, 2]
+    torch.testing.assert_close(ratio, before.softmax(1)[:, 0] / before.softmax(1)[:, 1], rtol=1e-4, atol=1e-6)
+    assert "2 classes and 1 new" in prepared.plan.brief()["earlier"]
+
+
+def test_a_continued_model_goes_on_answering_classes_that_have_no_row(here: Path, first: Path) -> None:
+    new = write(here / "new.jsonl", "classification", 90, seed=1, labels=("billing", "access"))
+    result = api.finetune(new, "target", model=first, method="probe", settings=PLAIN, out="second")
+    assert result.predictor.labels == ("access", "billing", "shipping")
+    chance = result.predict_proba(tiny_rows("classification", 90, seed=4)[0].values("text"))[:, 1:]
+    assert (chance.min(axis=0) > 1e-3).all()  # a head solved without the class leaves it next to nothing
+    said = [finding.message for finding in result.story.data.findings if finding.check == "earlier"]
+    assert any("1 of the 2 classes" in message and "'shipping'" in message for message in said)
+
+
+def test_the_verdict_compares_with_the_earlier_model_on_both_test_sets(here: Path, first: Path) -> None:
+    new = write(here / "new.jsonl", "classification", 90, seed=1)
+    before = opens()
+    result = api.finetune(
+        new, "target", model=first, rehearse=(first, 0.3), method="top-layers", settings=TUNED, out="second"
+    )
+    assert opens() - before == 2
+    assert list(result.verdicts) == ["test", "test of first"]
+    fresh, old = result.judgements
+    assert {"earlier", "majority"} <= set(fresh.scores)
+    assert any("a class that the earlier model does not know" in note for note in fresh.notes)
+    assert old.verdict.answer in ("better", "not worse", "forgets", "cannot tell")
+    assert old.verdict.answer == "better" or old.verdict.against == "earlier"
+    assert "earlier model" in old.verdict.sentence
+    for page in ("report.html", "README.md"):
+        text = (here / "second" / page).read_text(encoding="utf-8")
+        assert "earlier model" in text
+        assert "test of first" in text
+    assert "Fine-tuned from the run first, which began with" in (here / "second" / "README.md").read_text()
+    assert whet.evaluate("second", new).metric == fresh.metric
+
+
+def test_the_earlier_run_is_judged_on_its_rows_as_it_was_then(here: Path, first: Path) -> None:
+    new = write(here / "new.jsonl", "classification", 90, seed=1)
+    result = api.finetune(new, "target", model=first, method="probe", settings=PLAIN, out="second")
+    then = json.loads((first / "metrics.json").read_text())["test"]["scores"]["model"]
+    now = {score.metric: score.value for score in result.judgements[1].scores["earlier"]}
+    assert now["accuracy"] == pytest.approx({one["metric"]: one["value"] for one in then}["accuracy"])
+
+
+def test_rehearsed_rows_are_a_share_of_every_class_and_no_test_row_is_among_them(here: Path, first: Path) -> None:
+    new = write(here / "new.jsonl", "classification", 90, seed=1)
+    alone, mixed = planned(new, first), planned(new, first, rehearse=(first, 0.3))
+    past = api.prepare(Plan.read(first / "plan.yaml").as_dict(), api.Objects(), here / "scratch")
+    count = {name: past.state["counts"][past.state["labels"].index(name)] for name in OLD}
+    added = np.array(mixed.state["counts"]) - np.array(alone.state["counts"])
+    wanted = {name: int(np.ceil(0.3 * count[name])) for name in OLD}
+    assert dict(zip(mixed.state["labels"], added, strict=True)) == {**wanted, "billing": 0}
+    train = input_hashes(mixed.split.train, mixed.columns)
+    for test in mixed.split.tests.values():
+        fresh = test.rows.ids[~np.isin(input_hashes(test.rows, mixed.columns), train)]
+        assert not np.intersect1d(fresh, test.leaked).size or test.origin == ""
+    old = mixed.split.tests["test of first"]
+    drawn = train[len(alone.split.train) :]
+    assert len(drawn) == sum(wanted.values())
+    assert not np.isin(input_hashes(old.rows, mixed.columns), drawn).any()
+    again = planned(new, first, rehearse=(first, 0.3))
+    assert np.array_equal(input_hashes(again.split.train, again.columns), train)
+
+
+def test_all_rows_can_be_rehearsed_and_none_comes_twice(here: Path, first: Path) -> None:
+    past = Plan.read(first / "plan.yaml")
+    mixed = planned(Path(past.data.source), first, rehearse=(first, 1.0))
+    assert mixed.plan.earlier.words == "a head of 2 classes"
+    assert any("No row of first is rehearsed" in one.message for one in mixed.findings)
+    leaked = [one.message for one in mixed.findings if one.check == "leakage" and "first" in one.message]
+    assert leaked == []  # the same rows under the same seed are held out again
+
+
+def test_new_test_rows_that_the_earlier_run_learnt_from_are_said(here: Path, first: Path) -> None:
+    past = Path(Plan.read(first / "plan.yaml").data.source)
+    mixed = planned(past, first, seed=5)
+    assert any("that first learnt from" in one.message for one in mixed.findings)
+    assert any("also in the new train" in one.message for one in mixed.findings)
+    assert len(mixed.split.tests["test"].leaked)
+
+
+def test_columns_may_have_other_names_and_labels_another_type(here: Path, tiny_model: Path) -> None:
+    coded = {"access": 1, "billing": 2, "shipping": 3}
+    for name, seed, columns, made in (("a", 0, ("text", "target"), int), ("b", 1, ("words", "class"), str)):
+        rows = tiny_rows("classification", 90, seed=seed)[0].table.to_pylist()
+        lines = [json.dumps({columns[0]: row["text"], columns[1]: made(coded[row["target"]])}) for row in rows]
+        (here / f"{name}.jsonl").write_text("\n".join(lines))
+    named = (*PLAIN, "task.name=classification")
+    api.finetune("a.jsonl", "target", model=tiny_model, method="probe", settings=named, out="first")
+    result = api.finetune(
+        "b.jsonl", "class", model="first", rehearse=("first", 0.5), method="probe", settings=PLAIN, out="second"
+    )
+    assert result.predictor.labels == ("1", "2", "3")
+    assert "rehearsed" in result.story.plan["earlier"]["words"]
+    assert list(result.verdicts) == ["test", "test of first"]
+
+
+def test_the_number_of_a_regression_keeps_its_unit(here: Path, tiny_model: Path) -> None:
+    rows = write(here / "a.jsonl", "regression", 90, seed=0)
+    api.finetune(rows, "target", model=tiny_model, method="probe", settings=PLAIN, out="first")
+    new = write(here / "b.jsonl", "regression", 90, seed=1)
+    lines = [json.loads(line) for line in new.read_text().splitlines()]
+    new.write_text("\n".join(json.dumps({**line, "target": 100 + 3 * line["target"]}) for line in lines))
+    result = api.finetune(
+        new, "target", model="first", rehearse=("first", 0.2), method="top-layers", settings=TUNED, out="second"
+    )
+    assert result.judgements[1].test == "test of first"
+    assert result.judgements[0].scores["model"][0].value < result.judgements[0].scores["earlier"][0].value
+
+
+def test_several_labels_grow_and_are_rehearsed(here: Path, tiny_model: Path) -> None:
+    rows = write(here / "a.jsonl", "multi-label", 90, seed=0)
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    few = [{**line, "target": [label for label in line["target"] if label != "urgent"]} for line in lines]
+    rows.write_text("\n".join(json.dumps(line) for line in few))
+    api.finetune(rows, "target", model=tiny_model, method="probe", settings=PLAIN, out="first")
+    new = write(here / "b.jsonl", "multi-label", 90, seed=1)
+    result = api.finetune(
+        new, "target", model="first", rehearse=("first", 0.2), method="probe", settings=PLAIN, out="second"
+    )
+    assert result.predictor.labels == ("access", "billing", "shipping", "urgent")
+    assert result.judgements[1].scores["earlier"][0].value > 0.3
+
+
+def test_a_third_run_goes_on_from_the_second_with_the_rows_of_both(here: Path, first: Path) -> None:
+    new = write(here / "new.jsonl", "classification", 90, seed=1)
+    api.finetune(new, "target", model=first, rehearse=(first, 0.3), method="probe", settings=PLAIN, out="second")
+    third = planned(write(here / "more.jsonl", "classification", 90, seed=2), here / "second", rehearse=("second", 1.0))
+    assert list(third.split.tests) == ["test", "test of second", "test of first"]
+    second = api.prepare(Plan.read(here / "second" / "plan.yaml").as_dict(), api.Objects(), here / "scratch")
+    own = planned(here / "more.jsonl", here / "second")
+    assert len(third.split.train) - len(own.split.train) >= 0.9 * len(second.split.train)
+
+
+def test_the_same_plan_gives_the_same_bytes_and_resume_refuses_another_earlier_model(here: Path, first: Path) -> None:
+    shutil.copytree(first, here / "first")
+    new = write(here / "new.jsonl", "classification", 90, seed=1)
+    wanted: dict[str, Any] = {"model": "first", "rehearse": ("first", 0.3), "method": "top-layers"}
+    steps = (*TUNED, "machinery.checkpoint_seconds=0")
+    api.finetune(new, "target", **wanted, settings=steps, out="one")
+
+    class Killed(BaseException):
+        pass
+
+    def stop(event: Any) -> None:
+        if type(event).__name__ == "Stepped" and event.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        api.finetune(new, "target", **wanted, settings=steps, out="two", observers=[stop])
+    record = here / "first" / "model" / "whet.json"
+    kept = record.read_text()
+    record.write_text(kept.replace('"access"', '"excess"'))
+    with pytest.raises(ModelError, match=r"not that of the plan"):
+        api.finetune(new, "target", **wanted, settings=steps, out="two", resume=True)
+    record.write_text(kept)
+    api.finetune(new, "target", **wanted, settings=steps, out="two", resume=True)
+    for name in ("model/0_Transformer/model.safetensors", "predictions.parquet", "metrics.json"):
+        assert (here / "one" / name).read_bytes() == (here / "two" / name).read_bytes()
+    api.finetune(plan=here / "one" / "plan.yaml", out="three")
+    assert (here / "one" / "metrics.json").read_bytes() == (here / "three" / "metrics.json").read_bytes()
+
+
+def test_without_the_old_file_it_is_said_and_rehearsal_is_refused(here: Path, first: Path) -> None:
+    shutil.copytree(first, here / "first")
+    plan = Plan.read(here / "first" / "plan.yaml")
+    replace(plan, data=replace(plan.data, source="gone.jsonl")).write(here / "first" / "plan.yaml")
+    new = write(here / "new.jsonl", "classification", 90, seed=1)
+    prepared = planned(new, here / "first")
+    assert list(prepared.split.tests) == ["test"]
+    assert any("forgetting would not show" in one.message for one in prepared.findings)
+    with pytest.raises(DataError, match="not there any more"):
+        planned(new, here / "first", rehearse=(here / "first", 0.2))
+    write(here / "gone.jsonl", "classification", 90, seed=4)
+    with pytest.raises(DataError, match="have changed"):
+        planned(new, here / "first", rehearse=(here / "first", 0.2))
+
+
+def test_rows_can_be_rehearsed_without_going_on_from_their_run(here: Path, first: Path, tiny_model: Path) -> None:
+    new = write(here / "new.jsonl", "classification", 90, seed=1, labels=("billing", "access"))
+    prepared = planned(new, tiny_model, rehearse=(first, 0.5))
+    assert prepared.state["labels"] == ["access", "billing", "shipping"]
+    assert list(prepared.split.tests) == ["test"]
+    assert "earlier" not in prepared.plan.evaluation.baselines
+
+
+def test_what_cannot_go_on_is_refused_with_the_reason(here: Path, first: Path, tiny_model: Path) -> None:
+    numbers = write(here / "numbers.jsonl", "regression", 90, seed=1)
+    with pytest.raises(ConfigError, match="is a classification, and the target 'target' is taken for a regression"):
+        planned(numbers, first)
+    new = write(here / "new.jsonl", "classification", 90, seed=1)
+    with pytest.raises(ConfigError, match="nothing to teach"):
+        planned(numbers, tiny_model, rehearse=(first, 0.2))
+    pairs = tiny_rows("classification", 90, pairs=True)[0].table.to_pylist()
+    with pytest.raises(ConfigError, match="reads 1 text a row"):
+        planned(pairs, first, text=["text", "other"])
+    with pytest.raises(ConfigError, match="has the head 'pooled'"):
+        planned(new, first, head="native")
+    with pytest.raises(ConfigError, match="There is no run"):
+        planned(new, first, rehearse=(here / "nothing", 0.2))
+    shutil.copytree(first / "model", here / "alone")
+    with pytest.raises(ConfigError, match="only a model"):
+        planned(new, first, rehearse=(here / "alone", 0.2))
+    for share in (0.0, 1.5, "much"):
+        with pytest.raises(ConfigError, match="share of rows to rehearse"):
+            planned(new, first, rehearse=(first, share))
+    (here / "broken").mkdir()
+    shutil.copy(first / "plan.yaml", here / "broken")
+    with pytest.raises(RunError, match="never finished"):
+        planned(new, here / "broken")
+
+
+def test_a_model_folder_alone_goes_on_too(here: Path, first: Path) -> None:
+    shutil.copytree(first / "model", here / "alone")
+    prepared = planned(write(here / "new.jsonl", "classification", 90, seed=1), here / "alone")
+    assert prepared.plan.model.origin == "run"
+    assert prepared.state["labels"] == ["access", "billing", "shipping"]
+    assert find_run(here / "alone") is not None
+    assert list(prepared.split.tests) == ["test"]
+    inside = planned(here / "new.jsonl", first / "model")
+    assert inside.plan.earlier.run == str(first.resolve())
