@@ -28,7 +28,7 @@ ORDER = [
     ["resolve", "folder"],
     ["request"],
     ["telling", "evaluate", "listing"],
-    ["run"],
+    ["run", "inspection"],
     ["search"],
     ["api"],
     ["testing", "cli", "web", "sklearn"],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from whet.api import check as check
     from whet.api import evaluate as evaluate
     from whet.api import finetune as finetune
+    from whet.api import inspect as inspect
     from whet.api import load as load
     from whet.api import plan as plan
     from whet.api import predict as predict
@@ -33,6 +34,7 @@ _PLACES = {
     "check": "whet.api",
     "evaluate": "whet.api",
     "finetune": "whet.api",
+    "inspect": "whet.api",
     "load": "whet.api",
     "methods": "whet.methods",
     "plan": "whet.api",
@@ -47,6 +49,7 @@ __all__ = [
     "check",
     "evaluate",
     "finetune",
+    "inspect",
     "load",
     "methods",
     "plan",
