@@ -1,10 +1,13 @@
 """What is in a model, what every method would train, and where the answers of rows show."""
 
 import csv
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import whet
 from whet import catalog, methods
@@ -56,6 +59,17 @@ def test_cuts_grow_from_input_to_output_and_say_what_crosses(tiny_model: Path) -
     below = [cut.parameters_below for cut in found.cuts]
     assert below == sorted(set(below))
     assert [(cut.width, cut.per_token) for cut in found.cuts] == [(32, True)] * 3 + [(32, False)]
+
+
+def test_types_on_disk_are_counted_whatever_the_file(tiny_model: Path, tmp_path: Path) -> None:
+    found = whet.inspect(tiny_model)
+    head = found.parts[-1].parameters
+    assert found.weights.stored == {"float32": found.parameters - head}
+    pickled = shutil.copytree(tiny_model, tmp_path / "pickled")
+    halves = {name: tensor.half() for name, tensor in load_file(pickled / "model.safetensors").items()}
+    torch.save(halves, pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    assert whet.inspect(pickled).weights.stored == {"float16": found.parameters - head}
 
 
 def test_every_method_of_the_catalog_is_asked_on_a_model_of_its_own(tiny_model: Path) -> None:
@@ -202,6 +216,18 @@ def test_the_suggested_words_train_exactly_the_blocks_above_the_cut(tiny_model: 
             if any(one.startswith(f"{block}.") for one in names)
         ]
         assert moving == list(range(found.depth + 1, 4))
+
+
+def test_a_model_without_a_chain_says_so_and_is_read_whole(tmp_path: Path) -> None:
+    folder = tiny_text_model(tmp_path / "one", layers=1)
+    found = whet.inspect(folder, rows_file(tmp_path), "target", settings=PLAIN)
+    assert found.probe is not None
+    assert "No chain" in found.notes[0]
+    assert sum(part.parameters for part in found.parts) == found.parameters
+    assert [cut.name for cut in found.cuts] == ["features"]
+    assert [block.name for block in found.probe.blocks] == ["features"]
+    assert found.probe.suggestion is None
+    assert next(one for one in found.methods if one.name == "top-layers").problem is not None
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def inspect(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show a model's blocks, cuts and what each method would train; with --data, what each block tells."""
+    """Show a model's blocks, cuts and what each method would train; with --data, what each block can tell."""
     from dataclasses import asdict
 
     from whet import api

@@ -256,11 +256,13 @@ def count(parameters: Mapping[str, torch.Tensor], names: Sequence[str]) -> int:
 def crossing(backbone: Backbone, cut: Cut) -> Crossing:
     """One cut: what could be frozen below, and how much crosses, as found by trying."""
     every = dict(backbone.model.named_parameters())
+    below = count(every, [name for name in every if within(name, cut.below)])
+    if not backbone.example:
+        return Crossing(cut.name, below, None, cut.ragged)
     with torch.inference_mode():
         tensors = cut.capture(backbone.model, backbone.example).values()
     sides = [tensor.shape[2 if cut.ragged else 1 :] for tensor in tensors]
-    below = [name for name in every if within(name, cut.below)]
-    return Crossing(cut.name, count(every, below), sum(prod(side) for side in sides), cut.ragged)
+    return Crossing(cut.name, below, sum(prod(side) for side in sides), cut.ragged)
 
 
 def method_facts(name: str, pristine: Backbone, training: Training, rows: Rows | None) -> MethodFacts:

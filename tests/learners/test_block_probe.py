@@ -33,6 +33,23 @@ def test_the_last_block_is_read_by_the_probe_methods_own_head(tiny_model: Path, 
     assert fitted.state == learner.task.tune(last.solved.held_out.numpy(), rows.train.targets, learner.state)
 
 
+def test_every_row_goes_through_every_block_once_but_for_the_few_that_are_tried_first(tiny_model: Path) -> None:
+    learner, rows = made(tiny_model, method=Probe(solve=SOLVE), valid=0, rows=40)
+    pretrained = learner_model(tiny_model)
+    outputs = learner.task.outputs(learner.state)
+    blocks = pretrained.load(outputs).blocks
+    seen = dict.fromkeys(blocks, 0)
+
+    def count(name: str, args: tuple[torch.Tensor, ...]) -> None:
+        seen[name] += len(args[0])
+
+    pristine = pretrained._loaded[outputs].model  # copies of a model keep its hooks
+    for name in blocks:
+        pristine.get_submodule(name).register_forward_hook(lambda _, args, out, name=name: count(name, args))
+    read(pretrained, learner, rows, np.arange(40))
+    assert seen == dict.fromkeys(blocks, 40 + 4)
+
+
 def test_a_head_without_features_answers_every_row_of_a_fold_alike(tiny_model: Path) -> None:
     learner, rows = made(tiny_model, method=Probe(solve=SOLVE), valid=0, rows=40)
     found = read(learner_model(tiny_model), learner, rows, np.arange(40))

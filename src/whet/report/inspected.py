@@ -34,7 +34,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the model, from input to output; ``unused`` of its parameters no gradient of the features reaches."""
+    """A piece of the model, from input to output; ``unused`` of its parameters no gradient of the features reaches.
+
+    A "stem" lies below every cut; without a chain of blocks that is all but the head.
+    """
 
     name: str
     kind: Literal["stem", "block", "tail", "head"]
@@ -46,12 +49,13 @@ class Part:
 class Crossing:
     """A place where the model can be cut: what lies below can be frozen, run once and replayed.
 
-    ``width`` is what crosses: the elements of the tensors, for each token if ``per_token``, else for each example.
+    ``width`` is what crosses: the elements of the tensors, for each token if ``per_token``, else for each example; None
+    where the family names no example to try.
     """
 
     name: str
     parameters_below: int
-    width: int
+    width: int | None
     per_token: bool
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from whet.report.inspected import BlockProbe, Inspection, MethodFacts, Part, Weights
+from whet.report.inspected import BlockProbe, Crossing, Inspection, MethodFacts, Part, Weights
 from whet.report.lines import Line, display_width, interval_signs, padded, paragraph_lines, table_lines, wrapped
 from whet.report.svg import axis
 from whet.report.words import (
@@ -41,7 +41,7 @@ def inspection_lines(found: Inspection, width: int = 80) -> list[Line]:
             [
                 {
                     "cut": one.name,
-                    "crosses": f"{one.width:,} numbers {'a token' if one.per_token else 'an example'}",
+                    "crosses": crossing_words(one),
                     "below_parameters": one.parameters_below,
                     "share below": percent(one.parameters_below / max(1, found.parameters)),
                 }
@@ -83,9 +83,16 @@ def weight_words(weights: Weights, parameters: int) -> dict[str, str]:
     }
 
 
+def crossing_words(one: Crossing) -> str | None:
+    """What crosses a cut."""
+    if one.width is None:
+        return None
+    return f"{plural(one.width, 'number')} {'a token' if one.per_token else 'an example'}"
+
+
 def part_record(part: Part, found: Inspection) -> dict[str, Any]:
     """One row of the table of parts."""
-    kinds = {"stem": "before the blocks", "block": "block", "tail": "behind the blocks", "head": "new head"}
+    kinds = {"stem": "below every cut", "block": "block", "tail": "behind the blocks", "head": "new head"}
     unused = f"{short_count(part.unused)} do not reach the features" if part.unused else ""
     return {
         "part": part.name,
