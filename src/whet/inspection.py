@@ -72,7 +72,7 @@ NONE = ("--method", "probe")
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ReadyRows:
     """The rows as they were checked and split, what they taught the task, and how the model runs on them."""
 
     checked: Checked
@@ -165,7 +165,7 @@ def named_family(wanted: Mapping[str, Any], source: ModelSource) -> dict[str, An
     return settings
 
 
-def prepared_rows(wanted: Mapping[str, Any], objects: Objects, source: ModelSource, scratch: Path) -> Rows:
+def prepared_rows(wanted: Mapping[str, Any], objects: Objects, source: ModelSource, scratch: Path) -> ReadyRows:
     """Check and split as a run would; nothing is held out to stop by, since nothing takes steps.
 
     Raises:
@@ -201,7 +201,7 @@ def prepared_rows(wanted: Mapping[str, Any], objects: Objects, source: ModelSour
     pretrained = Pretrained(family, source.folder, processor, machinery, seed, activations_folder(wanted, cache))
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     metric = objects.metric or metric_named(evaluation.metric, task.kind)
-    return Rows(replace(checked, findings=(*checked.findings, *taught)), state, pretrained, metric)
+    return ReadyRows(replace(checked, findings=(*checked.findings, *taught)), state, pretrained, metric)
 
 
 def weights_of(source: ModelSource, backbone: Backbone, family: str) -> Weights:
@@ -265,7 +265,7 @@ def crossing(backbone: Backbone, cut: Cut) -> Crossing:
     return Crossing(cut.name, below, sum(prod(side) for side in sides), cut.ragged)
 
 
-def method_facts(name: str, pristine: Backbone, training: Training, rows: Rows | None) -> MethodFacts:
+def method_facts(name: str, pristine: Backbone, training: Training, rows: ReadyRows | None) -> MethodFacts:
     """What a method would train, or why it cannot work here."""
     summary = catalog.members("method")[name].summary
     backbone = replace(pristine, model=copy.deepcopy(pristine.model))
@@ -293,7 +293,10 @@ def method_facts(name: str, pristine: Backbone, training: Training, rows: Rows |
 
 
 def epochs_of(method: Method, training: Training, rows: int | None) -> float:
-    """The passes that a plan would have; more than a method's own where rows are few."""
+    """The passes of a method over so many rows: more than its own where they are few.
+
+    A plan holds some rows out to stop by, and may then have a few more.
+    """
     if not method.epochs:
         return 0.0
     return float(training.epochs or method.epochs) if rows is None else training.passes(method.epochs, rows)
@@ -321,7 +324,7 @@ def replay_of(stages: Sequence[Stage], backbone: Backbone, epochs: float) -> flo
     return gain if gain >= LEAST_GAIN else None
 
 
-def probe_blocks(rows: Rows, backbone: Backbone) -> Generator[Event, None, BlockProbe]:
+def probe_blocks(rows: ReadyRows, backbone: Backbone) -> Generator[Event, None, BlockProbe]:
     """A score behind every block, and the cut that follows from them."""
     checked, metric = rows.checked, rows.metric
     train, columns, processor = checked.split.train, checked.columns, rows.pretrained.processor

@@ -4,13 +4,14 @@ Source: Alain and Bengio 2016, "Understanding intermediate layers using linear c
 Ours solves every head as the probe does, its penalty chosen by cross-validation, and scores rows that it did not see.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from whet.backbones.backbone import Backbone
 from whet.backbones.cut import ChainCut
 from whet.backbones.depths import depth_features, whole_chain, why_not
 from whet.data.ragged import by_length
@@ -27,6 +28,8 @@ from whet.training.replay import to_device
 from whet.training.solve import Solved
 
 Array = np.ndarray[Any, Any]
+TRIED = 4
+"""Examples on which it is tried whether blocks can be read."""
 MOST_BYTES = 2**30
 """What the float32 features of all blocks may take together; beyond it a sample of the rows is read."""
 
@@ -81,15 +84,9 @@ def read_blocks(
     backbone, seed = pretrained.load(task.outputs(state)), pretrained.seed
     device = torch.device(pretrained.machinery.device)
     working = Working.of(backbone.model, pretrained.machinery.precision, device)
-    chain, notes = whole_chain(backbone), []
-    if chain is None:
-        notes.append("The model has no chain of blocks, so only its features are read.")
-    else:
-        probing = make_batch(examples, pretrained.processor, np.arange(min(4, len(examples))))
-        reason = why_not(working.live.eval(), chain, to_device(probing.inputs, device))
-        if reason:
-            chain = None
-            notes.append(f"Only the model's own features are read: {reason}.")
+    some = make_batch(examples, pretrained.processor, np.arange(min(TRIED, len(examples)))).inputs
+    chain, reason = readable_chain(working, backbone, to_device(some, device))
+    notes = [f"Only the model's own features are read: {reason}."] if reason else []
     depths = (len(backbone.blocks),) if chain is None else tuple(range(len(chain.chain) + 1))
     kept = affordable(examples, len(depths) * backbone.model.head.in_features * 4, most_bytes, seed)
     if kept is not None:
@@ -110,6 +107,17 @@ def read_blocks(
     yield Progressed(stage="probes", done=len(depths), total=len(depths), unit="heads")
     without = reading(task, state, examples, blind, drawn)
     return Readings(depths, tuple(heads), without, examples.rows, how.folds, tuple(notes))
+
+
+def readable_chain(
+    working: Working, backbone: Backbone, inputs: Mapping[str, torch.Tensor]
+) -> tuple[ChainCut | None, str]:
+    """The chain of blocks behind which features can be read, as found by trying; else None and the reason."""
+    chain = whole_chain(backbone)
+    if chain is None:
+        return None, "it has no chain of blocks"
+    reason = why_not(working.live.eval(), chain, inputs)
+    return (None, reason) if reason else (chain, "")
 
 
 def affordable(examples: Examples, piece_bytes: int, most_bytes: int, seed: int) -> Array | None:

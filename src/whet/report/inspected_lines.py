@@ -21,7 +21,7 @@ from whet.report.words import (
 
 CANNOT = (
     "A score says what a linear head reads behind a block as it is. It cannot say what steps would gain: blocks above "
-    "the cut learn more than a probe shows, and so may those below. `--method auto` tries that on your rows."
+    "the cut may learn what no probe shows, and so may those below. `--method auto` tries that on your rows."
 )
 _WIDEST, _NARROWEST = 40, 12
 
