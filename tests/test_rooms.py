@@ -30,7 +30,7 @@ ORDER = [
     ["resolve"],
     ["request"],
     ["telling", "evaluate", "listing"],
-    ["run"],
+    ["run", "inspection"],
     ["search"],
     ["api"],
     ["testing", "cli", "web", "sklearn"],

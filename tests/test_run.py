@@ -192,7 +192,7 @@ def test_every_option_of_every_command_says_what_it_does() -> None:
     from whet.cli import app
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert len(commands) == 10
+    assert len(commands) == 12
     for name, command in commands.items():
         assert command.help, name
         assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] == []

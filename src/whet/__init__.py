@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from whet.api import evaluate as evaluate
     from whet.api import find_rate as find_rate
     from whet.api import finetune as finetune
+    from whet.api import inspect as inspect
     from whet.api import load as load
     from whet.api import plan as plan
     from whet.api import predict as predict
@@ -35,6 +36,7 @@ _PLACES = {
     "evaluate": "whet.api",
     "find_rate": "whet.api",
     "finetune": "whet.api",
+    "inspect": "whet.api",
     "load": "whet.api",
     "methods": "whet.methods",
     "plan": "whet.api",
@@ -50,6 +52,7 @@ __all__ = [
     "evaluate",
     "find_rate",
     "finetune",
+    "inspect",
     "load",
     "methods",
     "plan",

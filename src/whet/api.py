@@ -1,4 +1,4 @@
-"""The verbs, for Python and for the command line: check, plan, find a rate, finetune, load, predict, evaluate.
+"""The verbs, for Python and for the command line: check, plan, find a rate, finetune, inspect, load, predict, evaluate.
 
 Each turns its arguments into a partial plan and hands it on; no algorithm lives here.
 """
@@ -31,16 +31,18 @@ from whet.folder import (
     unwritable,
     write_json,
 )
+from whet.inspection import inspect_model, refuse_unread
 from whet.learners.neural import TrainingRows
 from whet.learners.rate_finder import RateCurve
 from whet.learners.rate_finder import find_rate as rise_of
 from whet.plan import Auto, Plan, plain, trackers_of
+from whet.report.inspected import Inspection
 from whet.report.rates import write_rates
 from whet.report.story import Story, from_record
 from whet.request import followed_by_none, given_objects, partial_plan, require_steps, run_name
 from whet.resolve import Checked, Objects, Prepared, prepare, reopen
 from whet.resolve import check as check_rows
-from whet.run import Clock, Outcome, encode, finish, listened, run
+from whet.run import Clock, Outcome, encode, finish, listened, observed, run
 from whet.search.ladder import climb
 from whet.telling import read_story
 from whet.trackers.tracker import opened
@@ -388,6 +390,50 @@ def rates_of(prepared: Prepared) -> Any:
     learner = prepared.pretrained.learner(prepared.task, prepared.state, prepared.columns, method, training)
     names = name_of("method", method), name_of("optimizer", training.optimizer)
     return (yield from rise_of(learner, TrainingRows(rows.train, None, rows.units), *names))
+
+
+def inspect(
+    model: str | Path | None = None,
+    data: Any = None,
+    target: str | Sequence[str] | None = None,
+    *,
+    text: str | Sequence[str] | None = None,
+    test: Any = None,
+    valid: Any = None,
+    seed: int | None = None,
+    metric: str | Metric | Callable[[Any, Any], float] | None = None,
+    max_length: int | None = None,
+    device: str | None = None,
+    group: str | None = None,
+    time_column: str | None = None,
+    encoding: str | None = None,
+    head: str | None = None,
+    settings: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+) -> Inspection:
+    """What a model is made of and what each method would train; with rows, what a probe reads in each block.
+
+    Rows are checked and split as by ``check``; test and validation rows are not looked into.
+
+    Args:
+        model: A name, a folder, a run folder or a hub id; None is the packaged encoder.
+        data: Rows, as ``finetune`` takes them; the other arguments but ``head`` need them.
+        settings: "part.field=value" for fields of the plan that matter here; no method's, since all are shown.
+
+    Raises:
+        WhetError: with what was wrong, where, and what to do.
+    """
+    given = {
+        "target": target, "text": text, "test": test, "valid": valid, "seed": seed, "metric": metric,
+        "max_length": max_length, "device": device, "group": group, "time_column": time_column, "encoding": encoding,
+    }  # fmt: skip
+    wanted = partial_plan(
+        data, target, text=text, model=model, test=test, valid=valid, seed=seed, metric=metric, max_length=max_length,
+        device=device, group=group, time_column=time_column, encoding=encoding, head=head, settings=settings,
+    )  # fmt: skip
+    refuse_unread(wanted, [name for name, value in given.items() if value is not None], with_rows=data is not None)
+    with scratch_folder() as scratch:
+        return observed(inspect_model(wanted, given_objects(data, test, valid, metric), scratch), observers)  # type: ignore[no-any-return]
 
 
 def load(folder: str | Path, *, device: str = "cpu") -> Predictor:

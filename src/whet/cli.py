@@ -254,6 +254,49 @@ def find_rate(
 
 
 @app.command()
+def inspect(
+    model: Annotated[Optional[str], typer.Argument(help="Name, folder, run folder or hub id.")] = None,
+    data: Annotated[Optional[str], typer.Option("--data", help="Rows to probe every block with.")] = None,
+    target: Target = None,
+    text: TextColumn = None,
+    test: Test = None,
+    valid: Valid = None,
+    seed: Seed = None,
+    metric: Metric = None,
+    max_length: MaxLength = None,
+    device: Device = None,
+    group: Group = None,
+    time_column: TimeColumn = None,
+    encoding: Encoding = None,
+    head: Head = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show a model's blocks, cuts and what each method would train; with --data, what each block can tell."""
+    from dataclasses import asdict
+
+    from whet import api
+    from whet.report import progress, terminal
+
+    with progress.choose(quiet=as_json) as observer:
+        found = api.inspect(
+            model, data, target, text=text, test=test, valid=valid, seed=seed, metric=metric, max_length=max_length,
+            device=device, group=group, time_column=time_column, encoding=encoding, head=head,
+            settings=settings or (), observers=[observer],
+        )  # fmt: skip
+    if as_json:
+        print_json(asdict(found))
+        return
+    console = make_console()
+    if found.data is not None:
+        terminal.print_data(found.data, console)
+        terminal.print_findings(found.data.findings, console, "warning")
+        console.print()
+    terminal.print_inspection(found, console)
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder.")],
     what: Annotated[str, typer.Argument(help="A text, or a file of rows.")],

@@ -13,7 +13,7 @@ import numpy as np
 from whet.data.rows import Columns
 from whet.data.split import Split
 from whet.dry_run import MethodCost, StageCost, time_forward, time_method
-from whet.learners.descent import LEAST_GAIN
+from whet.learners.descent import LEAST_GAIN, gain_of_stages
 from whet.learners.neural import Neural, Pretrained
 from whet.methods.method import Method
 from whet.methods.probe import Probe
@@ -198,7 +198,5 @@ def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:
     epochs, stages = training.epochs or method.epochs, speeds.stages(method)
     if not stages:
         return ""
-    plain = sum(stage.share * epochs * (stage.blocks + 2 * stage.moving) for stage in stages)
-    replayed = sum(stage.blocks - stage.moving + 3 * stage.moving * stage.share * epochs for stage in stages)
-    gain = plain / replayed
+    gain = gain_of_stages((stage.blocks, stage.moving, stage.share * epochs) for stage in stages)
     return f"at most {gain:.1f} times faster by replay" if gain >= LEAST_GAIN else ""

@@ -6,7 +6,7 @@ show, log or stop it; the result comes with the last one.
 
 import shutil
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
-from whet.data.fingerprints import input_hashes, value_codes
+from whet.data.fingerprints import row_units
 from whet.data.rows import Rows, raw_values
 from whet.data.split import TestSet
 from whet.data.targets import open_targets
@@ -106,9 +106,7 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
 
 def units_of(rows: Rows, prepared: Prepared) -> Array:
     """(N,) the group of each row, or else equal numbers for rows with equal inputs."""
-    if prepared.columns.group:
-        return value_codes(rows, prepared.columns.group)
-    return input_hashes(rows, prepared.columns).astype(np.int64)
+    return row_units(rows, prepared.columns)
 
 
 def fit_method(
@@ -311,11 +309,19 @@ def readable(predictions: Predictions, values: Array) -> list[Any]:
 
 
 def listened(events: Generator[Event, None, Any], folder: Path, observers: list[Any]) -> Any:
-    """Run to the end; every event goes to the log and to the observers. One that raises is dropped with a word."""
+    """Run to the end; every event goes to the log and to the observers."""
+    log = EventLog(folder / "events.jsonl")
+    try:
+        return observed(events, [log, *observers])
+    finally:
+        log.close()
+
+
+def observed(events: Generator[Event, None, Any], observers: Sequence[Any]) -> Any:
+    """Run to the end; every event goes to the observers. One that raises is dropped with a word."""
     import sys
 
-    log = EventLog(folder / "events.jsonl")
-    listeners = [log, *observers]
+    listeners = list(observers)
     try:
         while True:
             event = next(events)
@@ -331,4 +337,3 @@ def listened(events: Generator[Event, None, Any], folder: Path, observers: list[
         return stop.value
     finally:
         events.close()
-        log.close()

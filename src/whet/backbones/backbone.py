@@ -7,7 +7,7 @@ created for the task). The convex probe, replay and packaging rest on that shape
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -115,6 +115,8 @@ class Backbone:
         tables: Module name of each embedding table -> the input it looks up.
         cuts: From input to output; the last one is behind the body, where the features are.
         arithmetic: A hash of what decides its numbers beside the tensors: configs, pooling, attention kernel.
+        pooling: In words, how the last hidden states become one vector.
+        example: A tiny batch that the model takes, to try things on.
     """
 
     model: HeadedModel
@@ -126,6 +128,8 @@ class Backbone:
     tables: dict[str, str]
     cuts: tuple[Cut, ...]
     arithmetic: str = ""
+    pooling: str = ""
+    example: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,12 @@ class PooledBody(nn.Module):
         self.pooling = pooling
         self.layers = nn.ModuleList(layers)
 
+    @property
+    def pooled(self) -> str:
+        """In words, how hidden states become one vector."""
+        behind = [type(layer[0] if isinstance(layer, nn.Sequential) else layer).__name__ for layer in self.layers]
+        return ", then ".join([f"{' and '.join(self.pooling.modes)} over tokens", *behind])
+
     def forward(self, **inputs: Tensor) -> Tensor:
         hidden = self.encoder(**inputs).last_hidden_state.float()
         features: Tensor = self.pooling(hidden, inputs.get("attention_mask"))

@@ -9,13 +9,14 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from whet.backbones.weights import RECORD, check_file, combine, hash_file, known_hash, weight_files
+from whet.backbones.weights import RECORD, check_file, combine, hash_file, known_hash, stored_numbers, weight_files
 from whet.errors import ConfigError, MachineError, ModelError, closest
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "find_model",
     "hash_weights",
     "list_models",
+    "stored_types",
     "transformer_folder",
     "verify_recorded",
 ]
@@ -119,6 +121,14 @@ def check_weights(folder: Path) -> None:
 def hash_weights(folder: Path, cache: Path | None = None) -> dict[str, str]:
     """The sha256 of every weight file by its name relative to ``folder``: what ``whet.json`` records."""
     return {path.relative_to(folder).as_posix(): hash_file(path, cache) for path in _all_weight_files(folder)}
+
+
+def stored_types(folder: Path) -> dict[str, int]:
+    """How many numbers of each type the weight files of a model hold; only headers are read of safetensors."""
+    found: Counter[str] = Counter()
+    for path in _all_weight_files(folder):
+        found.update(stored_numbers(path))
+    return dict(found.most_common())
 
 
 def verify_recorded(folder: Path) -> dict[str, str] | None:

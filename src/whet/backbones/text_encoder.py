@@ -180,6 +180,8 @@ class NativeBody(nn.Module):
         head: Dotted name of that layer.
     """
 
+    pooled = "as the family's own head reads it"
+
     def __init__(self, model: nn.Module, head: str) -> None:
         super().__init__()
         self.model = model
@@ -253,6 +255,8 @@ def describe(model: HeadedModel, created: tuple[str, ...]) -> Backbone:
         unused=unreached(model),
         tables=find_tables(model),
         cuts=(*cuts, FeatureCut()),
+        pooling=getattr(model.body, "pooled", ""),
+        example=probe_input(),
     )
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -28,6 +29,11 @@ _YOUNGEST = 2.0  # seconds; a younger file could change again within one tick of
 _ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8,
+}  # fmt: skip
+
+_TYPE_NAMES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
 
 
@@ -109,6 +115,18 @@ def read_tensors(path: Path) -> "dict[str, torch.Tensor]":
 
         return load_file(path)
     return _unpickle(path, device="cpu")
+
+
+def stored_numbers(path: Path) -> dict[str, int]:
+    """How many numbers of each type a weight file holds, types by torch's names."""
+    found: Counter[str] = Counter()
+    if path.suffix == ".safetensors":
+        for entry in read_header(path).values():
+            found[_TYPE_NAMES.get(entry["dtype"], str(entry["dtype"]).lower())] += prod(entry["shape"])
+    else:
+        for tensor in _unpickle(path, device="meta").values():
+            found[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+    return dict(found)
 
 
 def hash_file(path: Path, cache: Path | None = None) -> str:

@@ -114,6 +114,13 @@ def value_codes(rows: Rows, name: str) -> np.ndarray[Any, Any]:
     return found
 
 
+def row_units(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
+    """(N,) int64: what stays together in folds: the group of each row, or else rows with equal inputs."""
+    if columns.group:
+        return value_codes(rows, columns.group)
+    return input_hashes(rows, columns).astype(np.int64)
+
+
 _EMPTY = xxhash.xxh3_64_intdigest(b"") >> 1
 
 

@@ -3,7 +3,7 @@
 The loop below takes steps and knows none of this; the learner above puts stages one after the other.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,7 +286,14 @@ def names_of(groups: tuple[RateGroup, ...]) -> tuple[str, ...]:
 
 def replay_gain(blocks: int, moving: int, epochs: float) -> float:
     """How many times faster replay can be at most: E(n + 2k) / ((n - k) + 3kE), a backward being two forwards."""
-    return epochs * (blocks + 2 * moving) / ((blocks - moving) + 3 * moving * epochs)
+    return gain_of_stages([(blocks, moving, epochs)])
+
+
+def gain_of_stages(stages: Iterable[tuple[int, int, float]]) -> float:
+    """The same bound for several stages after each other, each (blocks, moving blocks, epochs)."""
+    every = list(stages)
+    plain = sum(epochs * (blocks + 2 * moving) for blocks, moving, epochs in every)
+    return plain / sum(blocks - moving + 3 * moving * epochs for blocks, moving, epochs in every)
 
 
 def moving_blocks(backbone: Backbone, cut: Cut | None) -> int:

@@ -31,7 +31,7 @@ from whet.training.objective import ReplaySource
 from whet.training.precision import Working
 from whet.training.replay import activations, pick, to_device
 from whet.training.settings import Training
-from whet.training.solve import assign_folds, solve_head
+from whet.training.solve import Head, Solved, assign_folds, solve_head
 
 Array = np.ndarray[Any, Any]
 CHECKED = 8
@@ -121,8 +121,7 @@ class Neural:
         Raises:
             ConfigError: the method cannot work with this model, task or plan.
         """
-        backbone = self.method.prepare(self.backbone)
-        stages = without_frozen(self.method.stages(backbone), backbone, self.training.freeze)
+        backbone, stages = stages_of(self.method, self.backbone, self.training)
         for stage in stages:
             require_possible(stage, self.task, self.training)
         return backbone, stages
@@ -151,16 +150,9 @@ class Neural:
             fitted.working.live, FeatureCut(), examples, self.processor, cache, stage=stage.name, most_tokens=most
         )
         features = torch.from_numpy(row_features(found["features"], examples))
-        link, wanted = self.task.solvable(targets, self.state)
-        weights = self.task.weights(torch.from_numpy(targets), torch.ones(len(targets)), self.state)
-        folds = assign_folds(strata_of(targets), units, how.folds, self.seed)
-        outputs = self.task.outputs(self.state)
         yield Progressed(stage=stage.name, done=0, total=1, unit="head")
-        calibrate = how.calibrate and self.task.tempered
-        solved = solve_head(
-            features, wanted, link, outputs, how.penalties, folds, next(iter(weights.values())), calibrate=calibrate,
-            prior=None if fitted.features_moved else fitted.prior,
-        )  # fmt: skip
+        prior = None if fitted.features_moved else fitted.prior
+        solved = solved_on(features, targets, units, how, self.task, self.state, self.seed, prior=prior)
         yield Progressed(stage=stage.name, done=1, total=1, unit="head")
         model = fitted.working.masters
         with torch.no_grad():
@@ -249,6 +241,37 @@ class Pretrained:
             checkpoints=checkpoints,
             start=self.start,
         )
+
+
+def stages_of(method: Method, backbone: Backbone, training: Training) -> tuple[Backbone, list[Stage]]:
+    """The prepared model and what a method fits in order, without what the plan freezes.
+
+    Raises:
+        ConfigError: the method cannot work with this model or plan.
+    """
+    prepared = method.prepare(backbone)
+    return prepared, without_frozen(method.stages(prepared), prepared, training.freeze)
+
+
+def solved_on(
+    features: torch.Tensor,
+    targets: Array,
+    units: Array | None,
+    how: Solve,
+    task: Task,
+    state: State,
+    seed: int,
+    prior: Head | None = None,
+) -> Solved:
+    """A head for the task, solved on features (N, D) of rows with targets (N, ...); rows of one unit share a fold."""
+    link, wanted = task.solvable(targets, state)
+    weights = task.weights(torch.from_numpy(targets), torch.ones(len(targets)), state)
+    folds = assign_folds(strata_of(targets), units, how.folds, seed)
+    calibrate = how.calibrate and task.tempered
+    row_weights = next(iter(weights.values()))
+    return solve_head(
+        features, wanted, link, task.outputs(state), how.penalties, folds, row_weights, calibrate=calibrate, prior=prior
+    )
 
 
 @torch.no_grad()

@@ -215,10 +215,11 @@ def _plots(chosen: Mapping[str, Score], room: int) -> dict[str, str]:
         for name, score in chosen.items()
         if score.value == score.value
     }
-    return {name: _signs(places[name], room, scale.outside(chosen[name].value)) for name in places}
+    return {name: interval_signs(places[name], room, scale.outside(chosen[name].value)) for name in places}
 
 
-def _signs(places: Sequence[int], room: int, outside: int) -> str:
+def interval_signs(places: Sequence[int], room: int, outside: int = 0) -> str:
+    """An interval and its value as signs on ``room`` cells; ``outside`` is where the value lies beyond their edge."""
     low, at, high = places
     signs = [" "] * room
     if outside:

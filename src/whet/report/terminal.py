@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from whet.data.rows import Finding
+from whet.report.inspected import Inspection
+from whet.report.inspected_lines import inspection_lines
 from whet.report.lines import (
     Line,
     cost_words,
@@ -80,6 +82,11 @@ def print_verdict(story: Story, console: "Console") -> None:
     lines += [[("  curves  ", "dim"), (one_line(command, 1000), "cyan")] for command in story.views.values()]
     lines.append([("  use     ", "dim"), (f'whet predict {folder} "a new text"', "cyan")])
     show(lines, console)
+
+
+def print_inspection(found: Inspection, console: "Console") -> None:
+    """An inspected model, from its provenance to what its blocks tell."""
+    show(inspection_lines(found, _width(console)), console)
 
 
 def print_models(records: Sequence[Mapping[str, Any]], console: "Console") -> None:
