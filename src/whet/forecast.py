@@ -19,8 +19,9 @@ from whet.methods.method import Method
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
 from whet.tasks.task import Examples, State, Task
+from whet.training.averaging import COPIES, MEASURED
 from whet.training.checkpoint import KEPT
-from whet.training.settings import Training
+from whet.training.settings import Average, Training
 
 SAMPLE_ROWS = 256
 START_SHARE = 0.2
@@ -41,6 +42,7 @@ class Speeds:
         tokens: Of training rows; valid_tokens and test_tokens: of the others.
         learner: Makes the learner of a method, whose stages are timed.
         evaluations: Of the validation rows, an epoch.
+        average: Of the weights; it may measure validation loss again at the end, and needs memory.
         sample: Some training rows, encoded.
         forward: Tokens a second of the frozen forward.
     """
@@ -54,6 +56,7 @@ class Speeds:
     pretrained: Pretrained
     learner: Callable[[Method], Neural]
     evaluations: int
+    average: Average
     parameters: int
     sample: Examples
     forward: float
@@ -82,6 +85,7 @@ class Speeds:
             pretrained=pretrained,
             learner=lambda method: pretrained.learner(task, state, columns, method, training),
             evaluations=training.evaluations_per_epoch,
+            average=training.average,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             sample=examples,
             forward=forward,
@@ -121,8 +125,11 @@ class Speeds:
         return sum(stage.share * self._stage_epoch(stage) for stage in self.stages(method))
 
     def _stage_epoch(self, stage: StageCost) -> float:
+        return self.tokens * stage.token_seconds + self.evaluations * self._evaluation(stage)
+
+    def _evaluation(self, stage: StageCost) -> float:
         moving = stage.moving / stage.blocks if stage.replayed else 1.0
-        return self.tokens * stage.token_seconds + self.evaluations * self.valid_tokens / self.forward * moving
+        return self.valid_tokens / self.forward * moving
 
     def trained(self, stage: StageCost) -> int:
         """Numbers that a stage moves, an embedding table with the rows that occur: a descent trains no others."""
@@ -145,6 +152,7 @@ class Speeds:
         features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if stage.replayed)
         features += 0.0 if self.pretrained.cache else cost.searches + cost.starts - cost.moved
         solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
+        solves += MEASURED[self.average] * sum(self._evaluation(stage) for stage in cost.descents)
         return solves + features * self.features_seconds + epochs * self.epoch_seconds(method)
 
 
@@ -159,7 +167,7 @@ def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
         parts["fit"] = speeds.rung_seconds(method, training.epochs or method.epochs)
         gain = replay_bound(speeds, method, training)
     weights = speeds.parameters * 4
-    moving = weights * (5 if not isinstance(method, Auto) and not method.epochs else 11)
+    moving = weights * (5 if not isinstance(method, Auto) and not method.epochs else 11 + COPIES[training.average])
     kept_tokens = speeds.tokens + speeds.valid_tokens
     memory = int(500e6 + moving + kept_tokens * speeds.width * 2)
     kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training))
@@ -182,7 +190,7 @@ def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
     between = speeds.pretrained.machinery.checkpoint_seconds
     written = 1 + epochs * speeds.epoch_seconds(method) / between if between else math.inf
     trained = sum(speeds.trained(stage) for stage in speeds.stages(method))
-    return STATE_BYTES * trained * int(min(written, KEPT + 1))
+    return (STATE_BYTES + 4 * COPIES[speeds.average]) * trained * int(min(written, KEPT + 1))
 
 
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:

@@ -23,6 +23,7 @@ from whet.data.split import Split, SplitSettings, split_rows
 from whet.errors import ConfigError, DataError, ModelError, closest
 from whet.evaluation.metric import Metric, metric_named
 from whet.forecast import Speeds, forecast_of
+from whet.learners.descent import require_validation
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
 from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
@@ -164,6 +165,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
         training = replace(training, learning_rate=method.learning_rate)
+    require_useful(training, method, checked.split)
     plan = Plan(
         data=data,
         modality=checked.modality,
@@ -203,6 +205,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     pairs = len(checked.columns.inputs) > 1
     modality = catalog.find("modality", plan.modality)()
     processor = modality.processor(transformer_folder(model.folder), max_length=plan.data.max_length, pairs=pairs)
+    require_useful(plan.training, plan.method, checked.split)
     state, taught = checked.task.prepare(checked.split.train, checked.columns)
     kept = None if plan.cache is None else Path(plan.cache) / "activations"
     pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept)
@@ -476,6 +479,26 @@ def member_settings(given: Mapping[str, Any]) -> Training:
     """Training settings from plain values."""
     found: Training = build(Training, dict(given), "training")
     return found
+
+
+def require_useful(training: Training, method: Any, split: Split) -> None:
+    """Refuse settings of gradient steps that nothing would read.
+
+    Raises:
+        ConfigError: the method takes no steps, or the average chooses by rows that are not there.
+    """
+    climbs = isinstance(method, Auto)
+    if climbs or method.epochs:
+        require_validation(training, split.valid is not None or (climbs and not any(r.epochs for r in method.rungs)))
+        return
+    usual = Training()
+    for name in ("average",):
+        if getattr(training, name) != getattr(usual, name):
+            raise ConfigError(
+                f"The {catalog.name_of('method', method)} takes no gradient steps, so {name} has nothing to act on.",
+                where=f"training.{name}",
+                fix="leave it out, or use --method top-layers, full or auto",
+            )
 
 
 def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:

@@ -18,6 +18,7 @@ from whet.errors import ConfigError
 from whet.learners.fitted import NeuralFitted, cut_cache
 from whet.methods.method import RateGroup, Stage, within
 from whet.tasks.task import Examples, Task
+from whet.training.averaging import averaging
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.compact import compacted
 from whet.training.draws import numpy_generator
@@ -62,6 +63,8 @@ class Descent:
         names = names_of(groups)
         working.trainable(names)
         watched = valid if stage.objective is None else None
+        average = averaging(self.training)
+        require_validation(self.training, watched is not None)
         source, held_out, cut = yield from self._sources(fitted, train, watched)
         if not source.steps_per_epoch:
             raise ConfigError(
@@ -78,7 +81,7 @@ class Descent:
         sets = [train.inputs] if watched is None else [train.inputs, watched.inputs]
         with ExitStack() as stack:
             stack.enter_context(compacted(working, trained_tables(backbone, names), sets))
-            state = start_state(working, groups, self.rate, self.training, undecayed(backbone))
+            state = start_state(working, groups, self.rate, self.training, undecayed(backbone), average)
             yield from resume(state, working, self.checkpoints, stage.name)
             steps = self.steps(source)
             yield Started(stage=stage.name, steps=steps, examples=len(train), note=cut.name if cut else "")
@@ -87,16 +90,26 @@ class Descent:
             set_training(working.live, lowest_cut(backbone, names))
             asked = stack.enter_context(listening())
             budget = self._budget(fitted, source, held_out, holder, asked=asked)
-            events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
+            events = fit(
+                state,
+                stage.name,
+                source,
+                objective,
+                precision=working,
+                budget=budget,
+                seed=self.seed,
+                average=average,
+            )
             seconds = self.machinery.checkpoint_seconds
             yield from checkpointed(events, state, self.checkpoints, seconds, stage.name, asked)
-            moved = held_out is None or state.best_step > 0
+            moved = held_out is None or not state.started
             if held_out is not None and (moved or fitted.features_moved):
                 calibrate(fitted, held_out, holder)
         working.live.eval()
         fitted.steps += state.step
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
         fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
+        fitted.notes += [f"{stage.name}: {state.said}"] if state.said else []
         if state.failed:
             updates = ", ".join(str(step + 1) for step in state.failed)
             fitted.notes.append(f"{stage.name}: not finite, and not applied: update {updates}; the rate was halved.")
@@ -245,6 +258,12 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
     """
     if stage.objective is None:
         return
+    if averaging(training).validates:
+        raise ConfigError(
+            f"The stage {stage.name!r} has no validation loss to choose by, and {training.average!r} chooses by it.",
+            where="training.average",
+            fix="use 'ema' or 'swa', or another method",
+        )
     if task.kind != "classification":
         raise ConfigError(
             f"The stage {stage.name!r} contrasts classes, and a {task.kind} has none.",
@@ -256,6 +275,20 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
             f"The stage {stage.name!r} compares the examples of a batch, so a batch cannot be taken in parts.",
             where="training.micro_batch_size",
             fix="leave it out, or choose a smaller training.batch_size",
+        )
+
+
+def require_validation(training: Training, validated: bool) -> None:
+    """Refuse an average that chooses by validation loss where no validation rows are held out.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if averaging(training).validates and not validated:
+        raise ConfigError(
+            f"{training.average!r} chooses by validation loss, and no validation rows are held out.",
+            where="training.average",
+            fix="hold some out with --valid FILE or --set data.valid_fraction=0.15, or use 'ema' or 'swa'",
         )
 
 

@@ -1,9 +1,12 @@
 """How gradient steps are taken: the settings of the loop, checked when built."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from whet.errors import ConfigError
 from whet.training.schedules import FALLS, Schedule
+
+Average = Literal["none", "ema", "swa", "soup", "wise-ft"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,11 @@ class Training:
         patience: Evaluations without a better validation loss before a stage stops; 0 never stops early.
         evaluations_per_epoch: How often validation loss is measured.
         freeze: Parts of the model that no method moves, such as ["embeddings", "encoder.layer.[0-3]"].
+        average: Which weights a stage ends with (see averaging.py): "none" the best of one moment, "ema" a moving
+            average, "swa" the mean of the last steps, "soup" that of the best checkpoints, "wise-ft" a mixture with
+            the start.
+        ema_decay: Of "ema"; 0.98 looks at about the last 50 updates.
+        swa_share: Of the steps, the last of which "swa" averages.
         most_seconds: Clock limit of a stage; a stop by the clock is said and stored as a decision. 0 is none.
     """
 
@@ -42,6 +50,9 @@ class Training:
     patience: int = 4
     evaluations_per_epoch: int = 2
     freeze: tuple[str, ...] = ()
+    average: Average = "none"
+    ema_decay: float = 0.98
+    swa_share: float = 0.25
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -57,6 +68,9 @@ class Training:
         self._require("clip", self.clip >= 0, "0 or more")
         self._require("patience", self.patience >= 0, "0 or more")
         self._require("evaluations_per_epoch", self.evaluations_per_epoch >= 1, "1 or more")
+        self._require("average", self.average in get_args(Average), f"of {', '.join(get_args(Average))}")
+        self._require("ema_decay", 0 < self.ema_decay < 1, "above 0 and below 1, such as 0.98")
+        self._require("swa_share", 0 < self.swa_share <= 1, "above 0 and at most 1, such as 0.25")
         self._require("most_seconds", self.most_seconds >= 0, "0 or more")
 
     def passes(self, usual: float, rows: int) -> float:
