@@ -165,7 +165,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
         training = replace(training, learning_rate=method.learning_rate)
-    require_useful(training, method, checked.split)
+    require_useful(training, method, checked)
     plan = Plan(
         data=data,
         modality=checked.modality,
@@ -205,7 +205,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     pairs = len(checked.columns.inputs) > 1
     modality = catalog.find("modality", plan.modality)()
     processor = modality.processor(transformer_folder(model.folder), max_length=plan.data.max_length, pairs=pairs)
-    require_useful(plan.training, plan.method, checked.split)
+    require_useful(plan.training, plan.method, checked)
     state, taught = checked.task.prepare(checked.split.train, checked.columns)
     kept = None if plan.cache is None else Path(plan.cache) / "activations"
     pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept)
@@ -481,7 +481,7 @@ def member_settings(given: Mapping[str, Any]) -> Training:
     return found
 
 
-def require_useful(training: Training, method: Any, split: Split) -> None:
+def require_useful(training: Training, method: Any, checked: Checked) -> None:
     """Refuse settings of gradient steps that nothing would read.
 
     Raises:
@@ -489,16 +489,19 @@ def require_useful(training: Training, method: Any, split: Split) -> None:
     """
     climbs = isinstance(method, Auto)
     if climbs or method.epochs:
-        require_validation(training, split.valid is not None or (climbs and not any(r.epochs for r in method.rungs)))
+        steps = not climbs or any(rung.epochs for rung in method.rungs)
+        require_validation(training, checked.split.valid is not None or not steps)
         return
-    usual = Training()
-    for name in ("average",):
-        if getattr(training, name) != getattr(usual, name):
-            raise ConfigError(
-                f"The {catalog.name_of('method', method)} takes no gradient steps, so {name} has nothing to act on.",
-                where=f"training.{name}",
-                fix="leave it out, or use --method top-layers, full or auto",
-            )
+    usual, names = Training(), ("average", "dropout", "mixup", "r_drop", "sampling")
+    idle = [f"training.{name}" for name in names if getattr(training, name) != getattr(usual, name)]
+    if checked.task.proper() != checked.task:
+        idle.append("task.focal_gamma")
+    if idle:
+        raise ConfigError(
+            f"The {catalog.name_of('method', method)} takes no gradient steps, so {idle[0]} has nothing to act on.",
+            where=idle[0],
+            fix="leave it out, or use --method top-layers, full or auto",
+        )
 
 
 def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:

@@ -19,6 +19,7 @@ from whet.learners.fitted import NeuralFitted, cut_cache
 from whet.methods.method import RateGroup, Stage, within
 from whet.tasks.task import Examples, Task
 from whet.training.averaging import averaging
+from whet.training.batches import strata_of
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.compact import compacted
 from whet.training.draws import numpy_generator
@@ -28,6 +29,7 @@ from whet.training.loop import Budget, FitState, Objective, fit, start_state, ta
 from whet.training.machinery import Machinery
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Working, parameter_dict
+from whet.training.regularise import DIVERGENCES, Regularised
 from whet.training.replay import activations, set_training, verify
 from whet.training.settings import Training
 
@@ -124,14 +126,27 @@ class Descent:
         """What the steps minimise: the task's loss, unless the stage has one of features."""
         if self.stage.objective is not None:
             return FeatureObjective(self.stage.objective, fitted.working.live, holder)
-        return TaskObjective(fitted.task, fitted.state, fitted.working.live, holder)
+        plain = TaskObjective(fitted.task, fitted.state, fitted.working.live, holder)
+        if self.training.mixup or self.training.r_drop:
+            return Regularised(plain, self.training.r_drop)
+        return plain
 
     def source(self, fitted: NeuralFitted, examples: Examples) -> ReplaySource:
         """Batches of these rows."""
         size = self.training.batch_size
         alike = None if self.stage.objective is None else examples.targets
+        even = None
+        if self.training.sampling == "balanced" and examples.targets is not None:
+            even = strata_of(examples.targets)
         return ReplaySource(
-            examples, fitted.processor, size, self.training.micro_batch_size or size, self.seed, alike=alike
+            examples,
+            fitted.processor,
+            size,
+            self.training.micro_batch_size or size,
+            self.seed,
+            alike=alike,
+            even=even,
+            mixup=self.training.mixup,
         )
 
     def steps(self, source: ReplaySource) -> int:
@@ -256,8 +271,33 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
     Raises:
         ConfigError: naming what does not go together.
     """
+    if training.sampling == "balanced" and task.kind == "regression":
+        raise ConfigError(
+            "Balanced sampling draws every class equally often, and a regression has none.",
+            where="training.sampling",
+            fix="leave it out",
+        )
+    if training.r_drop and task.kind not in DIVERGENCES:
+        raise ConfigError(
+            f"R-Drop compares two answers, and how far those of a {task.kind} differ is not known.",
+            where="training.r_drop",
+            fix="leave it out",
+        )
     if stage.objective is None:
         return
+    for name, why in (("mixup", "mixes losses of the task"), ("r_drop", "compares answers of the head")):
+        if getattr(training, name):
+            raise ConfigError(
+                f"The stage {stage.name!r} has a loss of features alone, and {name} {why}.",
+                where=f"training.{name}",
+                fix="leave it out, or use another method",
+            )
+    if training.sampling == "balanced":
+        raise ConfigError(
+            f"The stage {stage.name!r} makes its batches of pairs of one class, so they cannot be drawn evenly.",
+            where="training.sampling",
+            fix="leave it out, or use another method",
+        )
     if averaging(training).validates:
         raise ConfigError(
             f"The stage {stage.name!r} has no validation loss to choose by, and {training.average!r} chooses by it.",

@@ -7,6 +7,7 @@ from whet.errors import ConfigError
 from whet.training.schedules import FALLS, Schedule
 
 Average = Literal["none", "ema", "swa", "soup", "wise-ft"]
+Sampling = Literal["rows", "balanced"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,11 @@ class Training:
             the start.
         ema_decay: Of "ema"; 0.98 looks at about the last 50 updates.
         swa_share: Of the steps, the last of which "swa" averages.
+        dropout: Of hidden states while training; None keeps the model's, 0 turns it off. That of attention weights is
+            the backbone's to set (``backbone.attention_dropout``, which is off unless named).
+        mixup: Features are mixed in pairs, with shares from a beta distribution of this parameter; 0 is off.
+        r_drop: Weight of the divergence between two forwards that drop differently; 0 is off, and a step costs twice.
+        sampling: "rows" takes every row once an epoch; "balanced" draws as many, every class equally often.
         most_seconds: Clock limit of a stage; a stop by the clock is said and stored as a decision. 0 is none.
     """
 
@@ -53,6 +59,10 @@ class Training:
     average: Average = "none"
     ema_decay: float = 0.98
     swa_share: float = 0.25
+    dropout: float | None = None
+    mixup: float = 0.0
+    r_drop: float = 0.0
+    sampling: Sampling = "rows"
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -71,6 +81,16 @@ class Training:
         self._require("average", self.average in get_args(Average), f"of {', '.join(get_args(Average))}")
         self._require("ema_decay", 0 < self.ema_decay < 1, "above 0 and below 1, such as 0.98")
         self._require("swa_share", 0 < self.swa_share <= 1, "above 0 and at most 1, such as 0.25")
+        self._require("dropout", self.dropout is None or 0 <= self.dropout < 1, "from 0 to below 1")
+        self._require("mixup", 0 <= self.mixup <= 100, "of 0, which is off, or above, such as 0.2")
+        self._require("r_drop", 0 <= self.r_drop <= 100, "of 0, which is off, or above, such as 1")
+        self._require("sampling", self.sampling in get_args(Sampling), f"of {', '.join(get_args(Sampling))}")
+        if self.mixup and self.micro_batch_size is not None and self.micro_batch_size % 2:
+            raise ConfigError(
+                f"mixup mixes pairs, and a micro-batch of {self.micro_batch_size} would part one.",
+                where="training.micro_batch_size",
+                fix="use an even number",
+            )
         self._require("most_seconds", self.most_seconds >= 0, "0 or more")
 
     def passes(self, usual: float, rows: int) -> float:
