@@ -152,8 +152,8 @@ class Speeds:
         features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if stage.replayed)
         features += 0.0 if self.pretrained.cache else cost.searches + cost.starts - cost.moved
         solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
-        solves += MEASURED[self.average] * sum(self._evaluation(stage) for stage in cost.descents)
-        return solves + features * self.features_seconds + epochs * self.epoch_seconds(method)
+        chosen = MEASURED[self.average] * sum(self._evaluation(stage) for stage in cost.descents)
+        return solves + chosen + features * self.features_seconds + epochs * self.epoch_seconds(method)
 
 
 def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:

@@ -152,6 +152,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         length=usual_length(processor, checked.split.train, checked.columns),
     )  # fmt: skip
     training = member_settings(wanted.get("training", {}))
+    require_useful(training, method, checked)
     seed = int(wanted.get("seed", 0))
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
@@ -161,11 +162,11 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         valid_rows = 0 if valid is None else len(valid)
         learning = len(train) + valid_rows
         method = fit_rungs(method, speeds, training, pairs=pairs, learning_rows=learning, valid_rows=valid_rows)
+        require_useful(training, method, checked)
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
         training = replace(training, learning_rate=method.learning_rate)
-    require_useful(training, method, checked)
     plan = Plan(
         data=data,
         modality=checked.modality,

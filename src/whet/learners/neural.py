@@ -121,7 +121,8 @@ class Neural:
         stages = without_frozen(self.method.stages(backbone), backbone, self.training.freeze)
         for stage in stages:
             require_possible(stage, self.task, self.training)
-        if self.training.r_drop and not drops(backbone.model):
+        descends = any(isinstance(stage.fit, Descend) for stage in stages)
+        if descends and self.training.r_drop and not drops(backbone.model):
             raise ConfigError(
                 "R-Drop compares two forwards that drop differently, and this model drops nothing.",
                 where="training.r_drop",
