@@ -19,8 +19,9 @@ from whet.methods.method import Method
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
 from whet.tasks.task import Examples, State, Task
+from whet.training.averaging import COPIES, MEASURED
 from whet.training.checkpoint import KEPT
-from whet.training.settings import Training
+from whet.training.settings import Average, Training
 
 SAMPLE_ROWS = 256
 START_SHARE = 0.2
@@ -41,6 +42,7 @@ class Speeds:
         tokens: Of training rows; valid_tokens and test_tokens: of the others.
         learner: Makes the learner of a method, whose stages are timed.
         evaluations: Of the validation rows, an epoch.
+        average: Of the weights; it may measure validation loss again at the end, and needs memory.
         sample: Some training rows, encoded.
         forward: Tokens a second of the frozen forward.
     """
@@ -54,6 +56,7 @@ class Speeds:
     pretrained: Pretrained
     learner: Callable[[Method], Neural]
     evaluations: int
+    average: Average
     parameters: int
     sample: Examples
     forward: float
@@ -82,6 +85,7 @@ class Speeds:
             pretrained=pretrained,
             learner=lambda method: pretrained.learner(task, state, columns, method, training),
             evaluations=training.evaluations_per_epoch,
+            average=training.average,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             sample=examples,
             forward=forward,
@@ -121,8 +125,11 @@ class Speeds:
         return sum(stage.share * self._stage_epoch(stage) for stage in self.stages(method))
 
     def _stage_epoch(self, stage: StageCost) -> float:
+        return self.tokens * stage.token_seconds + self.evaluations * self._evaluation(stage)
+
+    def _evaluation(self, stage: StageCost) -> float:
         moving = stage.moving / stage.blocks if stage.replayed else 1.0
-        return self.tokens * stage.token_seconds + self.evaluations * self.valid_tokens / self.forward * moving
+        return self.valid_tokens / self.forward * moving
 
     def trained(self, stage: StageCost) -> int:
         """Numbers that a stage moves, an embedding table with the rows that occur: a descent trains no others."""
@@ -145,7 +152,8 @@ class Speeds:
         features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if stage.replayed)
         features += 0.0 if self.pretrained.cache else cost.searches + cost.starts - cost.moved
         solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
-        return solves + features * self.features_seconds + epochs * self.epoch_seconds(method)
+        chosen = MEASURED[self.average] * sum(self._evaluation(stage) for stage in cost.descents)
+        return solves + chosen + features * self.features_seconds + epochs * self.epoch_seconds(method)
 
 
 def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
@@ -161,7 +169,7 @@ def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
     weights = speeds.parameters * NUMBER_BYTES
     found = descents(method, training)
     remembered = max((stage.remembered for one, _ in found for stage in speeds.stages(one)), default=0.0)
-    moving = int(weights * (7 + 2 * remembered if found else 5))
+    moving = int(weights * (7 + 2 * remembered + COPIES[training.average] if found else 5))
     kept_tokens = speeds.tokens + speeds.valid_tokens
     memory = int(500e6 + moving + kept_tokens * speeds.width * 2)
     kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in found)
@@ -183,14 +191,14 @@ def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
     """What the checkpoints of a method take at most: the last one, and those of a long fit with one being written."""
     between = speeds.pretrained.machinery.checkpoint_seconds
     written = 1 + epochs * speeds.epoch_seconds(method) / between if between else math.inf
-    numbers = sum(speeds.trained(stage) * state_numbers(stage) for stage in speeds.stages(method))
+    numbers = sum(speeds.trained(stage) * state_numbers(stage, speeds.average) for stage in speeds.stages(method))
     return int(NUMBER_BYTES * numbers) * int(min(written, KEPT + 1))
 
 
-def state_numbers(stage: StageCost) -> float:
+def state_numbers(stage: StageCost, average: Average) -> float:
     """Numbers of a checkpoint by number that moves: master, what the optimizer remembers, the same two again in the
-    snapshot, and the best so far."""
-    return 2 * (1 + stage.remembered) + 1
+    snapshot, the best so far, and what an average carries."""
+    return 2 * (1 + stage.remembered) + 1 + COPIES[average]
 
 
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:

@@ -35,6 +35,7 @@ from whet.earlier import (
 from whet.errors import ConfigError, DataError, ModelError, WhetError, closest
 from whet.evaluation.metric import Metric, metric_named
 from whet.forecast import Speeds, forecast_of
+from whet.learners.descent import require_validation
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
 from whet.plan import (
@@ -309,6 +310,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     )  # fmt: skip
     training = member_settings(wanted.get("training", {}))
     training = replace(training, schedule=training.schedule or training.optimizer.schedule)
+    require_useful(training, method, checked)
     seed = int(wanted.get("seed", 0))
     kept = activations_folder(wanted, cache)
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, kept, start)
@@ -323,6 +325,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         method = fit_rungs(
             method, speeds, training, pairs=pairs, classes=classes, learning_rows=learning, valid_rows=valid_rows
         )
+        require_useful(training, method, checked)
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
@@ -382,6 +385,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     pairs = len(checked.columns.inputs) > 1
     modality = catalog.find("modality", plan.modality)()
     processor = modality.processor(transformer_folder(model.folder), max_length=plan.data.max_length, pairs=pairs)
+    require_useful(plan.training, plan.method, checked)
     state, start, findings = checked.taught()
     kept = None if plan.cache is None else Path(plan.cache) / "activations"
     pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept, start)
@@ -666,6 +670,29 @@ def member_settings(given: Mapping[str, Any]) -> Training:
     """Training settings from plain values."""
     found: Training = build(Training, dict(given), "training")
     return found
+
+
+def require_useful(training: Training, method: Any, checked: Checked) -> None:
+    """Refuse settings of gradient steps that nothing would read.
+
+    Raises:
+        ConfigError: the method takes no steps, or the average chooses by rows that are not there.
+    """
+    climbs = isinstance(method, Auto)
+    if climbs or method.epochs:
+        steps = not climbs or any(rung.epochs for rung in method.rungs)
+        require_validation(training, checked.split.valid is not None or not steps)
+        return
+    usual, names = Training(), ("average", "dropout", "mixup", "r_drop", "sampling")
+    idle = [f"training.{name}" for name in names if getattr(training, name) != getattr(usual, name)]
+    if checked.task.proper() != checked.task:
+        idle.append("task.focal_gamma")
+    if idle:
+        raise ConfigError(
+            f"The {catalog.name_of('method', method)} takes no gradient steps, so {idle[0]} has nothing to act on.",
+            where=idle[0],
+            fix="leave it out, or use --method top-layers, full or auto",
+        )
 
 
 def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:

@@ -239,6 +239,12 @@ def check_task(task: Task) -> None:
     require(bool(np.mean(right) > 0.95), "outputs with the lowest loss must decode to the targets")
     check_scale(task, state, outputs.numpy(), rows.ids)
     check_growth(task, state, outputs.numpy(), rows.ids)
+    proper = {
+        term.name for term in task.proper().loss(outputs, torch.from_numpy(targets), torch.ones(len(rows)), state)
+    }
+    require(
+        proper == set(task.weights(torch.from_numpy(targets), torch.ones(len(rows)), state)), "proper() has other terms"
+    )
     link, wanted = task.solvable(targets, state)
     require(link in ("softmax", "sigmoid", "identity"), f"solvable() names an unknown link {link!r}")
     require(len(wanted) == len(rows), "solvable() must give one target a row")

@@ -79,6 +79,13 @@ FLAGS = [
     (("--target", "lable"), ("no column 'lable'", "'label'")),
     (("--text", "txt"), ("no column 'txt'", "'text'")),
     (("--text", "label"), ("both input and target",)),
+    (("--set", "training.average=ema"), ("no gradient steps", "training.average")),
+    (("--set", "task={name: classification, focal_gamma: 2}"), ("no gradient steps", "task.focal_gamma")),
+    (
+        ("--method", "full", "--set", "training.average=soup", "--set", "data.valid_fraction=0"),
+        ("no validation rows", "training.average"),
+    ),
+    (("--set", "training={mixup: 0.2, micro_batch_size: 3}"), ("would part one", "training.micro_batch_size")),
     (("--method", "prob"), ("no method named 'prob'", "'probe'")),
     (("--metric", "acuracy"), ("no metric named 'acuracy'", "'accuracy'")),
     (("--metric", "rmse"), ("'rmse'",)),

@@ -1,13 +1,14 @@
 """Batches: each example once an epoch, the same for the same key, and little padding."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
 from whet.data.ragged import Ragged, by_length
-from whet.training.batches import bucketed, pad_tensors
+from whet.training.batches import balanced, bucketed, pad_tensors, strata_of
 from whet.training.draws import key_seed, numpy_generator, seed_torch
 
 LENGTHS = some.lists(some.integers(1, 200), min_size=1, max_size=300).map(lambda found: np.array(found, np.int32))
@@ -100,3 +101,42 @@ def test_an_empty_collection_is_one() -> None:
     assert len(empty) == 0
     assert list(empty) == []
     assert empty.nbytes == 0
+
+
+def drawn(classes: np.ndarray, row: np.ndarray, epochs: int) -> np.ndarray:
+    """(epochs, E) how often each example came in each epoch."""
+    found = [balanced(classes, row, numpy_generator("shuffle", 0, "s", epoch)) for epoch in range(epochs)]
+    assert all(len(one) == len(row) for one in found)
+    return np.array([np.bincount(one, minlength=len(row)) for one in found])
+
+
+def test_balanced_epochs_draw_every_class_equally_often() -> None:
+    classes = np.array([0] * 90 + [1] * 25 + [4] * 5)
+    counts = drawn(classes, np.arange(120), 200)
+    for label in (0, 1, 4):
+        share = counts[:, classes == label].sum(1)
+        assert np.abs(share - 40).max() <= 2
+        assert share.mean() == pytest.approx(40, abs=0.2)
+        due = 40 / (classes == label).sum()
+        within = counts[:, classes == label]
+        assert within.min() >= np.floor(due)
+        assert within.max() <= np.ceil(due)
+        assert within.mean(0) == pytest.approx(np.full(within.shape[1], due), abs=0.25)
+    assert not np.array_equal(counts[0], counts[1])
+    assert np.array_equal(drawn(classes, np.arange(120), 1)[0], counts[0])
+
+
+def test_balanced_rows_weigh_alike_however_many_pieces_they_have() -> None:
+    classes = np.array([0] * 12 + [1] * 4)
+    row = np.repeat(np.arange(16), [1, 2, 3, 4] * 4).astype(np.int32)
+    weight = drawn(classes, row, 400).mean(0) / np.bincount(row)[row]
+    of_rows = np.bincount(row, weight)
+    assert of_rows[:12].sum() == pytest.approx(of_rows[12:].sum(), rel=0.03)
+    assert of_rows[:12] == pytest.approx(np.full(12, of_rows[:12].mean()), rel=0.12)
+
+
+def test_strata_are_classes_or_the_rarest_label() -> None:
+    assert strata_of(np.array([2, 0, 2])).tolist() == [2, 0, 2]
+    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 1, 0]], np.float32)
+    assert strata_of(labels).tolist() == [1, 0, -1, 2, 1]
+    assert len(set(strata_of(np.array([0.5, 1.5], np.float32)).tolist())) == 1

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from whet.methods.method import RateGroup
-from whet.training.loop import Budget, FitState, evaluate, patience_gone, restore_best, start_state
+from whet.training.averaging import Ended
+from whet.training.loop import Budget, FitState, evaluate, keep, patience_gone, start_state
 from whet.training.precision import Working
 from whet.training.settings import Training
 
@@ -28,7 +29,7 @@ def after(losses: list[torch.Tensor]) -> tuple[FitState, float]:
         state.masters()["weight"].fill_(float(step))
         state.step = step
         evaluate(state, "stage", Budget(10, 1, lambda each=each: each, Training(patience=2)))
-    restore_best(state, working)
+    keep(state, working, Ended())
     return state, float(model.weight.detach())
 
 

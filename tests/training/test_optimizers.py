@@ -204,3 +204,10 @@ def test_settings_of_an_optimizer_survive_a_plan_file(name: str) -> None:
 def test_an_optimizer_that_cannot_work_is_refused(value: Any, what: str) -> None:
     with pytest.raises(ConfigError, match=what):
         build(Training, {"optimizer": value}, "training")
+
+
+@pytest.mark.parametrize("average", ["ema", "swa"])
+def test_an_average_of_an_average_is_refused(average: str) -> None:
+    with pytest.raises(ConfigError, match="would average an average"):
+        Training(optimizer="schedule-free", average=average)  # type: ignore[arg-type]
+    assert Training(optimizer="schedule-free", average="soup").average == "soup"

@@ -4,8 +4,13 @@ The share dropped is rounded to 1/256. Draws come from torch's global generator,
 micro-batch, so a resumed run drops what an unbroken one would have dropped.
 """
 
+from dataclasses import fields, replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from whet.errors import ConfigError
 
 
 class QuickDropout(nn.Dropout):
@@ -28,6 +33,34 @@ class QuickDropout(nn.Dropout):
         scale = torch.tensor(256.0 / (256 - limit), dtype=input.dtype).expand(input.shape)
         kept: Tensor = torch.ops.aten.threshold_backward(scale, drawn, limit - 0.5)  # one kernel: 0, or the scale
         return input * kept
+
+
+def with_dropout(family: Any, share: float | None) -> Any:
+    """The family, dropping this share of hidden states while training; None keeps what it says.
+
+    Raises:
+        ConfigError: its dropout cannot be set, or it names another one itself.
+    """
+    if share is None:
+        return family
+    if not any(entry.name == "dropout" for entry in fields(family)):
+        raise ConfigError(
+            f"The dropout of a {type(family).__name__} cannot be set.",
+            where="training.dropout",
+            fix="leave it out",
+        )
+    if family.dropout not in (None, share):
+        raise ConfigError(
+            f"The backbone names a dropout of {family.dropout:g}, and training one of {share:g}.",
+            where="training.dropout",
+            fix="leave backbone.dropout out",
+        )
+    return replace(family, dropout=share)
+
+
+def drops(model: nn.Module) -> bool:
+    """Whether anything is dropped while the model trains."""
+    return any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
 
 
 def quicken(model: nn.Module) -> None:

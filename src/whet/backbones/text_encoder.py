@@ -24,7 +24,12 @@ from whet.backbones.text_layout import quiet_transformers, save_native, save_poo
 from whet.errors import ConfigError, ModelError
 from whet.modalities.text import read_json
 
-DROPOUTS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop")
+DROPOUTS = (
+    "hidden_dropout_prob", "dropout", "hidden_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop",
+    "dropout_rate", "activation_dropout", "pooler_dropout", "classifier_dropout", "classifier_dropout_prob",
+    "seq_classif_dropout",
+)  # fmt: skip
+"""What configs call the dropout of hidden states."""
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "attn_dropout")
 
 
@@ -119,6 +124,9 @@ class TextEncoder:
     def _pooled(self, root: Path, inner: Path) -> tuple[nn.Module, tuple[str, ...]]:
         encoder, missing = self._encoder(inner, "AutoModel")
         pooling, layers, _ = read_modules(root)
+        for layer in layers:
+            if isinstance(layer, nn.Dropout) and self.dropout is not None:
+                layer.p = self.dropout
         unused_pooler = [name for name in missing if not name.startswith("pooler.")]
         if unused_pooler:
             raise ModelError(

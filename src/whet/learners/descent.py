@@ -18,6 +18,8 @@ from whet.errors import ConfigError
 from whet.learners.fitted import NeuralFitted, cut_cache
 from whet.methods.method import RateGroup, Stage, within
 from whet.tasks.task import Examples, Task
+from whet.training.averaging import averaging
+from whet.training.batches import strata_of
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.compact import compacted
 from whet.training.draws import numpy_generator
@@ -27,6 +29,7 @@ from whet.training.loop import Budget, FitState, Objective, fit, start_state, ta
 from whet.training.machinery import Machinery
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Working, parameter_dict
+from whet.training.regularise import DIVERGENCES, Regularised
 from whet.training.replay import activations, set_training, verify
 from whet.training.settings import Training
 
@@ -62,6 +65,8 @@ class Descent:
         names = names_of(groups)
         working.trainable(names)
         watched = valid if stage.objective is None else None
+        average = averaging(self.training)
+        require_validation(self.training, watched is not None)
         source, held_out, cut = yield from self._sources(fitted, train, watched)
         self.require_steps(source)
         if cut is not None and not (yield from self._holds(fitted, source, cut, groups)):
@@ -73,7 +78,7 @@ class Descent:
         sets = [train.inputs] if watched is None else [train.inputs, watched.inputs]
         with ExitStack() as stack:
             stack.enter_context(compacted(working, trained_tables(backbone, names), sets))
-            state = start_state(working, groups, self.rate, self.training, undecayed(backbone))
+            state = start_state(working, groups, self.rate, self.training, undecayed(backbone), average)
             yield from resume(state, working, self.checkpoints, stage.name)
             steps = self.steps(source)
             yield Started(stage=stage.name, steps=steps, examples=len(train), note=cut.name if cut else "")
@@ -82,16 +87,26 @@ class Descent:
             set_training(working.live, lowest_cut(backbone, names))
             asked = stack.enter_context(listening())
             budget = self._budget(fitted, source, held_out, holder, asked=asked)
-            events = fit(state, stage.name, source, objective, precision=working, budget=budget, seed=self.seed)
+            events = fit(
+                state,
+                stage.name,
+                source,
+                objective,
+                precision=working,
+                budget=budget,
+                seed=self.seed,
+                average=average,
+            )
             seconds = self.machinery.checkpoint_seconds
             yield from checkpointed(events, state, self.checkpoints, seconds, stage.name, asked)
-            moved = held_out is None or state.best_step > 0
+            moved = held_out is None or not state.started
             if held_out is not None and (moved or fitted.features_moved):
                 calibrate(fitted, held_out, holder)
         working.live.eval()
         fitted.steps += state.step
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
         fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
+        fitted.notes += [f"{stage.name}: {state.said}"] if state.said else []
         if state.failed:
             updates = ", ".join(str(step + 1) for step in state.failed)
             fitted.notes.append(f"{stage.name}: not finite, and not applied: update {updates}; the rate was halved.")
@@ -106,14 +121,27 @@ class Descent:
         """What the steps minimise: the task's loss, unless the stage has one of features."""
         if self.stage.objective is not None:
             return FeatureObjective(self.stage.objective, fitted.working.live, holder)
-        return TaskObjective(fitted.task, fitted.state, fitted.working.live, holder)
+        plain = TaskObjective(fitted.task, fitted.state, fitted.working.live, holder)
+        if self.training.mixup or self.training.r_drop:
+            return Regularised(plain, self.training.r_drop)
+        return plain
 
     def source(self, fitted: NeuralFitted, examples: Examples) -> ReplaySource:
         """Batches of these rows."""
         size = self.training.batch_size
         alike = None if self.stage.objective is None else examples.targets
+        even = None
+        if self.training.sampling == "balanced" and examples.targets is not None:
+            even = strata_of(examples.targets)
         return ReplaySource(
-            examples, fitted.processor, size, self.training.micro_batch_size or size, self.seed, alike=alike
+            examples,
+            fitted.processor,
+            size,
+            self.training.micro_batch_size or size,
+            self.seed,
+            alike=alike,
+            even=even,
+            mixup=self.training.mixup,
         )
 
     def steps(self, source: ReplaySource) -> int:
@@ -251,8 +279,39 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
     Raises:
         ConfigError: naming what does not go together.
     """
+    if training.sampling == "balanced" and task.kind == "regression":
+        raise ConfigError(
+            "Balanced sampling draws every class equally often, and a regression has none.",
+            where="training.sampling",
+            fix="leave it out",
+        )
+    if training.r_drop and task.kind not in DIVERGENCES:
+        raise ConfigError(
+            f"R-Drop compares two answers, and how far those of a {task.kind} differ is not known.",
+            where="training.r_drop",
+            fix="leave it out",
+        )
     if stage.objective is None:
         return
+    for name, why in (("mixup", "mixes losses of the task"), ("r_drop", "compares answers of the head")):
+        if getattr(training, name):
+            raise ConfigError(
+                f"The stage {stage.name!r} has a loss of features alone, and {name} {why}.",
+                where=f"training.{name}",
+                fix="leave it out, or use another method",
+            )
+    if training.sampling == "balanced":
+        raise ConfigError(
+            f"The stage {stage.name!r} makes its batches of pairs of one class, so they cannot be drawn evenly.",
+            where="training.sampling",
+            fix="leave it out, or use another method",
+        )
+    if averaging(training).validates:
+        raise ConfigError(
+            f"The stage {stage.name!r} has no validation loss to choose by, and {training.average!r} chooses by it.",
+            where="training.average",
+            fix="use 'ema' or 'swa', or another method",
+        )
     if task.kind != "classification":
         raise ConfigError(
             f"The stage {stage.name!r} contrasts classes, and a {task.kind} has none.",
@@ -264,6 +323,20 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
             f"The stage {stage.name!r} compares the examples of a batch, so a batch cannot be taken in parts.",
             where="training.micro_batch_size",
             fix="leave it out, or choose a smaller training.batch_size",
+        )
+
+
+def require_validation(training: Training, validated: bool) -> None:
+    """Refuse an average that chooses by validation loss where no validation rows are held out.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if averaging(training).validates and not validated:
+        raise ConfigError(
+            f"{training.average!r} chooses by validation loss, and no validation rows are held out.",
+            where="training.average",
+            fix="hold some out with --valid FILE or --set data.valid_fraction=0.15, or use 'ema' or 'swa'",
         )
 
 

@@ -15,15 +15,16 @@ import torch
 
 from whet.backbones.backbone import Backbone, Family, HeadedModel
 from whet.backbones.cut import FeatureCut
+from whet.backbones.dropout import drops, with_dropout
 from whet.data.rows import Columns
-from whet.errors import ModelError
+from whet.errors import ConfigError, ModelError
 from whet.learners.descent import Descent, calibrate, require_possible, say
 from whet.learners.fitted import NeuralFitted, feature_cache, row_features
 from whet.methods.freeze import without_frozen
 from whet.methods.method import Descend, InPlace, Method, Solve, Stage
 from whet.modalities.modality import Processor
 from whet.tasks.task import Examples, Growth, State, Task
-from whet.training.batches import make_batch
+from whet.training.batches import make_batch, strata_of
 from whet.training.draws import numpy_generator
 from whet.training.events import Event, Progressed, Said, Started
 from whet.training.machinery import Machinery
@@ -124,6 +125,13 @@ class Neural:
         backbone, stages = stages_of(self.method, self.backbone, self.training)
         for stage in stages:
             require_possible(stage, self.task, self.training)
+        descends = any(isinstance(stage.fit, Descend) for stage in stages)
+        if descends and self.training.r_drop and not drops(backbone.model):
+            raise ConfigError(
+                "R-Drop compares two forwards that drop differently, and this model drops nothing.",
+                where="training.r_drop",
+                fix="add --set training.dropout=0.1, or leave it out",
+            )
         return backbone, stages
 
     def solve(self, stage: Stage, how: Solve, fitted: NeuralFitted, rows: TrainingRows) -> Generator[Event, None, None]:
@@ -206,15 +214,17 @@ class Pretrained:
     seed: int
     cache: Path | None = None
     start: Growth | None = None
-    _loaded: dict[int, Backbone] = field(default_factory=dict, repr=False)
+    _loaded: dict[tuple[int, float | None], Backbone] = field(default_factory=dict, repr=False)
 
-    def load(self, outputs: int) -> Backbone:
-        """A fresh copy of the model with a head of ``outputs``; the folder is read once."""
-        if outputs not in self._loaded:
-            self._loaded[outputs] = self.family.load(self.folder, outputs=outputs, seed=self.seed)
+    def load(self, outputs: int, dropout: float | None = None) -> Backbone:
+        """A fresh copy of the model with a head of ``outputs``; the folder is read once for each dropout."""
+        key = (outputs, dropout)
+        if key not in self._loaded:
+            family: Family = with_dropout(self.family, dropout)
+            self._loaded[key] = family.load(self.folder, outputs=outputs, seed=self.seed)
             if self.start is not None:
-                carry_head(self.family.reload(self.folder), self._loaded[outputs].model, self.start)
-        pristine = self._loaded[outputs]
+                carry_head(self.family.reload(self.folder), self._loaded[key].model, self.start)
+        pristine = self._loaded[key]
         return replace(pristine, model=copy.deepcopy(pristine.model))
 
     def learner(
@@ -227,14 +237,15 @@ class Pretrained:
         checkpoints: Path | None = None,
     ) -> Neural:
         """A fresh copy of the model under a method."""
+        training = training or Training()
         return Neural(
             task=task,
             state=state,
             columns=columns,
-            backbone=self.load(task.outputs(state)),
+            backbone=self.load(task.outputs(state), training.dropout),
             processor=self.processor,
             method=method,
-            training=training or Training(),
+            training=training,
             machinery=self.machinery,
             seed=self.seed,
             cache=self.cache,
@@ -304,13 +315,3 @@ def require_equal(before: Array, after: Array) -> None:
             where="method",
             fix="choose another method or another kind of adapter; a merge that is not equal is refused",
         )
-
-
-def strata_of(targets: Array) -> Array:
-    """(N,) what folds are balanced by: the class, the rarest label, or nothing."""
-    if targets.dtype == np.int64:
-        return targets
-    if targets.ndim == 2:
-        frequency = targets.sum(0)
-        return np.where(targets.any(1), np.where(targets > 0, frequency, np.inf).argmin(1), -1)
-    return np.zeros(len(targets), np.int64)

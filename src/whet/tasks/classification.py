@@ -4,7 +4,7 @@ Softmax cross-entropy. A class that training never saw cannot be predicted; such
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from whet.data.rows import Columns, Finding, Rows
 from whet.errors import ConfigError, DataError
 from whet.modalities.modality import Processor
 from whet.tasks.encode import encode_rows
+from whet.tasks.focal import check_gamma, focus
 from whet.tasks.growth import grown_labels
 from whet.tasks.labels import label_text, natural_order
 from whet.tasks.predictions import Kind, Predictions
@@ -30,10 +31,14 @@ class Classification:
     Args:
         class_weights: "balanced" weighs each class by (rows / classes / rows of the class); "none" weighs rows alike.
         label_smoothing: Share of the target spread evenly over all classes, 0 to below 1.
+        focal_gamma: Examples that are answered well count ``(1 - p) ** gamma``, p being the probability of their class;
+            0 is plain cross-entropy, 2 the paper's choice (``whet.tasks.focal``). Of gradient steps alone: a solved
+            head has none of it, and weights are compared and calibrated by the plain loss, as this one rewards doubt.
     """
 
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
     kind: ClassVar[Kind] = "classification"
     tempered: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
@@ -52,6 +57,7 @@ class Classification:
                 where="task.label_smoothing",
                 fix="use a value from 0 to below 1, such as 0.1",
             )
+        check_gamma(self.focal_gamma)
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """Repeated values in one column."""
@@ -116,7 +122,14 @@ class Classification:
         each = functional.cross_entropy(
             outputs, targets.clamp(min=0), reduction="none", label_smoothing=self.label_smoothing
         )
+        if self.focal_gamma:
+            right = functional.log_softmax(outputs, dim=1).gather(1, targets.clamp(min=0).unsqueeze(1)).squeeze(1)
+            each = each * focus(right, self.focal_gamma)
         return [Term("cross-entropy", each * weights, weights)]
+
+    def proper(self) -> "Classification":
+        """Without the focus."""
+        return replace(self, focal_gamma=0.0)
 
     def solvable(self, targets: Array, state: State) -> tuple[Literal["softmax"], torch.Tensor]:
         """Multinomial logistic regression."""

@@ -6,7 +6,7 @@ decision of its own: sigmoid, binary cross-entropy, and a threshold that out-of-
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from whet.data.targets import FALSE, TRUE
 from whet.errors import DataError
 from whet.modalities.modality import Processor
 from whet.tasks.encode import encode_rows
+from whet.tasks.focal import check_gamma, focus
 from whet.tasks.growth import grown_labels
 from whet.tasks.labels import label_text, natural_order
 from whet.tasks.predictions import Kind, Predictions
@@ -28,12 +29,21 @@ SEPARATORS = (";", "|", ",")
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabel:
-    """Multi-label classification."""
+    """Multi-label classification.
 
+    Args:
+        focal_gamma: Decisions that are right count ``(1 - p) ** gamma``, p being the probability of what is so; see
+            ``Classification``.
+    """
+
+    focal_gamma: float = 0.0
     kind: ClassVar[Kind] = "multi-label"
     tempered: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
+
+    def __post_init__(self) -> None:
+        check_gamma(self.focal_gamma)
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """Lists, several 0/1 columns, or strings that are clearly joined from few parts."""
@@ -91,8 +101,14 @@ class MultiLabel:
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
         """Binary cross-entropy of logits (B, K) against 0/1 targets (B, K)."""
         each = functional.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none")
+        if self.focal_gamma:
+            each = each * focus(-each, self.focal_gamma)
         weights = self.weights(targets, shares, state)["binary-cross-entropy"].to(outputs.dtype)
         return [Term("binary-cross-entropy", each.sum(1) * shares.to(outputs.dtype), weights)]
+
+    def proper(self) -> "MultiLabel":
+        """Without the focus."""
+        return replace(self, focal_gamma=0.0)
 
     def solvable(self, targets: Array, state: State) -> tuple[Literal["sigmoid"], torch.Tensor]:
         """One logistic regression a label."""

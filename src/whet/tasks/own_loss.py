@@ -26,6 +26,10 @@ class OwnLoss:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.task, name)
 
+    def proper(self) -> "OwnLoss":
+        """Itself: weights are compared by the loss that the user gave."""
+        return self
+
     def weights(self, targets: torch.Tensor, shares: torch.Tensor, state: State) -> dict[str, torch.Tensor]:
         """(B,) row shares; nothing for a class that training never saw."""
         return {"own": shares * (targets >= 0) if self.task.kind == "classification" else shares}

@@ -96,6 +96,10 @@ class Regression:
         weights = shares.to(outputs.dtype)
         return [Term("squared-error", (outputs.squeeze(1) - wanted) ** 2 * weights, weights)]
 
+    def proper(self) -> "Regression":
+        """Itself."""
+        return self
+
     def solvable(self, targets: Array, state: State) -> tuple[Literal["identity"], torch.Tensor]:
         """Ridge regression of the standardised target."""
         wanted = (targets.astype(np.float64) - state["mean"]) / state["scale"]

@@ -100,6 +100,7 @@ class Batch:
         targets: (B, ...); weights: (B,) float32, the share of its row that each example stands for.
         lengths: (B,) true lengths, or None where examples are not ragged.
         index: (B,) positions among the examples.
+        shares: (B,) of itself in what each example is mixed to, with the one it is paired with; None mixes nothing.
         held: cached tensors that cross the cut under replay, else empty.
     """
 
@@ -108,6 +109,7 @@ class Batch:
     weights: torch.Tensor
     lengths: torch.Tensor | None
     index: Array
+    shares: torch.Tensor | None = None
     held: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -199,6 +201,10 @@ class Task(Protocol):
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
         """Loss terms of a batch of outputs (B, K)."""
+        ...
+
+    def proper(self) -> "Task":
+        """The task whose loss compares weights and sets the temperature; itself unless its loss rewards doubt."""
         ...
 
     def solvable(self, targets: Array, state: State) -> tuple[Literal["softmax", "sigmoid", "identity"], torch.Tensor]:

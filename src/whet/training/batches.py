@@ -4,7 +4,7 @@ Examples of like length share a batch, so that little is padded, yet every epoch
 shuffled, cut into stretches of many batches, sorted by length within each, and the batches are shuffled again.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Source:
         batch_size: Examples an update; micro_batch_size: examples a backward.
         alike: (R,) classes of the rows: batches are then made of pairs of one class, and examples without a partner
             are left out of that epoch. None makes batches of like length.
+        even: (R,) classes of the rows, each of which an epoch draws equally often; None draws every example once.
+        mixup: Parameter of the beta distribution of shares by which examples of a batch are mixed; 0 mixes none.
     """
 
     examples: Examples
@@ -38,6 +40,8 @@ class Source:
     micro_batch_size: int
     seed: int
     alike: Array | None = None
+    even: Array | None = None
+    mixup: float = 0.0
     _epochs: dict[tuple[str, int], list[Array]] = field(default_factory=dict)
 
     @property
@@ -51,7 +55,12 @@ class Source:
         """The micro-batches of one update; ``step`` counts within the epoch."""
         index = self._order(stage, epoch)[step]
         size = self.micro_batch_size
-        return [self.batch(index[begin : begin + size]) for begin in range(0, len(index), size)]
+        batches = [self.batch(index[begin : begin + size]) for begin in range(0, len(index), size)]
+        if not self.mixup:
+            return batches
+        draw = numpy_generator("mixup", self.seed, stage, epoch, step)
+        shares = torch.from_numpy(draw.beta(self.mixup, self.mixup, len(index)))
+        return [replace(one, shares=part) for one, part in zip(batches, torch.split(shares, size), strict=True)]
 
     def batch(self, index: Array) -> Batch:
         """The examples at ``index`` as padded tensors."""
@@ -67,7 +76,11 @@ class Source:
         if key not in self._epochs:
             self._epochs.clear()
             draw = numpy_generator("shuffle", self.seed, stage, epoch)
-            if self.alike is None:
+            if self.even is not None:
+                drawn = balanced(self.even, self.examples.row, draw)
+                found = bucketed(self.examples.lengths[drawn], self.batch_size, draw)
+                self._epochs[key] = [drawn[index] for index in found]
+            elif self.alike is None:
                 self._epochs[key] = bucketed(self.examples.lengths, self.batch_size, draw)
             else:
                 self._epochs[key] = paired(self.alike[self.examples.row], self.batch_size, draw)
@@ -97,6 +110,35 @@ def bucketed(lengths: Array, size: int, draw: np.random.Generator) -> list[Array
         stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
         batches += [stretch[at : at + size] for at in range(0, len(stretch), size)]
     return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def balanced(classes: Array, row: Array, draw: np.random.Generator) -> Array:
+    """(E,) as many examples as there are, such that every class weighs alike, and every row within its class.
+
+    Each example comes as often as is due to it, rounded down or up: none of a rare class is left out, none comes far
+    more often than its like. Where a row is several pieces its class is drawn more often, as each piece counts less.
+
+    Args:
+        classes: (R,) of the rows; row: (E,) the row of each example.
+    """
+    of_examples, counts = np.unique(classes, return_inverse=True)[1], np.unique(classes, return_counts=True)[1]
+    due = 1.0 / counts[of_examples[row]]
+    order = draw.permutation(len(row))
+    order = order[np.argsort(of_examples[row][order], kind="stable")]
+    ends = np.cumsum(due[order]) * (len(row) / due.sum())
+    places = np.searchsorted(ends, draw.random() + np.arange(len(row)), side="right")
+    found: Array = order[np.minimum(places, len(row) - 1)]
+    return found
+
+
+def strata_of(targets: Array) -> Array:
+    """(N,) what rows are told apart by: the class, the rarest label (-1 without any), or nothing."""
+    if targets.dtype == np.int64:
+        return targets
+    if targets.ndim == 2:
+        frequency = targets.sum(0)
+        return np.where(targets.any(1), np.where(targets > 0, frequency, np.inf).argmin(1), -1)
+    return np.zeros(len(targets), np.int64)
 
 
 def paired(classes: Array, size: int, draw: np.random.Generator) -> list[Array]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from whet.backbones.backbone import HeadedModel
 from whet.methods.method import RateGroup
 from whet.tasks.task import Batch, Term
+from whet.training.averaging import PLAIN, Carried, Ended, NoAverage, Weights, copies
 from whet.training.compact import CompactEmbedding
 from whet.training.draws import seed_torch
 from whet.training.events import Evaluated, Event, Said, Stepped, Stopped
@@ -77,6 +78,8 @@ class FitState:
         decisions: What was decided outside the plan, such as a stop by the clock; a resumed run obeys them.
         snapshot: Masters and moments as they were at ``snapshot_step``, to return to.
         failed: Steps that were not finite; ``slower`` is the factor on the rate since then.
+        carried: What the average of the weights carries on.
+        started: Whether the stage ended with the weights that it began with; said what its average did.
     """
 
     groups: tuple[FlatGroup, ...]
@@ -93,6 +96,9 @@ class FitState:
     snapshot_step: int = -1
     failed: list[int] = field(default_factory=list)
     slower: float = 1.0
+    carried: Carried = field(default_factory=Carried)
+    started: bool = False
+    said: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,23 +107,27 @@ class FitState:
 
     def masters(self) -> dict[str, Tensor]:
         """Trainable parameters by name, as views."""
-        return self._views([group.whole.detach() for group in self.groups])
+        return self.by_name(self.wholes())
+
+    def wholes(self) -> Weights:
+        """Trainable masters, one tensor a group."""
+        return [group.whole.detach() for group in self.groups]
 
     def gradients(self) -> dict[str, Tensor]:
         """The update's gradients by name, as views."""
-        return self._views([group.whole.grad for group in self.groups if group.whole.grad is not None])
+        return self.by_name([group.whole.grad for group in self.groups if group.whole.grad is not None])
 
     def tensors(self) -> dict[str, Tensor]:
         """Masters, moments, best weights and snapshot by name, for a checkpoint."""
-        found = self.moving() | {f"best/{n}": t for n, t in self.best.items()}
+        found = self.moving() | self.carried.tensors() | {f"best/{n}": t for n, t in self.best.items()}
         found |= {f"{SNAPSHOTS}/{n}": t for n, t in self.snapshot.items()}
         if self.lowest is not None:
             found[LOWEST] = self.lowest
         return found
 
     def moving(self) -> dict[str, Tensor]:
-        """Masters and moments by name."""
-        found = {f"master/{n}": p for n, p in self.masters().items()}
+        """Masters, moments and their average by name."""
+        found = {f"master/{n}": p for n, p in self.masters().items()} | self.carried.moving()
         return found | {f"{MOMENTS}/{key}": one for key, one in self.optimizer.tensors().items()}
 
     def counters(self) -> dict[str, Any]:
@@ -143,6 +153,7 @@ class FitState:
     def return_to_snapshot(self, working: Working) -> None:
         """Become what was kept, and halve the rate from there."""
         self.put_back(working, self.snapshot)
+        self.carried.forget_after(self.snapshot_step)
         self.step, self.slower = self.snapshot_step, self.slower / 2
 
     @torch.no_grad()
@@ -153,7 +164,9 @@ class FitState:
         self.lowest = tensors.get(LOWEST)
         kept = {key.partition("/")[2]: one for key, one in tensors.items() if key.startswith(f"{SNAPSHOTS}/")}
         self.snapshot = {key: one.clone() for key, one in kept.items()}
-        self.put_back(working, {key: one for key, one in tensors.items() if not key.startswith(f"{SNAPSHOTS}/")})
+        rest = {key: one for key, one in tensors.items() if not key.startswith(f"{SNAPSHOTS}/")}
+        self.put_back(working, rest)
+        self.carried.restore(rest, self.groups[0].whole.device)
         for key, value in counters.items():
             setattr(self, key, value)
 
@@ -163,6 +176,7 @@ class FitState:
         masters = self.masters()
         for name, master in masters.items():
             master.copy_(tensors[f"master/{name}"])
+        self.carried.put_back(tensors, self.groups[0].whole.device)
         pairs = [(key.partition("/"), one) for key, one in tensors.items()]
         self.optimizer.load({key: one for (part, _, key), one in pairs if part == MOMENTS})
         working.push(masters)
@@ -172,7 +186,8 @@ class FitState:
         for group in self.groups:
             group.release(working.masters)
 
-    def _views(self, wholes: list[Tensor]) -> dict[str, Tensor]:
+    def by_name(self, wholes: Weights) -> dict[str, Tensor]:
+        """Views of tensors that lie like the groups."""
         pairs = zip(self.groups, wholes, strict=True)
         return {n: part for group, whole in pairs for n, part in zip(group.names, group.split(whole), strict=True)}
 
@@ -202,11 +217,13 @@ def start_state(
     learning_rate: float,
     settings: Training,
     undecayed: frozenset[str] = frozenset(),
+    average: NoAverage = PLAIN,
 ) -> FitState:
     """A stage's state before its first step, with the optimizer that the settings name.
 
     Args:
         undecayed: Parameters without weight decay beside vectors: embedding tables, the new head.
+        average: Begins here.
     """
     every = dict(working.masters.named_parameters())
     unit, apart = settings.optimizer.usual_rate, settings.optimizer.hidden_apart
@@ -225,7 +242,11 @@ def start_state(
                 decay = 0.0 if kind == "still" or group.pull else settings.weight_decay / unit
                 flat = FlatGroup.of(working.masters, names, group.pull)
                 shares.append(Share(flat, group.scale, learning_rate, decay, kind == "hidden"))
-    return FitState(groups=tuple(share.flat for share in shares), optimizer=settings.optimizer.stepper(shares))
+    return FitState(
+        groups=tuple(share.flat for share in shares),
+        optimizer=settings.optimizer.stepper(shares),
+        carried=average.begin([share.flat.whole.detach() for share in shares]),
+    )
 
 
 def embedding_tables(model: nn.Module) -> frozenset[str]:
@@ -243,33 +264,46 @@ def fit(
     precision: Working,
     budget: Budget,
     seed: int,
+    average: NoAverage = PLAIN,
 ) -> Iterator[Event]:
-    """Take steps until the budget, the stop rule or the clock ends the stage; then the best weights are restored."""
+    """Take steps until the budget, the stop rule or the clock ends the stage; then the model gets what is kept.
+
+    That is the best of what was measured, or what the average makes of it. The state stays as it was after the last
+    update, so that a stage resumed at its end comes to the same end.
+    """
     began = time.monotonic()
     reason = "done"
     while True:
         if evaluation_due(state, budget):
+            with answering(state, precision), holding(state, precision, state.carried.mean):
+                found = evaluate(state, stage, budget)
             with answering(state, precision):
-                evaluated = evaluate(state, stage, budget)
-            yield evaluated
+                average.measured(state.carried, state.wholes(), state.step, found.loss)
+            yield found
         if state.step >= budget.steps:
             break
-        if patience_gone(state, budget):
+        if patience_gone(state, budget) and not average.whole:
             reason = "early"
             break
         if (ended := ended_from_outside(state, stage, began, budget)) is not None:
             reason = ended
             break
-        if state.step % SNAPSHOT == 0 and state.snapshot_step != state.step:
+        before = state.step
+        if before % SNAPSHOT == 0 and state.snapshot_step != before:
             state.take_snapshot()
         try:
             event: Event = take_step(state, stage, source, objective, precision, budget, seed)
         except NotFiniteError:
             event = after_trouble(state, stage, source, objective, precision, budget, seed)
+        if state.step > before:
+            average.stepped(state.carried, state.wholes(), state.step, budget.steps)
         yield event
     state.optimizer.finish()
-    restore_best(state, precision)
+    kept = end_average(state, precision, budget, average)
     state.release(precision)
+    keep(state, precision, kept)
+    if kept.said:
+        yield Said(stage=stage, message=kept.said)
     yield Stopped(stage=stage, step=state.step, reason=reason, seconds=time.monotonic() - began)
 
 
@@ -452,10 +486,53 @@ def ended_from_outside(state: FitState, stage: str, began: float, budget: Budget
     return reason
 
 
+def end_average(state: FitState, working: Working, budget: Budget, average: NoAverage) -> Ended:
+    """What the average makes of a stage that is over; validation loss is measured as often as it asks."""
+
+    def measure(weights: Weights) -> float:
+        assert budget.evaluate is not None
+        with holding(state, working, weights):
+            return float(budget.evaluate().sum())
+
+    tuned = state.wholes()
+    if state.best_step > 0:
+        tuned = [torch.cat([state.best[name].reshape(-1) for name in group.names]) for group in state.groups]
+    ended = average.end(state.carried, tuned, measure)
+    state.started = state.best_step <= 0 if ended.started is None else ended.started
+    state.said = ended.said
+    return ended
+
+
 @torch.no_grad()
-def restore_best(state: FitState, working: Working) -> None:
-    """The best weights, where validation loss was measured; the masters' otherwise."""
-    masters = state.masters()
-    for name, tensor in state.best.items():
+def keep(state: FitState, working: Working, ended: Ended) -> None:
+    """What the average made, else the best weights, else the mean, else the last, into the model alone."""
+    last = state.by_name(state.carried.mean or state.wholes())
+    chosen = (state.best or last) if ended.weights is None else state.by_name(ended.weights)
+    every = dict(working.masters.named_parameters())
+    masters = {name: every[name] for name in state.names}
+    for name, tensor in chosen.items():
         masters[name].copy_(tensor)
     working.push(masters)
+
+
+@contextmanager
+def holding(state: FitState, working: Working, weights: Weights) -> Iterator[None]:
+    """Masters and live model hold other weights meanwhile; none leave them as they are."""
+    if not weights:
+        yield
+        return
+    masters = state.wholes()
+    own = copies(masters)
+    try:
+        lay(masters, weights)
+        working.push(state.masters())
+        yield
+    finally:
+        lay(masters, own)
+        working.push(state.masters())
+
+
+@torch.no_grad()
+def lay(into: Weights, values: Weights) -> None:
+    """Copy values over others."""
+    torch._foreach_copy_(into, values)

@@ -128,7 +128,7 @@ def loss_shares(task: Task, state: State, outputs: Tensor, targets: Array, tempe
 
 def held_out_loss(task: Task, state: State, outputs: Tensor, targets: Array) -> tuple[Tensor, float]:
     """``loss_shares`` at the best temperature, and that; at 1 where the scale of outputs has a meaning."""
-    temperature = 1.0
+    task, temperature = task.proper(), 1.0
     if task.tempered:
         _, temperature = best_temperature(
             lambda one: float(loss_shares(task, state, outputs, targets, one).sum()), len(outputs)

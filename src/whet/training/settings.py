@@ -1,11 +1,14 @@
 """How gradient steps are taken: the settings of the loop, checked when built."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from whet import catalog
 from whet.errors import ConfigError
 from whet.training.schedules import FALLS, Schedule, rate_at
+
+Average = Literal["none", "ema", "swa", "soup", "wise-ft"]
+Sampling = Literal["rows", "balanced"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,16 @@ class Training:
         patience: Evaluations without a better validation loss before a stage stops; 0 never stops early.
         evaluations_per_epoch: How often validation loss is measured.
         freeze: Parts of the model that no method moves, such as ["embeddings", "encoder.layer.[0-3]"].
+        average: Which weights a stage ends with (see averaging.py): "none" the best of one moment, "ema" a moving
+            average, "swa" the mean of the last steps, "soup" that of the best checkpoints, "wise-ft" a mixture with
+            the start.
+        ema_decay: Of "ema"; 0.98 looks at about the last 50 updates.
+        swa_share: Of the steps, the last of which "swa" averages.
+        dropout: Of hidden states while training; None keeps the model's, 0 turns it off. That of attention weights is
+            the backbone's to set (``backbone.attention_dropout``, which is off unless named).
+        mixup: Features are mixed in pairs, with shares from a beta distribution of this parameter; 0 is off.
+        r_drop: Weight of the divergence between two forwards that drop differently; 0 is off, and a step costs twice.
+        sampling: "rows" takes every row once an epoch; "balanced" draws as many, every class equally often.
         most_seconds: Clock limit of a stage; a stop by the clock is said and stored as a decision. 0 is none.
     """
 
@@ -48,6 +61,13 @@ class Training:
     patience: int = 4
     evaluations_per_epoch: int = 2
     freeze: tuple[str, ...] = ()
+    average: Average = "none"
+    ema_decay: float = 0.98
+    swa_share: float = 0.25
+    dropout: float | None = None
+    mixup: float = 0.0
+    r_drop: float = 0.0
+    sampling: Sampling = "rows"
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -68,6 +88,19 @@ class Training:
         self._require("clip", self.clip >= 0, "0 or more")
         self._require("patience", self.patience >= 0, "0 or more")
         self._require("evaluations_per_epoch", self.evaluations_per_epoch >= 1, "1 or more")
+        self._require("average", self.average in get_args(Average), f"of {', '.join(get_args(Average))}")
+        self._require("ema_decay", 0 < self.ema_decay < 1, "above 0 and below 1, such as 0.98")
+        self._require("swa_share", 0 < self.swa_share <= 1, "above 0 and at most 1, such as 0.25")
+        self._require("dropout", self.dropout is None or 0 <= self.dropout < 1, "from 0 to below 1")
+        self._require("mixup", 0 <= self.mixup <= 100, "of 0, which is off, or above, such as 0.2")
+        self._require("r_drop", 0 <= self.r_drop <= 100, "of 0, which is off, or above, such as 1")
+        self._require("sampling", self.sampling in get_args(Sampling), f"of {', '.join(get_args(Sampling))}")
+        if self.mixup and self.micro_batch_size is not None and self.micro_batch_size % 2:
+            raise ConfigError(
+                f"mixup mixes pairs, and a micro-batch of {self.micro_batch_size} would part one.",
+                where="training.micro_batch_size",
+                fix="use an even number",
+            )
         self._require("most_seconds", self.most_seconds >= 0, "0 or more")
 
     def passes(self, usual: float, rows: int) -> float:
@@ -92,6 +125,14 @@ class Training:
                 f"{self.schedule!r}: {self.optimizer.own_schedule}.",
                 where="training.schedule",
                 fix=f"use training.schedule={own}, with a warm-up if you like, or another training.optimizer",
+            )
+
+        if self.optimizer.own_schedule and self.average in ("ema", "swa"):
+            raise ConfigError(
+                f"The optimizer {catalog.name_of('optimizer', self.optimizer)!r} answers with an average of its weights "
+                f"already, so {self.average!r} would average an average.",
+                where="training.average",
+                fix="leave training.average out, or use 'soup' or 'wise-ft'",
             )
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:

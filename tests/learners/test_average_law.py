@@ -1,0 +1,79 @@
+"""Law 3 with an average of the weights: killed at any step and resumed, also around trouble, the same bytes."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from learners.make import bytes_of, drained
+from learners.test_resume_law import SETTINGS, fit_of
+from whet.training import loop
+from whet.training.events import Checkpointed, Evaluated, Said, Started, Stepped, Stopped
+from whet.training.settings import Average
+from whet.training.trouble import NotFiniteError
+
+AVERAGES = [name for name in get_args(Average) if name != "none"]
+
+
+def averaged(folder: Path, checkpoints: Path | None, average: Average, **changes: Any) -> Any:
+    training = replace(SETTINGS, average=average, swa_share=0.8)
+    return fit_of(folder, checkpoints, training=training, **changes)
+
+
+def killed_everywhere(folder: Path, place: Path, average: Average, **changes: Any) -> int:
+    """Resume from what lay on the disk at every event; how many different moments there were."""
+    running = averaged(folder, place / "running", average, **changes)
+    events, moments, whole = running[0].fit(running[1]), {}, b""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as stop:
+            whole = bytes_of(stop.value)
+            break
+        if isinstance(event, Started | Stepped | Evaluated | Checkpointed | Said | Stopped):
+            kept = " ".join(sorted(f"{path.name} {path.stat().st_ino}" for path in (place / "running").glob("*/*")))
+            if kept and kept not in moments:
+                moments[kept] = place / f"moment-{len(moments)}"
+                shutil.copytree(place / "running", moments[kept])
+    for kept, left in [*moments.items(), ("all that there is at the end", place / "running")]:
+        found = bytes_of(drained(*averaged(folder, left, average, **changes))[0])
+        assert found == whole, f"killed when there was {kept}"
+    assert bytes_of(drained(*averaged(folder, None, average, **changes))[0]) == whole
+    return len(moments)
+
+
+@pytest.mark.parametrize(("average", "valid"), [*((name, 8) for name in AVERAGES), ("ema", 0), ("swa", 0)])
+def test_a_fit_that_is_killed_at_any_event_gives_the_same_bytes(
+    tiny_model: Path, tmp_path: Path, average: Average, valid: int
+) -> None:
+    assert killed_everywhere(tiny_model, tmp_path, average, valid=valid) > 2
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_a_fit_that_returns_to_its_snapshot_returns_to_its_average(
+    tiny_model: Path, tmp_path: Path, average: Average, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = loop.update
+
+    def fails(state: loop.FitState, *rest: Any) -> None:
+        if (state.step, state.slower) == (6, 1.0):
+            raise NotFiniteError
+        update(state, *rest)
+
+    monkeypatch.setattr(loop, "update", fails)
+    monkeypatch.setattr(loop, "SNAPSHOT", 4)
+    seen: dict[int, list[Any]] = {}
+    returned = loop.FitState.return_to_snapshot
+
+    def watched(state: loop.FitState, working: Any) -> None:
+        returned(state, working)
+        seen[state.step] = [one.clone() for one in state.carried.mean]
+        assert all(one.step <= state.step for one in state.carried.ingredients)
+        wanted = [state.snapshot[f"average/{number}"] for number in range(len(state.carried.mean))]
+        assert all(bool((one == other).all()) for one, other in zip(seen[state.step], wanted, strict=True))
+
+    monkeypatch.setattr(loop.FitState, "return_to_snapshot", watched)
+    assert killed_everywhere(tiny_model, tmp_path, average) > 2
+    assert bool(seen[4]) == (average in ("ema", "swa"))
