@@ -16,6 +16,7 @@ from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows
 from whet.methods.method import Solve
 from whet.modalities.modality import Processor
+from whet.tasks.collapse import one_answer
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples, State, Task
 from whet.training.cache import ActivationCache
@@ -29,7 +30,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(eq=False)
 class NeuralFitted:
-    """A fine-tuned model with all it needs to answer; ``solved`` is how its head was last solved."""
+    """A fine-tuned model with all it needs to answer.
+
+    ``solved`` is how its head was last solved; ``collapsed`` the one answer that it gives whatever it reads, if so.
+    """
 
     working: Working
     backbone: Backbone
@@ -45,6 +49,7 @@ class NeuralFitted:
     features_moved: bool = False
     solved: Solve | None = None
     interrupted: bool = False
+    collapsed: str = ""
 
     @property
     def model(self) -> HeadedModel:
@@ -61,6 +66,12 @@ class NeuralFitted:
         """Answers for encoded rows; features that never moved come from the cache."""
         outputs = yield from self.outputs(examples)
         return self.task.decode(outputs, examples.row_ids, self.state)
+
+    def look(self, outputs: Array, examples: Examples) -> None:
+        """Note whether outputs (N, K) for rows that nothing was fitted to, or for some that were, are one answer."""
+        assert examples.targets is not None
+        found = self.task.decode(outputs, examples.row_ids, self.state).with_targets(examples.targets)
+        self.collapsed = one_answer(found)
 
     def outputs(self, examples: Examples) -> Generator[Event, None, Array]:
         """(N, K) outputs, pieces of a row averaged."""

@@ -155,6 +155,9 @@ def compare_rung(
     found = gain(answers, before, metric, seed)
     point = max(found.point, 1e-12)
     low, high, value = found.low80 / point, found.high95 / point, found.value / point
+    if fitted.collapsed:  # a score may still rise where one class is common
+        why = f"{name} is not kept: whatever it reads, it answers {fitted.collapsed}."
+        return replace(entry, gain=value, gain_low=low, gain_high=high, relative=metric.relative, kept=False, why=why)
     kept = found.low80 > 0
     word = "kept" if kept else "not kept"
     sizes = [gained(one, metric.relative) for one in (value, low, high)]

@@ -77,6 +77,7 @@ class FitState:
         decisions: What was decided outside the plan, such as a stop by the clock; a resumed run obeys them.
         snapshot: Masters and moments as they were at ``snapshot_step``, to return to.
         failed: Steps that were not finite; ``slower`` is the factor on the rate since then.
+        uncounted: Steps whose window had no weight at all; they changed nothing.
     """
 
     groups: tuple[FlatGroup, ...]
@@ -93,6 +94,7 @@ class FitState:
     snapshot_step: int = -1
     failed: list[int] = field(default_factory=list)
     slower: float = 1.0
+    uncounted: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -136,6 +138,7 @@ class FitState:
             "snapshot_step": self.snapshot_step,
             "failed": self.failed,
             "slower": self.slower,
+            "uncounted": self.uncounted,
         }
 
     def take_snapshot(self) -> None:
@@ -300,15 +303,17 @@ def take_step(
         for name, weights in objective.weights(batch).items():
             totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + weights.double().sum()
     gradients = state.gradients()
-    loss = 0.0
-    for number, batch in enumerate(window):
+    loss, counts = 0.0, any(totals.values())  # a window without any weight adds nothing to the exact sums
+    for number, batch in enumerate(window if counts else ()):
         seed_torch("dropout", seed, stage, state.step, number, 0)
         value = sum_of(objective(batch), totals)
         value.backward()  # type: ignore[no-untyped-call]
         loss += float(value.detach())
         working.pull_gradients(gradients, add=number > 0)
-    rate = rate_at(state.step, budget.steps, budget.settings.schedule, budget.settings.warmup)
-    update(state, working, rate, budget.settings.clip, loss)
+    if counts:
+        rate = rate_at(state.step, budget.steps, budget.settings.schedule, budget.settings.warmup)
+        update(state, working, rate, budget.settings.clip, loss)
+    state.uncounted += not counts
     state.step += 1
     return Stepped(
         stage=stage,
@@ -323,8 +328,10 @@ def take_step(
 
 
 def sum_of(terms: list[Term], totals: dict[str, Tensor]) -> Tensor:
-    """A micro-batch's share of the update's loss."""
-    parts = [term.coefficient * term.sums.sum() / totals[term.name].to(term.sums) for term in terms]
+    """A micro-batch's share of the update's loss; a term without any weight in the window has none."""
+    parts = [
+        term.coefficient * term.sums.sum() / totals[term.name].to(term.sums) for term in terms if totals[term.name]
+    ]
     return torch.stack(parts).sum()
 
 
