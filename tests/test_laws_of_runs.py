@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -143,7 +144,8 @@ def test_a_run_that_is_terminated_saves_its_state_first(
     wait_until(lambda: steps_of(here / "run") >= 3, process)
     process.terminate()
     _, err = process.communicate(timeout=120)
-    assert (process.returncode, "--resume goes on" in err, "Traceback" in err) == (143, True, False)
+    assert (process.returncode, "Traceback" in err) == (143, False)
+    assert err.splitlines()[-1] == shlex.join(["whet", *command(tiny_model, "run", settings=settings), "--resume"])
     assert list((here / "run").rglob("step-*/tensors.safetensors"))
     again(tiny_model, "run", resume=True, settings=settings)
     assert bytes_of(here / "run") == never_killed
@@ -318,7 +320,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_run_can_be_resumed(here: Path, tin
     assert process.returncode in (0, 130), err
     if process.returncode == 130:
         kept = (here / "run").exists()
-        assert ("--resume goes on" if kept else "starts anew") in err
+        assert err.rstrip().endswith("--resume" if kept else "starts anew.")
         assert not (here / "run" / "metrics.json").exists()
         process = started([*words, "--resume"], here)
         wait_until(lambda: steps_of(here / "run") >= 30, process)

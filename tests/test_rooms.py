@@ -26,7 +26,7 @@ ORDER = [
     ["forecast"],
     ["rungs"],
     ["resolve", "folder"],
-    ["request"],
+    ["request", "going_on"],
     ["telling", "evaluate", "listing"],
     ["run"],
     ["search"],

@@ -5,7 +5,7 @@ Each turns its arguments into a partial plan and hands it on; no algorithm lives
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 
 from whet.deploy.predictor import Predictor
-from whet.errors import DataError, RunError
+from whet.errors import DataError, MachineError, RunError
 from whet.evaluation.metric import Metric
 from whet.evaluation.records import Judgement, Verdict
 from whet.folder import (
     METRICS,
+    NOTHING_KEPT,
     PLAN,
     WORK,
     choose_folder,
     discard,
     has_checkpoint,
+    how_to_go_on,
     locked,
     make_folder,
     unwritable,
-    write_json,
 )
-from whet.plan import Auto, Plan, plain
+from whet.going_on import refuse_changed, write_request
+from whet.plan import Auto, Plan
 from whet.report.story import Story, from_record
 from whet.request import given_objects, partial_plan, run_name
 from whet.resolve import Checked, Objects, Prepared, prepare, reopen
@@ -38,6 +40,7 @@ from whet.search.ladder import climb
 from whet.telling import read_story
 from whet.training.cache import trim
 from whet.training.events import Said
+from whet.training.interrupt import terminable
 from whet.training.settings import Training
 
 Observer = Callable[[Any], None]
@@ -158,11 +161,13 @@ def finetune(
     name = run_name(wanted)
     folder = choose_folder(None if out is None else Path(out), name, resume)
     made = make_folder(folder)
-    with locked(folder):
+    opened = False
+    with terminable(), locked(folder):
         unfinished = (folder / PLAN).exists()
         from_scratch = resume and not has_checkpoint(folder)
         try:
             prepared = open_run(folder, wanted, given, resume)
+            opened = True
             clock.mark("read, check and plan")
             if on_plan is not None:
                 on_plan(prepared)
@@ -171,17 +176,28 @@ def finetune(
             )  # fmt: skip
             outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, list(observers))
         except BaseException as error:
-            if not unfinished and not has_checkpoint(folder) and not (folder / METRICS).exists():
+            told = unwritable(error, folder) if isinstance(error, OSError) else error
+            kept = unfinished or has_checkpoint(folder)
+            if not kept and not (folder / METRICS).exists():
                 discard(folder, made)
-                if isinstance(error, KeyboardInterrupt):
-                    raise KeyboardInterrupt("Nothing was worth keeping yet; the same command starts anew.") from None
-            if isinstance(error, OSError):
-                raise unwritable(error, folder) from error
+            if ended_from_outside(error, opened) and not (folder / METRICS).exists():
+                told.add_note(how_to_go_on(folder, command) if kept else NOTHING_KEPT)
+            if told is not error:
+                raise told from error
             raise
         shutil.rmtree(folder / WORK, ignore_errors=True)
     if prepared.pretrained.cache is not None:
         trim(prepared.pretrained.cache, prepared.plan.machinery.most_kept_bytes)
     return Result(outcome)
+
+
+def ended_from_outside(error: BaseException, opened: bool) -> bool:
+    """Whether a signal or the disk ended a run, so that going on may succeed.
+
+    Once a run is open, what could not be written is an error with a cause; rows that are not finite have none.
+    """
+    outside = isinstance(error, KeyboardInterrupt | SystemExit | OSError)
+    return outside or (opened and isinstance(error, RunError | MachineError) and error.__cause__ is not None)
 
 
 def climbed(prepared: Prepared, folder: Path, command: str, clock: Clock) -> Any:
@@ -204,46 +220,15 @@ def from_the_start(events: Any) -> Any:
 
 def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool) -> Prepared:
     """A new plan in the folder, or the one that an unfinished run left there."""
-    request = folder / WORK / "request.json"
     scratch = folder / WORK
     if resume and (folder / PLAN).exists():
-        refuse_changed(request, wanted)
-        return reopen(Plan.read(folder / PLAN), given, scratch)
+        plan = Plan.read(folder / PLAN)
+        refuse_changed(folder, plan, wanted)
+        return reopen(plan, given, scratch)
     prepared = prepare(wanted, given, scratch)
-    write_json(request, plain(wanted))
+    write_request(folder, prepared.plan, wanted)
     prepared.plan.write(folder / PLAN)
     return prepared
-
-
-def refuse_changed(request: Path, wanted: Mapping[str, Any]) -> None:
-    """A resumed run must be asked for what the first one was asked for.
-
-    Raises:
-        RunError: naming the first setting that differs.
-    """
-    import json
-
-    if not request.exists():
-        return
-    before = flat(json.loads(request.read_text(encoding="utf-8")))
-    now = flat(json.loads(json.dumps(plain(wanted))))
-    for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
-            first, second = (repr(found[key]) if key in found else "not given" for found in (before, now))
-            raise RunError(
-                f"The run was started with another {key}: {first}, now {second}.",
-                where=str(request.parent.parent),
-                fix="give the same settings with --resume, or start a new run with another --out",
-            )
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-        found |= inner
-    return found
 
 
 def check(

@@ -4,6 +4,7 @@ The same Plan gives the same bytes. Names stand for members of the catalog (``me
 an import path never appears. A partial plan, as a user writes it, has the same keys with some left out.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
@@ -184,11 +185,14 @@ class Plan:
         return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{left_out}"
 
     def write(self, path: Path) -> None:
-        """Write the YAML file beside, then rename."""
+        """Write the YAML file beside, flush, then rename."""
         import yaml
 
         beside = path.with_name(f".{path.name}.part")
-        beside.write_text(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        with beside.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(self.as_dict(), file, sort_keys=False, allow_unicode=True)
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
 
     @staticmethod
