@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-text clean
+.PHONY: help demo test check bench-text bench-faults clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -30,6 +30,9 @@ check: $(READY)  ## verify format, lint and types
 
 bench-text: $(READY)  ## measure text classification beside its peers
 	$(BIN)/python benchmarks/bench_text.py
+
+bench-faults: $(READY)  ## kill runs of every method at random points, damage checkpoints, and compare bytes
+	$(BIN)/python benchmarks/bench_faults.py
 
 clean:  ## remove .venv, caches and build outputs; runs/ stays
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -52,7 +52,8 @@ def placed(text: str, name: str, section: str) -> str:
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if pattern.search(text):
         return pattern.sub(lambda _: whole, text, count=1)
-    later = SECTIONS[SECTIONS.index(name.partition("/")[2]) + 1 :]
+    short = name.partition("/")[2]
+    later = SECTIONS[SECTIONS.index(short) + 1 :] if short in SECTIONS else ()
     for mark in (f"<!-- begin text/{one} -->" for one in later):
         if mark in text:
             return text.replace(mark, f"{whole}\n\n{mark}", 1)
