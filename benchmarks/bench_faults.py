@@ -34,6 +34,8 @@ def main() -> None:
         shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True, exist_ok=True)
     only = {name for name in wanted.only.split(",") if name}
+    if only:
+        (WORK / "only.jsonl").unlink(missing_ok=True)
     notes = Notes(WORK / ("only.jsonl" if only else "notes.jsonl"))
     if not wanted.report:
         run(notes, wanted.seed, only)
@@ -116,7 +118,7 @@ def section(notes: Notes) -> str:
         f"{every[-1].date} (UTC). {len(kills)} faults of {harness.FAULTS}, "
         f"{sum(note.detail['real'] for note in kills)} of them in processes started from the command line, and "
         f"{len(damages)} damaged checkpoints: {equal} of {len(every)} gave the bytes of an undisturbed run (model, "
-        "predictions, metrics, names of files). Tiny encoder, 60 rows, every other method in bfloat16.",
+        "predictions, metrics, names of files). Tiny encoder and rows, every other method in bfloat16.",
         "",
         results.row("method", "faults", "kills", *harness.KINDS, "from a checkpoint", "equal"),
         *results.rule(5 + len(harness.KINDS)),

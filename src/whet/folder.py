@@ -40,6 +40,7 @@ def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = Path
     ours = LEFT if PLAN in present else {WORK, ".lock"}
     foreign = {name for name in present - ours if not is_partial(name)}
     if (out / METRICS).exists():
+        sweep(out)
         raise RunError(
             "This folder holds a finished run" + ("; there is nothing to resume." if resume else "."),
             where=str(out),
@@ -112,6 +113,13 @@ def locked(folder: Path) -> Iterator[None]:
             ) from error
         yield
     (folder / ".lock").unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a run that was killed at its very end did not come to remove; not while it is still at it."""
+    if (folder / WORK).exists():
+        with suppress(RunError, OSError), locked(folder):
+            shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
 class EventLog:

@@ -42,7 +42,8 @@ COMMON = {
 OF_METHOD = {"learning_rate": 3e-3, "solve.penalties": [100.0], "solve.folds": 2}
 """So weak a head that steps improve it; set where a method has such a field."""
 LADDER = {"data.valid_fraction": 0.4, "method.methods": ["probe", "bias-only", "full"]}
-ROWS = 60
+ROWS, LADDER_ROWS = 60, 120
+"""The ladder needs rows to choose by."""
 
 
 class NotEqualError(AssertionError):
@@ -138,7 +139,8 @@ class Harness:
     _loading: float | None = None
 
     def __post_init__(self) -> None:
-        write_rows(self.here / "rows.csv")
+        write_rows(self.here / "rows.csv", ROWS)
+        write_rows(self.here / "rows-auto.csv", LADDER_ROWS)
         (self.here / "logs").mkdir()
 
     def try_fault(self, fault: Fault) -> Outcome:
@@ -152,14 +154,15 @@ class Harness:
         run, words = self.here / f"run-{name}", self.words_of(reference.plan, name)
         codes: list[int] = []
         for kind, place, delay in fault.kills():
+            if (run / "metrics.json").exists():
+                break
             resume = ["--resume"] if (run / "plan.yaml").exists() else []
             ended = self.killed([*words, *resume], reference, kind, place, delay, run, name, real=fault.real)
             codes += [ended.code]
-        resume = ["--resume"] if run.exists() else []
-        if not (run / "metrics.json").exists():
-            ended = self.start([*words, *resume], name, real=fault.real)
-            if ended.code:
-                raise NotEqualError(f"{fault}: resuming ended with {ended.code}\n{self.log(name)}")
+        finished = (run / "metrics.json").exists()  # killed as it tidied up; --resume says so, and tidies up
+        ended = self.start([*words, "--resume"], name, run=run, real=fault.real)
+        if ended.code != (2 if finished else 0):
+            raise NotEqualError(f"{fault}: resuming ended with {ended.code}\n{self.log(name)}")
         require_same(reference, run, str(fault))
         outcome = Outcome(fault, tuple(codes), how_resumed(run))
         for path in (run, self.here / f"cache-{name}"):
@@ -202,7 +205,8 @@ class Harness:
         """The undisturbed run of a method, made once."""
         if method not in self._references:
             plan = self.here / f"plan-{method}.yaml"
-            words = ["plan", "rows.csv", "--target", "topic", "--model", str(self.model), "--method", method]
+            rows = "rows-auto.csv" if method == "auto" else "rows.csv"
+            words = ["plan", rows, "--target", "topic", "--model", str(self.model), "--method", method]
             settings = settings_of(method) | {"cache": str(self.here / "cache-whole")}
             for name, value in settings.items():
                 words += ["--set", f"{name}={value}"]
@@ -280,11 +284,11 @@ def settings_of(method: str) -> dict[str, Any]:
     return settings | {f"method.{name}": value for name, value in OF_METHOD.items() if name.partition(".")[0] in known}
 
 
-def write_rows(path: Path) -> None:
+def write_rows(path: Path, count: int) -> None:
     """Short texts of three topics."""
     from whet.testing import tiny_rows
 
-    table = tiny_rows("classification", ROWS)[0].table.to_pydict()
+    table = tiny_rows("classification", count)[0].table.to_pydict()
     lines = [f"{text},{target}" for text, target in zip(table["text"], table["target"], strict=True)]
     path.write_text("\n".join(["text,topic", *lines]) + "\n", encoding="utf-8")
 

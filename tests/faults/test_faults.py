@@ -42,6 +42,11 @@ def test_a_damaged_checkpoint_is_noticed_and_changes_nothing(place: int, tiny: H
         raise AssertionError(f"{error}\n{REPEAT.format(SEED, 'damage', wanted.number)}") from error
 
 
+def test_the_ladder_that_is_killed_climbs(tiny: Harness) -> None:
+    """Else killing it would prove no more than killing the probe does."""
+    assert tiny.reference("auto").ended.operations["checkpoint"] > 20
+
+
 def test_the_faults_cover_every_method_and_every_kind_and_are_functions_of_their_seed() -> None:
     every = harness.faults(SEED)
     assert len(every) == harness.FAULTS
