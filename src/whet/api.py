@@ -25,8 +25,7 @@ from whet.folder import (
     discard,
     has_checkpoint,
     how_to_go_on,
-    locked,
-    make_folder,
+    made_and_locked,
     unwritable,
 )
 from whet.going_on import refuse_changed, write_request
@@ -160,9 +159,8 @@ def finetune(
     clock = Clock()
     name = run_name(wanted)
     folder = choose_folder(None if out is None else Path(out), name, resume)
-    made = make_folder(folder)
     opened = False
-    with terminable(), locked(folder):
+    with terminable(), made_and_locked(folder) as made:
         unfinished = (folder / PLAN).exists()
         from_scratch = resume and not has_checkpoint(folder)
         try:
@@ -180,8 +178,10 @@ def finetune(
             kept = unfinished or has_checkpoint(folder)
             if not kept and not (folder / METRICS).exists():
                 discard(folder, made)
-            if ended_from_outside(error, opened) and not (folder / METRICS).exists():
-                told.add_note(how_to_go_on(folder, command) if kept else NOTHING_KEPT)
+            if kept and ended_from_outside(error, opened) and not (folder / METRICS).exists():
+                told.add_note(how_to_go_on(folder, command))
+            elif not kept and isinstance(error, KeyboardInterrupt | SystemExit):
+                told.add_note(NOTHING_KEPT)
             if told is not error:
                 raise told from error
             raise

@@ -122,6 +122,14 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
+@contextmanager
+def made_and_locked(folder: Path) -> Iterator[list[Path]]:
+    """Make the folder and hold it; what ``make_folder`` says."""
+    made = make_folder(folder)
+    with locked(folder):
+        yield made
+
+
 class EventLog:
     """Events as lines of JSON, flushed one by one."""
 

@@ -24,8 +24,8 @@ from whet import catalog
 FAULTS = 60
 REAL = 5
 """Faults whose processes are started from the command line, without the fork server."""
-PART, STRIDE = 15, 13
-"""The part that the tests run: every method, every kind."""
+PART, STRIDE = 15, 47
+"""The part that the tests run: every method, every kind, one of them as real processes."""
 KINDS = ("time", *AREAS)
 LONGEST_DELAY = 0.004
 TRIES = 5

@@ -52,7 +52,7 @@ def test_the_faults_cover_every_method_and_every_kind_and_are_functions_of_their
     assert len(every) == harness.FAULTS
     assert every == harness.faults(SEED) != harness.faults(SEED + 1)
     for some in (every, harness.part_of(every)):
-        assert {fault.method for fault in some} == set(harness.methods())
+        assert len({fault.method for fault in some}) == min(len(some), len(harness.methods()))
         assert {kind for fault in some for kind in fault.kinds} == set(harness.KINDS)
     assert sum(fault.real for fault in every) == harness.REAL
     assert any(fault.real for fault in harness.part_of(every))

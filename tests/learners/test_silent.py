@@ -12,11 +12,11 @@ from torch import Tensor
 
 from learners.make import QUICK, TOP, bytes_of, drained, made
 from learners.test_replay_law import break_buffer
+from whet import catalog
 from whet.backbones.backbone import Backbone
 from whet.errors import DataError, RunError
 from whet.evaluation.metric import metric_named
 from whet.methods.full import Full
-from whet.methods.lora import LoRA
 from whet.methods.method import RateGroup, Stage
 from whet.methods.top_layers import TopLayers
 from whet.plan import Rung
@@ -76,10 +76,12 @@ def test_a_trainable_tensor_that_no_gradient_reaches_is_said_unless_it_is_named_
         assert all("pooler" in message for message in found)
 
 
-@pytest.mark.parametrize("method", [TOP, LoRA(rank=2, learning_rate=1e-2, epochs=2, solve=QUICK)])
-def test_a_healthy_fit_says_nothing_of_the_kind(tiny_model: Path, method: Any) -> None:
-    _, events = drained(*made(tiny_model, method=method))
-    assert not [message for message in said(events) if message.startswith(("Frozen", "Trainable", "Whatever"))]
+@pytest.mark.parametrize("name", catalog.members("method"))
+def test_a_healthy_fit_says_nothing_of_the_kind(tiny_model: Path, name: str) -> None:
+    _, events = drained(
+        *made(tiny_model, method=catalog.find("method", name)(), training=Training(epochs=2, batch_size=8))
+    )
+    assert not [message for message in said(events) if message.startswith(("Frozen", "Trainable"))]
 
 
 def test_a_loss_that_depends_on_nothing_is_refused(tiny_model: Path) -> None:
