@@ -1,5 +1,6 @@
 """A run's folder after it was killed at its very end, or in the midst of a line of its log."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,15 @@ def finished(folder: Path) -> Path:
     return folder
 
 
-def test_what_a_finished_run_did_not_come_to_remove_is_removed_when_it_is_asked_for_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [(WORK,), (".lock",), (WORK, ".lock")], ids=" and ".join)
+def test_what_a_finished_run_did_not_come_to_remove_is_removed_when_it_is_asked_for_again(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
     run = finished(tmp_path / "run")
+    if WORK not in left:
+        shutil.rmtree(run / WORK)
+    if ".lock" in left:
+        (run / ".lock").touch()
     with pytest.raises(RunError, match="finished run; there is nothing to resume"):
         choose_folder(run, "run", resume=True)
     assert {path.name for path in run.iterdir()} == {METRICS}

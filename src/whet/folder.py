@@ -117,8 +117,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 def sweep(folder: Path) -> None:
     """Remove what a run that was killed at its very end did not come to remove; not while it is still at it."""
-    if (folder / WORK).exists():
-        with suppress(RunError, OSError), locked(folder):
+    if (folder / WORK).exists() or (folder / ".lock").exists():
+        with suppress(RunError, OSError), locked(folder):  # which removes its own file
             shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
