@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-text bench-engine clean
+.PHONY: help demo test check bench-text bench-engine bench-faults clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -33,6 +33,9 @@ bench-text: $(READY)  ## measure text classification beside its peers
 
 bench-engine: $(READY)  ## measure the engine beside its peers, and every method's accuracy
 	$(BIN)/python benchmarks/bench_engine.py
+
+bench-faults: $(READY)  ## kill runs of every method at random points, damage checkpoints, and compare bytes
+	$(BIN)/python benchmarks/bench_faults.py
 
 clean:  ## remove .venv, caches and build outputs; runs/ stays
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

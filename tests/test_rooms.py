@@ -29,6 +29,7 @@ ORDER = [
     ["earlier"],
     ["resolve"],
     ["request"],
+    ["going_on"],
     ["telling", "evaluate", "listing"],
     ["run", "inspection"],
     ["search"],

@@ -15,31 +15,32 @@ import numpy as np
 
 from whet.catalog import name_of
 from whet.deploy.predictor import Predictor
-from whet.errors import DataError, RunError
+from whet.errors import DataError, MachineError, RunError
 from whet.evaluation.metric import Metric
 from whet.evaluation.records import Judgement, Verdict
 from whet.folder import (
     METRICS,
+    NOTHING_KEPT,
     PLAN,
     TRACKS,
     WORK,
     choose_folder,
     discard,
     has_checkpoint,
-    locked,
-    make_folder,
+    how_to_go_on,
+    made_and_locked,
     unwritable,
-    write_json,
 )
+from whet.going_on import refuse_changed, write_request
 from whet.inspection import inspect_model, refuse_unread
 from whet.learners.neural import TrainingRows
 from whet.learners.rate_finder import RateCurve
 from whet.learners.rate_finder import find_rate as rise_of
-from whet.plan import Auto, Plan, plain, trackers_of
+from whet.plan import Auto, Plan, trackers_of
 from whet.report.inspected import Inspection
 from whet.report.rates import write_rates
 from whet.report.story import Story, from_record
-from whet.request import followed_by_none, given_objects, partial_plan, require_steps, run_name
+from whet.request import given_objects, partial_plan, require_steps, run_name
 from whet.resolve import Checked, Objects, Prepared, prepare, reopen
 from whet.resolve import check as check_rows
 from whet.run import Clock, Outcome, encode, finish, listened, observed, run
@@ -48,6 +49,7 @@ from whet.telling import read_story
 from whet.trackers.tracker import opened
 from whet.training.cache import trim
 from whet.training.events import Said
+from whet.training.interrupt import terminable
 from whet.training.settings import Training
 
 Observer = Callable[[Any], None]
@@ -175,12 +177,13 @@ def finetune(
     clock = Clock()
     name = run_name(wanted)
     folder = choose_folder(None if out is None else Path(out), name, resume)
-    made = make_folder(folder)
-    with locked(folder):
+    stands = False
+    with terminable(), made_and_locked(folder) as made:
         unfinished = (folder / PLAN).exists()
         from_scratch = resume and not has_checkpoint(folder)
         try:
             prepared = open_run(folder, wanted, given, resume)
+            stands = True
             clock.mark("read, check and plan")
             if on_plan is not None:
                 on_plan(prepared)
@@ -191,17 +194,30 @@ def finetune(
                 everyone = [*trackers, *observers]
                 outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, everyone)
         except BaseException as error:
-            if not unfinished and not has_checkpoint(folder) and not (folder / METRICS).exists():
+            told = unwritable(error, folder) if isinstance(error, OSError) else error
+            kept = unfinished or has_checkpoint(folder)
+            if not kept and not (folder / METRICS).exists():
                 discard(folder, made)
-                if isinstance(error, KeyboardInterrupt):
-                    raise KeyboardInterrupt("Nothing was worth keeping yet; the same command starts anew.") from None
-            if isinstance(error, OSError):
-                raise unwritable(error, folder) from error
+            if kept and ended_from_outside(error, stands) and not (folder / METRICS).exists():
+                told.add_note(how_to_go_on(folder, command))
+            elif not kept and isinstance(error, KeyboardInterrupt | SystemExit):
+                told.add_note(NOTHING_KEPT)
+            if told is not error:
+                raise told from error
             raise
         shutil.rmtree(folder / WORK, ignore_errors=True)
     if prepared.pretrained.cache is not None:
         trim(prepared.pretrained.cache, prepared.plan.machinery.most_kept_bytes)
     return Result(outcome)
+
+
+def ended_from_outside(error: BaseException, stands: bool) -> bool:
+    """Whether a signal or the disk ended a run, so that going on may succeed.
+
+    Once a plan stands, what could not be written is an error with a cause; rows that are not finite have none.
+    """
+    outside = isinstance(error, KeyboardInterrupt | SystemExit | OSError)
+    return outside or (stands and isinstance(error, RunError | MachineError) and error.__cause__ is not None)
 
 
 def climbed(prepared: Prepared, folder: Path, command: str, clock: Clock) -> Any:
@@ -224,13 +240,13 @@ def from_the_start(events: Any) -> Any:
 
 def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool) -> Prepared:
     """A new plan in the folder, or the one that an unfinished run left there."""
-    request = folder / WORK / "request.json"
     scratch = folder / WORK
     if resume and (folder / PLAN).exists():
-        refuse_changed(request, wanted)
-        return followed(reopen(Plan.read(folder / PLAN), given, scratch), wanted, folder)
+        plan = Plan.read(folder / PLAN)
+        refuse_changed(folder, plan, wanted)
+        return followed(reopen(plan, given, scratch), wanted, folder)
     prepared = prepare(wanted, given, scratch)
-    write_json(request, plain(wanted))
+    write_request(folder, prepared.plan, wanted)
     prepared.plan.write(folder / PLAN)
     return prepared
 
@@ -242,37 +258,6 @@ def followed(prepared: Prepared, wanted: Mapping[str, Any], folder: Path) -> Pre
     plan = replace(prepared.plan, track=trackers_of(wanted["track"]))
     plan.write(folder / PLAN)
     return replace(prepared, plan=plan)
-
-
-def refuse_changed(request: Path, wanted: Mapping[str, Any]) -> None:
-    """A resumed run must be asked for what the first one was asked for.
-
-    Raises:
-        RunError: naming the first setting that differs.
-    """
-    import json
-
-    if not request.exists():
-        return
-    before = flat(followed_by_none(json.loads(request.read_text(encoding="utf-8"))))
-    now = flat(followed_by_none(json.loads(json.dumps(plain(wanted)))))
-    for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
-            first, second = (repr(found[key]) if key in found else "not given" for found in (before, now))
-            raise RunError(
-                f"The run was started with another {key}: {first}, now {second}.",
-                where=str(request.parent.parent),
-                fix="give the same settings with --resume, or start a new run with another --out",
-            )
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-        found |= inner
-    return found
 
 
 def check(

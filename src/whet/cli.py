@@ -1,6 +1,7 @@
 """Flags to a partial plan to the api, and answers to the terminal; nothing else.
 
-Exit codes: 0 done, 2 the user's input or machine cannot work (said without a traceback), 130 interrupted.
+Exit codes: 0 done, 2 the user's input or machine cannot work (said without a traceback), 130 interrupted, 143
+terminated.
 Heavy imports happen inside the commands, so that ``--help`` is quick.
 """
 
@@ -63,6 +64,9 @@ PlanFile = Annotated[Optional[str], typer.Option("--plan", help="A plan file; fl
 Settings = Annotated[Optional[list[str]], typer.Option("--set", help="part.field=value for any field of the plan.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+ENDED: dict[Any, str] = {130: "\nInterrupted.", 143: "\nTerminated."}
+"""What a signal ends the command with."""
 
 
 @app.command()
@@ -500,20 +504,16 @@ def main() -> None:
     except WhetError as error:
         if debug:
             raise
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        say_ended(f"{type(error).__name__}: {error}", error)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         if debug:
             raise
-        say_interrupted(*stop.args)
+        say_ended("\nInterrupted.", stop)
         sys.exit(130)
     except SystemExit as stop:
-        if stop.code == 130:  # typer's way to pass Ctrl-C on
-            say_interrupted(*words_of(stop))
-        from whet.training.interrupt import TERMINATED
-
-        if stop.code == TERMINATED:
-            sys.stderr.write("\nTerminated. The same command with --resume goes on where it can.\n")
+        if stop.code in ENDED:  # typer passes Ctrl-C on as 130
+            say_ended(ENDED[stop.code], stop)
         raise
     except OSError as error:
         if debug:
@@ -532,16 +532,16 @@ def not_again(number: int, frame: Any) -> None:
     """Ctrl-C while the command already ends."""
 
 
-def words_of(error: BaseException | None) -> tuple[str, ...]:
-    """What the Ctrl-C behind an error says; nothing where it says nothing."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+def say_ended(what: str, error: BaseException) -> None:
+    """What ended the command, and last how to go on, which is noted on the error or on the Ctrl-C behind it."""
+    sys.stderr.write("\n".join([what, *notes_of(error)]) + "\n")
+
+
+def notes_of(error: BaseException | None) -> list[str]:
+    """The notes of the first error behind this one that has any."""
+    while error is not None and not getattr(error, "__notes__", None):
         error = error.__context__
-    return () if error is None else error.args
-
-
-def say_interrupted(what: str = "The same command with --resume goes on where it can.") -> None:
-    """The last line of a run that was interrupted."""
-    sys.stderr.write(f"\nInterrupted. {what}\n")
+    return [] if error is None else error.__notes__
 
 
 def os_error_text(error: OSError) -> str:

@@ -7,9 +7,10 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ PLAN, EVENTS, METRICS, MODEL = "plan.yaml", "events.jsonl", "metrics.json", "mod
 WORK, TRACKS = ".work", "tracks"
 LEFT = {PLAN, EVENTS, WORK, TRACKS, ".lock", MODEL, "predictions.parquet", "report.html", "README.md", "story.json"}
 """What an unfinished run may leave, and a resumed one takes up again."""
+NOTHING_KEPT = "Nothing was worth keeping yet; the same command starts anew."
 
 
 def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = Path("runs")) -> Path:
@@ -38,6 +40,7 @@ def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = Path
     ours = LEFT if PLAN in present else {WORK, ".lock"}
     foreign = {name for name in present - ours if not is_partial(name)}
     if (out / METRICS).exists():
+        sweep(out)
         raise RunError(
             "This folder holds a finished run" + ("; there is nothing to resume." if resume else "."),
             where=str(out),
@@ -112,18 +115,37 @@ def locked(folder: Path) -> Iterator[None]:
     (folder / ".lock").unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a run that was killed at its very end did not come to remove; not while it is still at it."""
+    if (folder / WORK).exists() or (folder / ".lock").exists():
+        with suppress(RunError, OSError), locked(folder):  # which removes its own file
+            shutil.rmtree(folder / WORK, ignore_errors=True)
+
+
+@contextmanager
+def made_and_locked(folder: Path) -> Iterator[list[Path]]:
+    """Make the folder and hold it; what ``make_folder`` says."""
+    made = make_folder(folder)
+    with locked(folder):
+        yield made
+
+
 class EventLog:
     """Events as lines of JSON, flushed one by one."""
 
     def __init__(self, path: Path) -> None:
+        torn = path.exists() and not path.read_bytes().endswith(b"\n")  # what a killed run was writing
         self._file = path.open("a", encoding="utf-8")
+        if torn:
+            self._file.write("\n")
 
     def __call__(self, event: Event) -> None:
         self._file.write(json.dumps(as_record(event), ensure_ascii=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take; the run itself says so
+            self._file.close()
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
@@ -159,6 +181,17 @@ def unwritable(error: OSError, folder: Path) -> MachineError:
         where=str(error.filename or folder),
         fix="free some space, then go on with --resume" if full else "check the path and your rights to it",
     )
+
+
+def how_to_go_on(folder: Path, command: str) -> str:
+    """What was kept, and as its last line the command that goes on with it; without a command, the call."""
+    kept = f"What was done until now is kept in {folder}. To go on:"
+    if not command:
+        return f"{kept}\nthe same call with out={str(folder)!r} and resume=True"
+    words = shlex.split(command)
+    words += [] if any(word == "--out" or word.startswith("--out=") for word in words) else ["--out", str(folder)]
+    words += [] if "--resume" in words else ["--resume"]
+    return f"{kept}\n{shlex.join(words)}"
 
 
 def has_checkpoint(folder: Path) -> bool:

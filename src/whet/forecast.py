@@ -189,8 +189,10 @@ def descents(method: Any, training: Training) -> list[tuple[Method, float]]:
 
 def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
     """What the checkpoints of a method take at most: the last one, and those of a long fit with one being written."""
-    between = speeds.pretrained.machinery.checkpoint_seconds
+    machinery = speeds.pretrained.machinery
+    between = machinery.checkpoint_seconds
     written = 1 + epochs * speeds.epoch_seconds(method) / between if between else math.inf
+    written += epochs / machinery.checkpoint_epochs if machinery.checkpoint_epochs else 0
     numbers = sum(speeds.trained(stage) * state_numbers(stage, speeds.average) for stage in speeds.stages(method))
     return int(NUMBER_BYTES * numbers) * int(min(written, KEPT + 1))
 

@@ -4,6 +4,7 @@ The same Plan gives the same bytes. Names stand for members of the catalog (``me
 an import path never appears. A partial plan, as a user writes it, has the same keys with some left out.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
@@ -122,18 +123,25 @@ class Auto:
         seconds: The budget from which the rungs were fixed; no clock is read during fit.
         methods: What is climbed, from cheap to dear; pairs begin above those that only solve a head. Where none is
             named, ``rungs.usual_methods`` names them while planning, from counts alone.
+        folds: Parts in which rungs are cross-fitted to be compared; 0 compares them on validation rows, and None lets
+            the plan choose: parts where few rows could be held out and the budget covers them.
         rungs: Filled when the plan is resolved.
         left_out: Methods that it does not climb, with the reason.
     """
 
     seconds: float
     methods: tuple[str, ...] = ()
+    folds: int | None = None
     rungs: tuple[Rung, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.methods:
             catalog.find("method", name)
+        if self.folds is not None and (self.folds < 0 or self.folds == 1):
+            raise ConfigError(
+                f"folds cannot be {self.folds}.", where="method.folds", fix="use 0 for none, or 2 and more, such as 3"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +230,8 @@ class Plan:
         for one in self.method.left_out:
             reasons.setdefault(one.why, []).append(one.name)
         left_out = "".join(f"; without {' and '.join(names)}: {why}" for why, names in reasons.items())
-        return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{left_out}"
+        parts = f", cross-fitted in {self.method.folds} parts" if self.method.folds and len(rungs) > 1 else ""
+        return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{parts}{left_out}"
 
     def _optimizer_words(self) -> str:
         """The optimizer, where it is not the default."""
@@ -230,11 +239,14 @@ class Plan:
         return "" if optimizer == usual else f"; {catalog.title('optimizer', catalog.name_of('optimizer', optimizer))}"
 
     def write(self, path: Path) -> None:
-        """Write the YAML file beside, then rename."""
+        """Write the YAML file beside, flush, then rename."""
         import yaml
 
         beside = path.with_name(f".{path.name}.part")
-        beside.write_text(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        with beside.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(self.as_dict(), file, sort_keys=False, allow_unicode=True)
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
 
     @staticmethod
@@ -363,6 +375,7 @@ def member_dict(kind: str, member: Any) -> dict[str, Any]:
             "name": "auto",
             "seconds": member.seconds,
             "methods": list(member.methods),
+            "folds": member.folds,
             "rungs": rungs,
             "left_out": plain(member.left_out),
         }

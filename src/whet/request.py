@@ -141,6 +141,9 @@ def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], settings: s
     rows_differ = wanted["data"].get("source") != before["data"].get("source") if "data" in before else False
     if not named and (rows_differ or method_name(wanted) != method_name(before)):
         wanted["data"].pop("valid_fraction")
+    method = wanted.get("method")
+    if isinstance(method, dict) and not any(setting.strip().startswith("method.folds") for setting in settings):
+        wanted["method"] = {key: value for key, value in method.items() if key != "folds"}
 
 
 def followed_by_none(wanted: Mapping[str, Any]) -> dict[str, Any]:

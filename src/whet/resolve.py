@@ -492,7 +492,11 @@ def valid_fraction(data: Mapping[str, Any], method: Any, learning: int, *, pairs
     if "valid_fraction" in data:
         return float(data["valid_fraction"])
     named, share = method_of(method), usual_valid_share(learning)
-    useful = needs_valid(named, round(learning * share), pairs=pairs) if isinstance(named, Auto) else named.epochs > 0
+    useful = (
+        needs_valid(named, round(learning * share), learning, pairs=pairs)
+        if isinstance(named, Auto)
+        else named.epochs > 0
+    )
     return share if useful else 0.0
 
 

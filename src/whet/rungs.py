@@ -1,7 +1,8 @@
 """Which rungs does the automatic ladder have, and how many epochs each? Fixed at plan time from rows and budget.
 
 No clock decides anything during fit, and no rung is planned that could not be compared: the budget is turned into
-epochs here, once, and a ladder with too few rows to choose by ends at its first rung.
+epochs here, once. With few rows to choose by, rungs are cross-fitted; with too few even for that, or no time, a ladder
+ends at its first rung.
 """
 
 from dataclasses import replace
@@ -25,6 +26,9 @@ MANY_PARAMETERS = 300_000_000
 """Of larger models LoRA takes the place of every weight, whose masters, moments and best copies take 28 bytes each."""
 FEWEST_CHOOSING = 20
 """With fewer rows to choose by, deeper rungs cannot be told apart and are not tried."""
+FEW_CHOOSING, PARTS = 100, 3
+"""With fewer rows to choose by, rungs are cross-fitted in so many parts if the budget covers it: every row to learn
+from is then one to choose by, and a rung takes as many times longer as there are parts, the last fit included."""
 FEWEST_EPOCHS = 2
 """A rung that could not make so many passes is left out."""
 GOOD_EPOCHS = 4
@@ -55,10 +59,11 @@ def can_choose(valid_rows: int) -> bool:
     return choosing_rows(valid_rows) >= FEWEST_CHOOSING
 
 
-def needs_valid(auto: Auto, valid_rows: int, *, pairs: bool) -> bool:
+def needs_valid(auto: Auto, valid_rows: int, learning_rows: int, *, pairs: bool) -> bool:
     """Whether a ladder has a use for validation rows: its first rung takes steps, or a second one can be compared."""
     methods = climbable(auto, pairs=pairs)
-    return bool(methods[0].epochs) or (len(methods) > 1 and can_choose(valid_rows))
+    compared = can_choose(valid_rows) or (auto.folds != 0 and learning_rows >= FEWEST_CHOOSING)
+    return bool(methods[0].epochs) or (len(methods) > 1 and compared)
 
 
 def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
@@ -113,41 +118,63 @@ def fit_rungs(
         chosen = replace(auto, methods=names)
     seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
     left = seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
-    methods, left_out = comparable(climbable(chosen, pairs=pairs), speeds, learning_rows, valid_rows)
+    ways = [auto.folds] if auto.folds is not None else usual_folds(learning_rows, valid_rows)
+    for folds in ways:
+        methods, cannot = comparable(climbable(chosen, pairs=pairs), speeds, learning_rows, valid_rows, folds)
+        rungs, unaffordable = within(left, methods, speeds, training, max(1, folds))
+        if len(rungs) > 1:
+            break
+    left_out = [*cannot, *unaffordable]
+    climbed = {catalog.name_of("method", rung.method) for rung in rungs}
+    left_out += [one for newcomer, one in replaced.items() if newcomer in climbed]
+    return replace(
+        auto, seconds=round(seconds, 1), folds=folds if len(rungs) > 1 else 0, rungs=rungs, left_out=tuple(left_out)
+    )
+
+
+def usual_folds(learning_rows: int, valid_rows: int) -> list[int]:
+    """Ways to compare rungs, the first that covers two of them is taken: in parts with few rows, else as held out."""
+    few = choosing_rows(valid_rows) < FEW_CHOOSING and learning_rows >= FEWEST_CHOOSING
+    return [PARTS, 0] if few else [0]
+
+
+def within(
+    left: float, methods: list[Method], speeds: Speeds, training: Training, fits: int
+) -> tuple[tuple[Rung, ...], list[LeftOut]]:
+    """The rungs that ``left`` seconds cover, each fitted ``fits`` times, and what they do not cover."""
     rungs: list[Rung] = []
+    left_out: list[LeftOut] = []
     for position, method in enumerate(methods):
         if not method.epochs:
-            left -= speeds.solve_seconds
+            left -= fits * speeds.solve_seconds
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
             continue
-        share = share_of(methods[position + 1 :], left, speeds, training)
+        share = share_of(methods[position + 1 :], left / fits, speeds, training)
         wanted = training.passes(method.epochs, speeds.rows)
         start = speeds.rung_seconds(method, 0)
         passes = max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)
         epochs = min(wanted, int(passes * 10) / 10)
         if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
-            least = least_seconds(speeds, method, training)
-            why = f"takes about {least:,.0f} s, and {max(share, 0):,.0f} s are left for it"
+            least = fits * least_seconds(speeds, method, training)
+            why = f"takes about {least:,.0f} s, and {max(fits * share, 0):,.0f} s are left for it"
             left_out.append(LeftOut(catalog.name_of("method", method), why, "--time gives more"))
             continue
         epochs = max(epochs, 1.0)
-        took = speeds.rung_seconds(method, epochs)
+        took = fits * speeds.rung_seconds(method, epochs)
         left -= took * MARGIN
         rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))
-    climbed = {catalog.name_of("method", rung.method) for rung in rungs}
-    left_out += [one for newcomer, one in replaced.items() if newcomer in climbed]
-    return replace(auto, seconds=round(seconds, 1), rungs=tuple(rungs), left_out=tuple(left_out))
+    return tuple(rungs), left_out
 
 
 def comparable(
-    methods: list[Method], speeds: Speeds, learning_rows: int, valid_rows: int
+    methods: list[Method], speeds: Speeds, learning_rows: int, valid_rows: int, folds: int
 ) -> tuple[list[Method], list[LeftOut]]:
     """The methods that this model can be trained by and these rows can compare, and why the others are left out."""
     kept: list[Method] = []
     left_out: list[LeftOut] = []
     for method in methods:
         name = catalog.name_of("method", method)
-        if kept and not can_choose(valid_rows):
+        if kept and not folds and not can_choose(valid_rows):
             hint = f"--method {name} takes it alone, and --set data.valid_fraction=0.4 holds more rows out"
             left_out.append(LeftOut(name, too_few(learning_rows, valid_rows), hint))
             continue

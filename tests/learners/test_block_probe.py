@@ -43,7 +43,7 @@ def test_every_row_goes_through_every_block_once_but_for_the_few_that_are_tried_
     def count(name: str, args: tuple[torch.Tensor, ...]) -> None:
         seen[name] += len(args[0])
 
-    pristine = pretrained._loaded[outputs].model  # copies of a model keep its hooks
+    pristine = next(iter(pretrained._loaded.values())).model  # copies of a model keep its hooks
     for name in blocks:
         pristine.get_submodule(name).register_forward_hook(lambda _, args, out, name=name: count(name, args))
     read(pretrained, learner, rows, np.arange(40))

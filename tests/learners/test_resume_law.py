@@ -107,6 +107,18 @@ def test_a_fit_that_is_closed_after_every_single_step_gives_the_same_bytes(tiny_
         assert resumed(tiny_model, folder) == whole
 
 
+def test_checkpoints_are_written_by_epoch_where_time_does_not_ask_for_them(tiny_model: Path, tmp_path: Path) -> None:
+    """28 rows in batches of 8 are 4 updates an epoch."""
+    for epochs, steps in ((1.0, [4, 8, 12]), (0.5, [2, 4, 6, 8, 10, 12]), (0.0, [])):
+        options: dict[str, Any] = {"checkpoint_seconds": 3600.0, "checkpoint_epochs": epochs}
+        training = Training(batch_size=8, epochs=3, patience=0)
+        learner, rows = made(
+            tiny_model, method=METHODS["full"], training=training, checkpoints=tmp_path / str(epochs), **options
+        )
+        _, events = drained(learner, rows)
+        assert [event.step for event in events if isinstance(event, Checkpointed)] == steps
+
+
 def test_closing_between_two_steps_is_a_legal_stop(tiny_model: Path, tmp_path: Path) -> None:
     learner, rows = fit_of(tiny_model, None)
     fitted, events = drained(learner, rows)

@@ -3,6 +3,7 @@
 The loop below takes steps and knows none of this; the learner above puts stages one after the other.
 """
 
+import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 
 from whet.backbones.backbone import Backbone, Cut, HeadedModel, Holder
 from whet.backbones.precisions import Precision
-from whet.errors import ConfigError
+from whet.errors import ConfigError, RunError
 from whet.learners.fitted import NeuralFitted, cut_cache
 from whet.methods.method import RateGroup, Stage, within
 from whet.tasks.task import Examples, Task
@@ -27,6 +28,7 @@ from whet.training.events import Checkpointed, Event, Said, Started
 from whet.training.interrupt import Asked, listening
 from whet.training.loop import Budget, FitState, Objective, fit, start_state, take_step
 from whet.training.machinery import Machinery
+from whet.training.movement import hashes, listed, never_moved, strays
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Working, parameter_dict
 from whet.training.regularise import DIVERGENCES, Regularised
@@ -36,6 +38,8 @@ from whet.training.settings import Training
 Array = np.ndarray[Any, Any]
 MOST_EVALUATIONS = 20
 """Of a stage: with few rows validation loss is noisy, and patience would end a stage after a handful of updates."""
+LOOKED_AT = 256
+"""Training rows whose answers are looked at after a stage without validation rows."""
 LEAST_GAIN = 1.02
 """A cache that could not make a stage so many times faster is not filled."""
 
@@ -76,6 +80,7 @@ class Descent:
         every = dict(working.masters.named_parameters())
         fitted.trainable = max(fitted.trainable, sum(every[name].numel() for name in names))
         sets = [train.inputs] if watched is None else [train.inputs, watched.inputs]
+        before = hashes(working)
         with ExitStack() as stack:
             stack.enter_context(compacted(working, trained_tables(backbone, names), sets))
             state = start_state(working, groups, self.rate, self.training, undecayed(backbone), average)
@@ -97,12 +102,17 @@ class Descent:
                 seed=self.seed,
                 average=average,
             )
-            seconds = self.machinery.checkpoint_seconds
-            yield from checkpointed(events, state, self.checkpoints, seconds, stage.name, asked)
+            due = Due(self.machinery.checkpoint_seconds, source.steps_per_epoch * self.machinery.checkpoint_epochs)
+            yield from checkpointed(events, state, self.checkpoints, due, stage.name, asked)
             moved = held_out is None or not state.started
             if held_out is not None and (moved or fitted.features_moved):
                 calibrate(fitted, held_out, holder)
         working.live.eval()
+        yield from self._look_back(fitted, state, before, hashes(working))
+        if held_out is None and stage.objective is None:
+            some = train.select(np.unique(np.linspace(0, train.rows - 1, min(LOOKED_AT, train.rows)).astype(np.int64)))
+            most = self.machinery.most_tokens
+            fitted.look(answers(working.live, self.source(fitted, some), None, most).cpu().numpy(), some)
         fitted.steps += state.step
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
         fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
@@ -111,6 +121,38 @@ class Descent:
             updates = ", ".join(str(step + 1) for step in state.failed)
             fitted.notes.append(f"{stage.name}: not finite, and not applied: update {updates}; the rate was halved.")
         return moved and state.step > 0
+
+    def _look_back(
+        self,
+        fitted: NeuralFitted,
+        state: FitState,
+        before: dict[str, tuple[int, ...]],
+        after: dict[str, tuple[int, ...]],
+    ) -> Iterator[Event]:
+        """Say what moved though nothing trains it, what trains and never moved, and updates that had no target.
+
+        Raises:
+            RunError: no gradient reached anything.
+        """
+        stage, backbone = self.stage, fitted.backbone
+        moved = strays(before, after, (*state.names, *backbone.created))
+        if moved:
+            fitted.features_moved = True  # what was computed and kept before may not be what the model computes now
+            message = f"Frozen, and moved all the same: {listed(moved)}. The model changes them whenever it runs."
+            yield from say(fitted, stage, message)
+        idle = never_moved(state, before, after, stage.still)
+        if idle and len(idle) == len(state.names):
+            raise RunError(
+                f"No gradient reached anything that the stage {stage.name!r} trains.",
+                where=listed(idle),
+                fix="look at the loss, which does not depend on them, or at training.freeze",
+            )
+        if idle:
+            message = f"Trainable, but no gradient ever reached them: {listed(idle)}. Name them in training.freeze."
+            yield from say(fitted, stage, message)
+        if state.uncounted:
+            message = f"{state.uncounted} of {state.step} updates had no target that counts, and changed nothing."
+            yield from say(fitted, stage, message)
 
     def groups(self, backbone: Backbone) -> tuple[RateGroup, ...]:
         """The stage's groups, with the new head's where it trains."""
@@ -270,7 +312,9 @@ def calibrate(fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None) 
     outputs = answers(fitted.working.live, valid, holder, fitted.machinery.most_tokens)
     _, temperature = held_out_loss(fitted.task, fitted.state, outputs, targets)
     fitted.working.divide_head(temperature)
-    fitted.state = fitted.task.tune((outputs / temperature).cpu().numpy(), targets, fitted.state)
+    tempered = (outputs / temperature).cpu().numpy()
+    fitted.state = fitted.task.tune(tempered, targets, fitted.state)
+    fitted.look(tempered, valid.examples)
 
 
 def require_possible(stage: Stage, task: Task, training: Training) -> None:
@@ -406,21 +450,39 @@ def say(fitted: NeuralFitted, stage: Stage, message: str) -> Iterator[Event]:
 
 
 def resume(state: FitState, working: Working, folder: Path | None, stage: str) -> Iterator[Event]:
-    """Continue from the newest whole checkpoint of the stage, if there is one."""
-    found = load_checkpoint(folder) if folder is not None and folder.exists() else None
-    if found is None:
+    """Continue from the newest whole checkpoint of the stage, if there is one; damaged ones are said and deleted.
+
+    A damaged one that stayed would count as one of those that are kept.
+    """
+    if folder is None:
         return
-    tensors, counters, damaged = found
-    for name in damaged:
-        yield Said(stage=stage, message=f"The checkpoint {name} is damaged and was passed over.")
-    state.restore(working, tensors, counters)
-    yield Said(stage=stage, message=f"Resumed after step {state.step}.")
+    found, damaged = load_checkpoint(folder)
+    for path in damaged:
+        yield Said(stage=stage, message=f"The checkpoint {path.name} is damaged and was passed over.")
+        shutil.rmtree(path, ignore_errors=True)
+    if found is not None:
+        state.restore(working, *found)
+        yield Said(stage=stage, message=f"Resumed after step {state.step}.")
+    elif damaged:
+        yield Said(stage=stage, message="No checkpoint of this stage is whole, so it starts from its beginning.")
+
+
+@dataclass(frozen=True)
+class Due:
+    """When the next checkpoint is due: after so many seconds, or so many steps (0 is never)."""
+
+    seconds: float
+    steps: float
+
+    def now(self, passed: float, step: int, saved: int) -> bool:
+        """Whether it is, ``passed`` seconds after the one of step ``saved``."""
+        return passed >= self.seconds or (self.steps > 0 and step // self.steps > saved // self.steps)
 
 
 def checkpointed(
-    events: Iterator[Event], state: FitState, folder: Path | None, seconds: float, stage: str, asked: Asked
+    events: Iterator[Event], state: FitState, folder: Path | None, due: Due, stage: str, asked: Asked
 ) -> Iterator[Event]:
-    """Pass events on and save the state when enough time has passed, and when the process is told to end.
+    """Pass events on and save the state when it is due, and when the process is told to end.
 
     A closed generator saves it too.
     """
@@ -436,7 +498,7 @@ def checkpointed(
                 if folder is not None and state.step > saved:
                     save_checkpoint(folder, state.step, state.tensors(), state.counters())
                 raise asked.leaving
-            if folder is not None and state.step > saved and time.monotonic() - last >= seconds:
+            if folder is not None and state.step > saved and due.now(time.monotonic() - last, state.step, saved):
                 path = save_checkpoint(folder, state.step, state.tensors(), state.counters())
                 last, saved = time.monotonic(), state.step
                 yield Checkpointed(stage=stage, step=state.step, path=str(path))

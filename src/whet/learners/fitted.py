@@ -16,6 +16,7 @@ from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows
 from whet.methods.method import Solve
 from whet.modalities.modality import Processor
+from whet.tasks.collapse import one_answer
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples, State, Task
 from whet.training.cache import ActivationCache
@@ -35,6 +36,7 @@ class NeuralFitted:
     Args:
         solved: How its head was last solved.
         prior: The head that an earlier run left for these features; heads are solved towards it.
+        collapsed: The one answer that it gives whatever it reads, if so.
     """
 
     working: Working
@@ -52,6 +54,7 @@ class NeuralFitted:
     solved: Solve | None = None
     prior: Head | None = None
     interrupted: bool = False
+    collapsed: str = ""
 
     @property
     def model(self) -> HeadedModel:
@@ -68,6 +71,12 @@ class NeuralFitted:
         """Answers for encoded rows; features that never moved come from the cache."""
         outputs = yield from self.outputs(examples)
         return self.task.decode(outputs, examples.row_ids, self.state)
+
+    def look(self, outputs: Array, examples: Examples) -> None:
+        """Note whether outputs (N, K) for rows that nothing was fitted to, or for some that were, are one answer."""
+        assert examples.targets is not None
+        found = self.task.decode(outputs, examples.row_ids, self.state).with_targets(examples.targets)
+        self.collapsed = one_answer(found)
 
     def outputs(self, examples: Examples) -> Generator[Event, None, Array]:
         """(N, K) outputs, pieces of a row averaged."""

@@ -17,12 +17,13 @@ from whet.backbones.backbone import Backbone, Family, HeadedModel
 from whet.backbones.cut import FeatureCut
 from whet.backbones.dropout import drops, with_dropout
 from whet.data.rows import Columns
-from whet.errors import ConfigError, ModelError
+from whet.errors import ConfigError, DataError, ModelError
 from whet.learners.descent import Descent, calibrate, require_possible, say
 from whet.learners.fitted import NeuralFitted, feature_cache, row_features
 from whet.methods.freeze import without_frozen
 from whet.methods.method import Descend, InPlace, Method, Solve, Stage
 from whet.modalities.modality import Processor
+from whet.tasks.collapse import advice
 from whet.tasks.task import Examples, Growth, State, Task
 from whet.training.batches import make_batch, strata_of
 from whet.training.draws import numpy_generator
@@ -96,6 +97,7 @@ class Neural:
         elif self.start is not None:
             head = backbone.model.head
             fitted.prior = (head.weight.detach().cpu().clone(), head.bias.detach().cpu().clone())
+        rows = yield from self._counted(fitted, rows, stages[0])
         for number, stage in enumerate(stages):
             if isinstance(stage.fit, Solve):
                 yield from self.solve(stage, stage.fit, fitted, rows)
@@ -106,6 +108,8 @@ class Neural:
         if isinstance(stages[-1].fit, Solve) and fitted.features_moved and rows.valid is not None:
             size = self.training.batch_size  # the rows that moved the features cannot say how sure the head may be
             calibrate(fitted, ReplaySource(rows.valid, self.processor, size, size, self.seed), None)
+        if fitted.collapsed:
+            yield from say(fitted, stages[-1], advice(fitted.collapsed, self.task.kind, fitted.steps > 0))
         working.live.eval()
         if not isinstance(self.method, InPlace):
             some = pick(rows.train, np.arange(min(CHECKED, len(rows.train))))
@@ -115,6 +119,30 @@ class Neural:
             fitted.backbone = finished
             fitted.working = Working.of(finished.model, precision, torch.device(self.machinery.device))
         return fitted
+
+    def _counted(self, fitted: NeuralFitted, rows: TrainingRows, stage: Stage) -> Generator[Event, None, TrainingRows]:
+        """The rows, without validation rows of which none counts.
+
+        Raises:
+            DataError: no training row counts, so every loss would be zero by zero.
+        """
+        if not self._counts(rows.train):
+            raise DataError(
+                "No training row counts: every target is masked or weighs nothing.",
+                where=f"{rows.train.rows:,} training rows",
+                fix="look at the targets, and at the weights that the task gives them",
+            )
+        if rows.valid is None or self._counts(rows.valid):
+            return rows
+        message = "No validation row has a target that counts, so nothing stops the steps early."
+        yield from say(fitted, stage, message)
+        return replace(rows, valid=None)
+
+    def _counts(self, examples: Examples) -> bool:
+        """Whether any target has a weight."""
+        assert examples.targets is not None
+        weights = self.task.weights(torch.from_numpy(examples.targets), torch.ones(examples.rows), self.state)
+        return any(bool((one != 0).any()) for one in weights.values())
 
     def stages(self) -> tuple[Backbone, list[Stage]]:
         """The prepared model and what is fitted in order, without what the plan freezes.
@@ -171,13 +199,15 @@ class Neural:
         fitted.working.push_head()
         fitted.solved = how
         fitted.state = self.task.tune(solved.held_out.numpy(), targets, self.state)
+        fitted.look(solved.held_out.numpy(), examples)
         fitted.trainable = max(fitted.trainable, sum(p.numel() for p in model.head.parameters()))
 
     def _descend(
         self, stage: Stage, fitted: NeuralFitted, rows: TrainingRows, number: int
     ) -> Generator[Event, None, None]:
+        untouched = not fitted.features_moved
         moved = yield from self.descent(stage, number).run(fitted, rows.train, rows.valid)
-        if not moved and not fitted.features_moved:
+        if not moved and untouched:
             why = "No step lowered the validation loss" if fitted.steps else "No step was taken"
             yield from say(fitted, stage, f"{why}: the head is solved on untouched features.")
             yield from self.solve(stage, Solve(), fitted, rows)

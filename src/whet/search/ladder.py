@@ -1,8 +1,8 @@
 """The automatic ladder: probe, top blocks, every block; each rung must earn its place.
 
-Rungs are compared on validation rows that stopped nothing. The ladder climbs while the upper 95% bound of the last
-gain exceeds half a point, and keeps a rung if the lower 80% bound of its gain is above zero. Which rungs there are,
-and how many epochs each has, was fixed in the Plan; no clock chooses here.
+Rungs are compared on validation rows that stopped nothing, or cross-fitted where those would be too few. The ladder
+climbs while the upper 95% bound of the last gain exceeds half a point, and keeps a rung if the lower 80% bound of its
+gain is above zero. Which rungs there are, and how many epochs each has, was fixed in the Plan; no clock chooses here.
 """
 
 import time
@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,14 +25,16 @@ from whet.report.words import duration, gained, metric_value, plural, times
 from whet.resolve import Prepared
 from whet.run import RunRows, fit_method
 from whet.rungs import can_choose, stopping_rows, too_few
+from whet.search.crossfit import Attempt, cross_fit, together
 from whet.tasks.predictions import Predictions
-from whet.tasks.task import Examples, join_examples
+from whet.tasks.task import Examples
 from whet.training.draws import numpy_generator
 from whet.training.events import Event, Said, Stepped, Stopped
 from whet.training.interrupt import listening
 
 CLIMB_POINTS = 0.5
 USER = "stopped by the user"
+Fit = TypeVar("Fit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,78 +47,100 @@ class Climbed:
 
 
 def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Generator[Event, None, Climbed]:
-    """Fit rung after rung; return the one that earned its place, refitted on all rows if that is a solved head."""
+    """Try rung after rung; return the one that earned its place, fitted on all rows if none was held out for it."""
     auto = prepared.plan.method
     assert isinstance(auto, Auto)
-    metric = prepared.metric
-    several = len(auto.rungs) > 1
-    stopping, choosing = parts_of(rows.valid, prepared.plan.seed) if several else (rows.valid, None)
+    stopping, choosing = (rows.valid, None) if auto.folds or len(auto.rungs) < 2 else parts_of(rows.valid, prepared)
     told: list[Told] = []
-    best: tuple[Rung, NeuralFitted, Predictions] | None = None
+    best: tuple[Rung, Attempt] | None = None
     stopped = False
     reason: str | None = None
     for number, rung in enumerate(auto.rungs):
-        reason = reason or (None if best is None else why_not(told, rows.train.rows, rows.valid, stopped))
+        reason = reason or (None if best is None else why_not(auto, told, rows, stopped))
+        if reason is None:
+            began = time.monotonic()
+            folder = None if checkpoints is None else checkpoints / f"rung-{number}"
+            with listening() if best else nullcontext(bool) as asked:  # before the first rung nothing could be kept
+                fit = try_rung(prepared, rung, rows, stopping, choosing, folder)
+                attempt = yield from unless_asked(fit, asked)
+                reason = USER if attempt is None else None
+                stopped = asked() or (attempt is not None and attempt.interrupted)
         if reason is not None:
             told.append(not_tried(rung, reason))
             yield Said(stage=told[-1].name, message=f"{told[-1].name} is not tried: {reason}.")
             continue
-        began = time.monotonic()
-        folder = None if checkpoints is None else checkpoints / f"rung-{number}"
-        training = replace(prepared.plan.training, epochs=rung.epochs or None)
-        with listening() if best else nullcontext(bool) as asked:  # before the first rung there is nothing to keep
-            fitted = yield from unless_asked(
-                fit_method(prepared, rung.method, training, TrainingRows(rows.train, stopping, rows.units), folder),
-                asked,
-            )
-            if fitted is None:
-                reason = USER
-                told.append(not_tried(rung, reason))
-                yield Said(stage=told[-1].name, message=f"{told[-1].name} is not tried: {reason}.")
-                continue
-            answers = yield from on_choosing(fitted, choosing)
-            spent = Spent(time.monotonic() - began, told[0] if told else None)
-            before = None if best is None else best[2]
-            entry = compare_rung(rung, fitted, answers, before, metric, prepared.plan.seed, spent)
-            stopped = fitted.interrupted or asked()
-        told.append(entry)
-        yield Said(stage=entry.name, message=entry.why)
-        if best is None or entry.kept:
-            best = (rung, fitted, answers)
+        assert attempt is not None
+        spent = Spent(time.monotonic() - began, told[0] if told else None)
+        before = None if best is None else best[1].answers
+        told.append(compare_rung(rung, attempt, before, prepared.metric, prepared.plan.seed, spent))
+        yield Said(stage=told[-1].name, message=told[-1].why)
+        if best is None or told[-1].kept:
+            best = (rung, attempt)
     assert best is not None
     told += [not_planned(one) for one in auto.left_out]
-    notes: list[str] = []
-    winner = best[1]
-    if not best[0].epochs and rows.valid is not None:
-        everything = join_examples(rows.train, rows.valid)
-        units = (
-            None if rows.units is None or rows.valid_units is None else np.concatenate([rows.units, rows.valid_units])
-        )
-        with listening() as asked:
-            whole = TrainingRows(everything, None, units)
-            refit = fit_method(prepared, best[0].method, prepared.plan.training, whole, None)
-            refitted = yield from unless_asked(refit, asked)
-            stopped = stopped or asked()
-        if refitted is None:
-            notes.append("Stopped by the user before the head was fitted again with the validation rows.")
-        winner = refitted or winner
-    winner.interrupted |= stopped or reason == USER
+    winner, notes, asked_again = yield from fit_winner(prepared, *best, rows, checkpoints)
+    winner.interrupted |= stopped or asked_again or reason == USER
     tried = sum(entry.score is not None for entry in told)
-    if choosing is not None and tried > 1:
-        notes.append(f"Best of {tried} rungs, chosen on {choosing.rows:,} rows.")
+    if tried > 1:
+        chosen = f"{told[0].rows:,} rows"
+        notes.append(
+            f"Best of {tried} rungs, chosen on {chosen}, each answered by fits that had not seen it."
+            if auto.folds
+            else f"Best of {tried} rungs, chosen on {chosen}."
+        )
     return Climbed(winner, tuple(told), tuple(notes))
 
 
-def unless_asked(
-    events: Generator[Event, None, NeuralFitted], asked: Callable[[], bool]
-) -> Generator[Event, None, NeuralFitted | None]:
+def try_rung(
+    prepared: Prepared,
+    rung: Rung,
+    rows: RunRows,
+    stopping: Examples | None,
+    choosing: Examples | None,
+    folder: Path | None,
+) -> Generator[Event, None, Attempt | None]:
+    """Fit a rung and answer the rows to choose by; None if the user stopped it with nothing to show."""
+    assert isinstance(prepared.plan.method, Auto)
+    training, folds = replace(prepared.plan.training, epochs=rung.epochs or None), prepared.plan.method.folds
+    if folds:
+        return (yield from cross_fit(prepared, rung.method, training, rows, folds, folder))
+    learning = TrainingRows(rows.train, stopping, rows.units)
+    fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
+    answers = yield from on_choosing(fitted, choosing)
+    return Attempt(answers, fitted.trainable, fitted.steps, fitted.collapsed, fitted)
+
+
+def fit_winner(
+    prepared: Prepared, rung: Rung, attempt: Attempt, rows: RunRows, checkpoints: Path | None
+) -> Generator[Event, None, tuple[NeuralFitted, list[str], bool]]:
+    """The model of the rung that won, what is to be said of it, and whether the user asked to stop meanwhile."""
+    training = replace(prepared.plan.training, epochs=rung.epochs or None)
+    if attempt.fitted is not None and (rung.epochs or rows.valid is None):
+        return attempt.fitted, [], False
+    if rung.epochs:
+        folder = None if checkpoints is None else checkpoints / "winner"
+        learning = TrainingRows(rows.train, rows.valid, rows.units)
+        return (yield from fit_method(prepared, rung.method, training, learning, folder)), [], False
+    everything, units = together(rows)
+    fit = fit_method(prepared, rung.method, training, TrainingRows(everything, None, units), None)
+    if attempt.fitted is None:
+        return (yield from fit), [], False
+    with listening() as asked:
+        refitted = yield from unless_asked(fit, asked)
+        stopped = asked()
+    if refitted is None:
+        return attempt.fitted, ["Stopped by the user before the head was fitted again with the validation rows."], True
+    return refitted, [], stopped
+
+
+def unless_asked(events: Generator[Event, None, Fit], asked: Callable[[], bool]) -> Generator[Event, None, Fit | None]:
     """A fit to its end; None if the user asked to stop while it had nothing to keep, before or without steps."""
     descended = False
     while True:
         try:
             event = next(events)
         except StopIteration as stop:
-            fitted: NeuralFitted = stop.value
+            fitted: Fit = stop.value
             return fitted
         yield event
         descended = descended or isinstance(event, Stepped | Stopped)
@@ -124,11 +149,11 @@ def unless_asked(
             return None
 
 
-def parts_of(valid: Examples | None, seed: int) -> tuple[Examples | None, Examples | None]:
+def parts_of(valid: Examples | None, prepared: Prepared) -> tuple[Examples | None, Examples | None]:
     """Validation rows to stop by, and others to choose by."""
     if valid is None or valid.rows < 2:
         return valid, None
-    order = numpy_generator("choose", seed).permutation(valid.rows)
+    order = numpy_generator("choose", prepared.plan.seed).permutation(valid.rows)
     stopping = stopping_rows(valid.rows)
     return valid.select(np.sort(order[:stopping])), valid.select(np.sort(order[stopping:]))
 
@@ -162,21 +187,15 @@ class Spent:
 
 
 def compare_rung(
-    rung: Rung,
-    fitted: NeuralFitted,
-    answers: Predictions,
-    before: Predictions | None,
-    metric: Metric,
-    seed: int,
-    spent: Spent,
+    rung: Rung, attempt: Attempt, before: Predictions | None, metric: Metric, seed: int, spent: Spent
 ) -> Told:
     """What the report says of one rung, and whether it is kept."""
-    name = catalog.name_of("method", rung.method)
+    name, answers = catalog.name_of("method", rung.method), attempt.answers
     score = value_of(metric, answers) if len(answers) else None
     entry = Told(
         name=name,
-        trainable_parameters=fitted.trainable,
-        steps=fitted.steps,
+        trainable_parameters=attempt.trainable,
+        steps=attempt.steps,
         seconds=spent.seconds,
         score=score,
         rows=len(answers),
@@ -189,6 +208,9 @@ def compare_rung(
     found = gain(answers, before, metric, seed)
     point = max(found.point, 1e-12)
     low, high, value = found.low80 / point, found.high95 / point, found.value / point
+    if attempt.collapsed:  # a score may still rise where one class is common
+        why = f"{name} is not kept: whatever it reads, it answers {attempt.collapsed}."
+        return replace(entry, gain=value, gain_low=low, gain_high=high, relative=metric.relative, kept=False, why=why)
     kept = found.low80 > 0
     word = "kept" if kept else "not kept"
     sizes = [gained(one, metric.relative) for one in (value, low, high)]
@@ -198,13 +220,13 @@ def compare_rung(
     return replace(entry, gain=value, gain_low=low, gain_high=high, relative=metric.relative, kept=kept, why=why)
 
 
-def why_not(told: list[Told], train_rows: int, valid: Examples | None, stopped: bool) -> str | None:
+def why_not(auto: Auto, told: list[Told], rows: RunRows, stopped: bool) -> str | None:
     """The reason not to climb on, or None to climb."""
     if stopped:
         return USER
-    valid_rows = 0 if valid is None else valid.rows
-    if not can_choose(valid_rows):  # the rungs were written by hand
-        return too_few(train_rows + valid_rows, valid_rows)
+    valid_rows = 0 if rows.valid is None else rows.valid.rows
+    if not auto.folds and not can_choose(valid_rows):  # the rungs were written by hand
+        return too_few(rows.train.rows + valid_rows, valid_rows)
     last = told[-1]
     if last.gain_high is not None and last.gain_high <= CLIMB_POINTS:
         most = gained(last.gain_high, last.relative)

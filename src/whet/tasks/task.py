@@ -100,8 +100,8 @@ class Batch:
         targets: (B, ...); weights: (B,) float32, the share of its row that each example stands for.
         lengths: (B,) true lengths, or None where examples are not ragged.
         index: (B,) positions among the examples.
-        shares: (B,) of itself in what each example is mixed to, with the one it is paired with; None mixes nothing.
         held: cached tensors that cross the cut under replay, else empty.
+        shares: (B,) of itself in what each example is mixed to, with the one it is paired with; None mixes nothing.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -109,8 +109,8 @@ class Batch:
     weights: torch.Tensor
     lengths: torch.Tensor | None
     index: Array
-    shares: torch.Tensor | None = None
     held: dict[str, torch.Tensor] = field(default_factory=dict)
+    shares: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,18 +45,22 @@ def save_checkpoint(folder: Path, number: int, tensors: Mapping[str, Tensor], st
     return final
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-    """The newest whole checkpoint: tensors, state, and the names of damaged ones that were passed over."""
-    damaged: list[str] = []
+Whole = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors and state of a checkpoint."""
+
+
+def load_checkpoint(folder: Path) -> tuple[Whole | None, list[Path]]:
+    """The newest whole checkpoint, if there is one, and the damaged ones that were passed over."""
+    damaged: list[Path] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         found = read_checkpoint(path)
         if found is not None:
-            return (*found, damaged)
-        damaged.append(path.name)
-    return None
+            return found, damaged
+        damaged.append(path)
+    return None, damaged
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def read_checkpoint(path: Path) -> Whole | None:
     """One checkpoint, or None if it is torn or altered."""
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -65,8 +69,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
         digest, body = (path / "state.json").read_text(encoding="utf-8").split("\n", 1)
         body = body.rstrip("\n")
         data = (path / "tensors.safetensors").read_bytes()
+        if digest != xxhash.xxh3_128_hexdigest(body.encode()):  # before anything in it is believed
+            return None
         content = json.loads(body)
-        if digest != xxhash.xxh3_128_hexdigest(body.encode()) or content["tensors"] != xxhash.xxh3_128_hexdigest(data):
+        if content["tensors"] != xxhash.xxh3_128_hexdigest(data):
             return None
         return load(data), content["state"]
     except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError, SafetensorError):

@@ -38,6 +38,24 @@ _listening: list[Asked] = []
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM raises SystemExit, so that what is left can be tidied and told; a handler of others stays."""
+    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if own:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if own:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM where no steps are being taken."""
+    raise SystemExit(TERMINATED)
+
+
+@contextmanager
 def listening() -> Iterator[Asked]:
     """Inside, signals set flags; outside the main thread nothing is installed."""
     if _listening and threading.current_thread() is threading.main_thread():
@@ -61,7 +79,7 @@ def listening() -> Iterator[Asked]:
 
     def leave(number: int, frame: FrameType | None) -> None:
         if not asked.stepping:
-            raise SystemExit(TERMINATED)
+            end(number, frame)
         asked.leaving = SystemExit(TERMINATED)
 
     signal.signal(signal.SIGINT, note)

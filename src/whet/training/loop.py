@@ -80,6 +80,7 @@ class FitState:
         failed: Steps that were not finite; ``slower`` is the factor on the rate since then.
         carried: What the average of the weights carries on.
         started: Whether the stage ended with the weights that it began with; said what its average did.
+        uncounted: Steps whose window had no weight at all; they changed nothing.
     """
 
     groups: tuple[FlatGroup, ...]
@@ -99,6 +100,7 @@ class FitState:
     carried: Carried = field(default_factory=Carried)
     started: bool = False
     said: str = ""
+    uncounted: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,6 +144,7 @@ class FitState:
             "snapshot_step": self.snapshot_step,
             "failed": self.failed,
             "slower": self.slower,
+            "uncounted": self.uncounted,
         }
 
     def take_snapshot(self) -> None:
@@ -329,15 +332,17 @@ def take_step(
         for name, weights in objective.weights(batch).items():
             totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + weights.double().sum()
     gradients = state.gradients()
-    loss = 0.0
-    for number, batch in enumerate(window):
+    loss, counts = 0.0, any(totals.values())  # a window without any weight adds nothing to the exact sums
+    for number, batch in enumerate(window if counts else ()):
         seed_torch("dropout", seed, stage, state.step, number, 0)
         value = sum_of(objective(batch), totals)
         value.backward()  # type: ignore[no-untyped-call]
         loss += float(value.detach())
         working.pull_gradients(gradients, add=number > 0)
-    rate = budget.settings.rate_factor(state.step, budget.steps)
-    update(state, working, rate, budget.settings.clip, loss)
+    if counts:
+        rate = budget.settings.rate_factor(state.step, budget.steps)
+        update(state, working, rate, budget.settings.clip, loss)
+    state.uncounted += not counts
     state.step += 1
     return Stepped(
         stage=stage,
@@ -352,8 +357,10 @@ def take_step(
 
 
 def sum_of(terms: list[Term], totals: dict[str, Tensor]) -> Tensor:
-    """A micro-batch's share of the update's loss."""
-    parts = [term.coefficient * term.sums.sum() / totals[term.name].to(term.sums) for term in terms]
+    """A micro-batch's share of the update's loss; a term without any weight in the window has none."""
+    parts = [
+        term.coefficient * term.sums.sum() / totals[term.name].to(term.sums) for term in terms if totals[term.name]
+    ]
     return torch.stack(parts).sum()
 
 

@@ -18,6 +18,7 @@ class Machinery:
         most_cache_bytes: A cut whose activations would be larger is not cached.
         most_kept_bytes: Of the caches of all runs together; beyond it those least recently used are deleted.
         checkpoint_seconds: Time between checkpoints of a stage; 0 writes one after every step.
+        checkpoint_epochs: Epochs between checkpoints, such as 1 or 0.5, beside those by time; 0 goes by time alone.
     """
 
     device: str = "cpu"
@@ -29,10 +30,11 @@ class Machinery:
     most_cache_bytes: int = 4 * 2**30
     most_kept_bytes: int = 20 * 2**30
     checkpoint_seconds: float = 60.0
+    checkpoint_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        least = {"threads": 1, "most_tokens": 1, "most_cache_bytes": 0, "most_kept_bytes": 0, "checkpoint_seconds": 0}
-        for name, low in least.items():
+        least = {"threads": 1, "most_tokens": 1, "most_cache_bytes": 0, "most_kept_bytes": 0}
+        for name, low in (least | {"checkpoint_seconds": 0, "checkpoint_epochs": 0}).items():
             value = getattr(self, name)
             if value < low:
                 raise ConfigError(

@@ -129,8 +129,8 @@ class Training:
 
         if self.optimizer.own_schedule and self.average in ("ema", "swa"):
             raise ConfigError(
-                f"The optimizer {catalog.name_of('optimizer', self.optimizer)!r} answers with an average of its weights "
-                f"already, so {self.average!r} would average an average.",
+                f"The optimizer {catalog.name_of('optimizer', self.optimizer)!r} answers with an average of its "
+                f"weights already, so {self.average!r} would average an average.",
                 where="training.average",
                 fix="leave training.average out, or use 'soup' or 'wise-ft'",
             )

@@ -1,0 +1,47 @@
+"""A run's folder after it was killed at its very end, or in the midst of a line of its log."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from whet.errors import RunError
+from whet.folder import EVENTS, METRICS, WORK, EventLog, choose_folder, locked, read_events
+from whet.training.events import Said
+
+
+def finished(folder: Path) -> Path:
+    (folder / WORK / "sealed").mkdir(parents=True)
+    (folder / WORK / "sealed" / "test.arrow").write_bytes(b"targets")
+    (folder / METRICS).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("left", [(WORK,), (".lock",), (WORK, ".lock")], ids=" and ".join)
+def test_what_a_finished_run_did_not_come_to_remove_is_removed_when_it_is_asked_for_again(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    run = finished(tmp_path / "run")
+    if WORK not in left:
+        shutil.rmtree(run / WORK)
+    if ".lock" in left:
+        (run / ".lock").touch()
+    with pytest.raises(RunError, match="finished run; there is nothing to resume"):
+        choose_folder(run, "run", resume=True)
+    assert {path.name for path in run.iterdir()} == {METRICS}
+
+
+def test_nothing_is_removed_while_the_run_is_still_at_it(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    with locked(run), pytest.raises(RunError, match="finished run"):
+        choose_folder(run, "run", resume=True)
+    assert (run / WORK / "sealed" / "test.arrow").exists()
+
+
+def test_an_event_after_a_torn_line_is_read(tmp_path: Path) -> None:
+    path = tmp_path / EVENTS
+    path.write_text('{"event": "said", "message": "whole"}\n{"event": "sai')
+    log = EventLog(path)
+    log(Said(stage="resume", message="after"))
+    log.close()
+    assert [event["message"] for event in read_events(tmp_path)] == ["whole", "after"]
