@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from whet.errors import RunError
-from whet.folder import EVENTS, METRICS, WORK, EventLog, choose_folder, locked, read_events
+from whet.folder import EVENTS, METRICS, WORK, EventLog, choose_folder, locked, made_and_locked, read_events
 from whet.training.events import Said
 
 
@@ -36,6 +36,14 @@ def test_nothing_is_removed_while_the_run_is_still_at_it(tmp_path: Path) -> None
     with locked(run), pytest.raises(RunError, match="finished run"):
         choose_folder(run, "run", resume=True)
     assert (run / WORK / "sealed" / "test.arrow").exists()
+
+
+def test_what_a_killed_run_was_writing_is_gone_when_the_folder_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text("kept")
+    (tmp_path / ".report.html.4347.part").write_text("<html>")  # another process would choose another name
+    (tmp_path / "model.new").mkdir()
+    with made_and_locked(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {"plan.yaml", WORK, ".lock"}
 
 
 def test_an_event_after_a_torn_line_is_read(tmp_path: Path) -> None:

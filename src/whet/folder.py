@@ -124,9 +124,10 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def made_and_locked(folder: Path) -> Iterator[list[Path]]:
-    """Make the folder and hold it; what ``make_folder`` says."""
+    """Make the folder, hold it, and clear it of what a killed run was writing; what ``make_folder`` says."""
     made = make_folder(folder)
     with locked(folder):
+        remove([path for path in folder.iterdir() if is_partial(path.name)])
         yield made
 
 
@@ -205,12 +206,17 @@ def discard(folder: Path, made: list[Path]) -> None:
     Args:
         made: What ``make_folder`` said it made.
     """
-    for place in [path for path in folder.iterdir() if path.name in LEFT or is_partial(path.name)]:
+    remove([path for path in folder.iterdir() if path.name in LEFT or is_partial(path.name)])
+    remove_empty(made)
+
+
+def remove(places: list[Path]) -> None:
+    """Files and whole folders."""
+    for place in places:
         if place.is_dir():
             shutil.rmtree(place, ignore_errors=True)
         else:
             place.unlink(missing_ok=True)
-    remove_empty(made)
 
 
 def remove_empty(folders: list[Path]) -> None:

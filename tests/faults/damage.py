@@ -72,8 +72,8 @@ def try_damage(harness: Harness, damage: Damage) -> Noticed:
     run = harness.here / f"run-damaged-{damage.method}-{damage.number}"
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(half, run)
-    newest, before = checkpoints_of(run)
-    for folder in (newest, before) if damage.every else (newest,):
+    newest, before, *older = checkpoints_of(run)
+    for folder in (newest, before, *older) if damage.every else (newest,):
         spoil(folder / damage.file, damage)
     words = ["finetune", "--plan", str(harness.here / f"plan-{name}.yaml"), "--out", run.name, "--resume"]
     ended = harness.start(words, name)
@@ -102,12 +102,10 @@ def half_done(harness: Harness, method: str) -> Path:
     return run
 
 
-def checkpoints_of(run: Path) -> tuple[Path, Path]:
-    """The newest checkpoint of the stage that was under way, and the one before."""
-    found = sorted(run.glob(".work/checkpoints/*/step-*"), key=lambda path: (path.parent.name, path.name))
-    newest, before = found[-1], found[-2]
-    assert newest.parent == before.parent, found
-    return newest, before
+def checkpoints_of(run: Path) -> list[Path]:
+    """The checkpoints of the stage that was under way, newest first; three where the oldest was about to go."""
+    stage = max(path.parent for path in run.glob(".work/checkpoints/*/step-*"))
+    return sorted(stage.glob("step-*"), reverse=True)
 
 
 def spoil(path: Path, damage: Damage) -> None:

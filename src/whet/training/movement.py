@@ -1,8 +1,8 @@
 """Did everything move that should, and nothing else? Law 5, looked at around every stage.
 
 A stage is right about what it trains only if no frozen tensor or buffer changed meanwhile and a gradient reached every
-trainable one. The first is seen by a hash of the bits before and after, at the speed of memory (22M float32 numbers
-are 88 MB: about 6 ms a look on one core); the second by the optimizer's moments, which are zero only where every
+trainable one. The first is seen by a hash of the bits before and after, at the speed of memory (22M float32 numbers are
+88 MB: some milliseconds a look); the second by the optimizer's moments, which are zero only where every
 gradient was, or by the same hashes for an optimizer without moments. Steps pay nothing.
 """
 
