@@ -22,16 +22,20 @@ from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split, SplitSettings, split_rows
 from whet.errors import ConfigError, DataError, ModelError, closest
 from whet.evaluation.metric import Metric, metric_named
+from whet.footprint import all_fitted, fitted_to_memory
 from whet.forecast import Speeds, forecast_of
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
 from whet.plan import Auto, DataPlan, Evaluation, ModelPlan, Plan, build, member_of, plan_of
-from whet.rungs import fit_rungs, needs_valid, usual_valid_share
+from whet.rungs import fit_rungs, needs_valid, usual_valid_share, worth_measuring
+from whet.sample import Sample
 from whet.tasks.own_loss import plain_task, with_loss
 from whet.tasks.task import State, Task
 from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
 from whet.training.machinery import Machinery
+from whet.training.memory import give_back
 from whet.training.settings import Training
+from whet.trial import Trial
 
 Array = np.ndarray[Any, Any]
 LENGTH_ROWS = 64
@@ -154,11 +158,19 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     seed = int(wanted.get("seed", 0))
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, activations_folder(wanted, cache))
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
-    speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, training)
+    columns, task, split = checked.columns, checked.task, checked.split
+    sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
+    trial = Trial(pretrained, checked.modality, task, state, columns, sample.examples, sample.longest)
+    speeds = Speeds.measure(trial, sample, split, training)
+    valid_rows = 0 if split.valid is None else len(split.valid)
     if isinstance(method, Auto):
-        train, valid = checked.split.train, checked.split.valid
-        valid_rows = 0 if valid is None else len(valid)
-        learning = len(train) + valid_rows
+        speeds, fitting = all_fitted(speeds, worth_measuring(method, pairs=pairs, valid_rows=valid_rows))
+    else:
+        speeds, fitting = fitted_to_memory(speeds, method)
+    training, machinery = speeds.training, speeds.trial.pretrained.machinery
+    pretrained = replace(pretrained, machinery=machinery)
+    if isinstance(method, Auto):
+        learning = len(split.train) + valid_rows
         method = fit_rungs(method, speeds, training, pairs=pairs, learning_rows=learning, valid_rows=valid_rows)
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
@@ -174,13 +186,13 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         training=training,
         evaluation=evaluation,
         machinery=machinery,
-        forecast=forecast_of(speeds, method, training),
+        forecast=forecast_of(speeds, method, training, fitting),
         cache=None if pretrained.cache is None else str(cache),
         seed=seed,
     )
+    give_back()
     findings = (*checked.findings, *taught)
     metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
-    split, columns, task = checked.split, checked.columns, checked.task
     return Prepared(plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric)
 
 

@@ -36,6 +36,7 @@ from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.telling import tell, window_notes
 from whet.training.events import Event, Said
+from whet.training.memory import give_back
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
@@ -113,6 +114,7 @@ def fit_method(
     prepared: Prepared, method: Method, training: Training, rows: TrainingRows, checkpoints: Path | None
 ) -> Generator[Event, None, NeuralFitted]:
     """One method on a fresh copy of the pre-trained model."""
+    give_back()
     learner = prepared.pretrained.learner(
         prepared.task, prepared.state, prepared.columns, method, training, checkpoints
     )
@@ -131,6 +133,7 @@ def finish(
     notes: tuple[str, ...] = (),
 ) -> Generator[Event, None, Outcome]:
     """Judge the fitted model on every test set, package it, and write the report."""
+    give_back()
     write_model(prepared, fitted, folder)
     clock.mark("package")
     answers = {}

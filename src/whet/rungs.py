@@ -7,7 +7,7 @@ epochs here, once, and a ladder with too few rows to choose by ends at its first
 from dataclasses import replace
 
 from whet import catalog
-from whet.errors import ConfigError
+from whet.errors import ConfigError, MachineError
 from whet.forecast import FIXED_SECONDS, Speeds
 from whet.methods.method import Method
 from whet.plan import Auto, LeftOut, Rung, member_of
@@ -51,6 +51,12 @@ def needs_valid(auto: Auto, valid_rows: int, *, pairs: bool) -> bool:
     """Whether a ladder has a use for validation rows: its first rung takes steps, or a second one can be compared."""
     methods = climbable(auto, pairs=pairs)
     return bool(methods[0].epochs) or (len(methods) > 1 and can_choose(valid_rows))
+
+
+def worth_measuring(auto: Auto, *, pairs: bool, valid_rows: int) -> list[Method]:
+    """The ladder's methods that may become rungs; with too few rows to choose by the first one alone."""
+    methods = climbable(auto, pairs=pairs)
+    return methods if can_choose(valid_rows) else methods[:1]
 
 
 def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
@@ -118,7 +124,7 @@ def comparable(
             continue
         try:
             speeds.epoch_seconds(method)
-        except ConfigError as error:  # such as top-layers for a model without a chain of blocks
+        except (ConfigError, MachineError) as error:  # such as top-layers for a model without a chain of blocks
             left_out.append(LeftOut(name, str(error.args[0]).rstrip(".")))
             continue
         kept.append(method)

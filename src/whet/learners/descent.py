@@ -27,6 +27,7 @@ from whet.training.loop import Budget, FitState, Objective, fit, start_state, ta
 from whet.training.machinery import Machinery
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Working, parameter_dict
+from whet.training.recompute import recomputed
 from whet.training.replay import activations, set_training, verify
 from whet.training.settings import Training
 
@@ -83,6 +84,7 @@ class Descent:
             steps = self.steps(source)
             yield Started(stage=stage.name, steps=steps, examples=len(train), note=cut.name if cut else "")
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
+            stack.enter_context(recomputed(working.live, backbone.blocks, self.training.gradient_checkpointing))
             objective = self.objective(fitted, holder)
             set_training(working.live, lowest_cut(backbone, names))
             asked = stack.enter_context(listening())

@@ -19,7 +19,7 @@ from whet.report.lines import (
     verdict_lines,
 )
 from whet.report.story import Cost, DataFacts, Story
-from whet.report.words import cost_of, one_line, plural
+from whet.report.words import cost_of, one_line, plural, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +62,9 @@ def print_verdict(story: Story, console: "Console") -> None:
     """Scores beside the baselines, the answer, where the report is and how to use the model."""
     show(verdict_lines(story, _width(console)), console)
     folder = one_line(story.path, 1000)
-    took = cost_of(story.seconds, story.forecast.seconds)
+    took = cost_of(story.seconds, story.forecast.seconds, story.forecast_taken)
+    if story.actual.memory_bytes is not None and story.forecast.memory_bytes is not None:
+        took += f" · {size(story.actual.memory_bytes)} memory (forecast {size(story.forecast.memory_bytes)})"
     stopped = "  stopped by you: the model is the best until then" if story.interrupted else ""
     show(
         [

@@ -147,6 +147,9 @@ def day(created: str) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M}"
 
 
-def cost_of(seconds: float, forecast: float | None) -> str:
-    """'48 s (forecast 51 s)'."""
-    return duration(seconds) + (f" (forecast {duration(forecast)})" if forecast is not None else "")
+def cost_of(seconds: float, forecast: float | None, taken: float | None = None) -> str:
+    """'48 s (forecast 51 s)'; with what was forecast for the steps taken, where those are fewer."""
+    if forecast is None:
+        return duration(seconds)
+    fewer = taken is not None and taken < 0.95 * forecast
+    return f"{duration(seconds)} (forecast {duration(forecast)}{f', {duration(taken)} for the steps taken' * fewer})"
