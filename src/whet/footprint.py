@@ -5,7 +5,6 @@ not even one example fits, blocks are computed again in the backward; if that do
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 
 from whet.errors import ConfigError, MachineError
@@ -39,12 +38,22 @@ def fitted_to_memory(speeds: Speeds, method: Method) -> tuple[Speeds, str]:
 
 
 def all_fitted(speeds: Speeds, methods: list[Method]) -> tuple[Speeds, str]:
-    """The same for the rungs of a ladder; one that nothing makes fit is passed over, for the ladder leaves it out."""
+    """The same for the rungs of a ladder; one that nothing makes fit is passed over, for the ladder leaves it out.
+
+    Raises:
+        MachineError, ConfigError: why the first one cannot be, where none can.
+    """
     words = ""
+    refused: list[MachineError | ConfigError] = []
     for method in methods:
-        with suppress(MachineError, ConfigError):
+        try:
             speeds, said = fitted_to_memory(speeds, method)
+        except (MachineError, ConfigError) as error:
+            refused.append(error)
+        else:
             words = said or words
+    if len(refused) == len(methods):
+        raise refused[0]
     return speeds, words
 
 

@@ -181,7 +181,8 @@ class Speeds:
 
     def distinct(self, column: str, most: int) -> int:
         """About how many different values an input has: their number grows with the root of its size (Heaps 1978)."""
-        found, values = self.sample.distinct[column], len(self.sample.examples.inputs[column].values)
+        sample = self.sample
+        found, values = sample.distinct[column], int(sample.examples.lengths.sum() + sample.longest.lengths.sum())
         return min(most, int(found * max(1.0, self.tokens / values) ** 0.5))
 
     def rung_seconds(self, method: Method, epochs: float) -> float:
