@@ -9,6 +9,7 @@ from rich.console import Console
 
 from whet.report import terminal
 from whet.report.lines import (
+    cost_words,
     data_lines,
     display_width,
     finding_lines,
@@ -19,7 +20,8 @@ from whet.report.lines import (
     table_lines,
     verdict_lines,
 )
-from whet.report.story import Story
+from whet.report.story import Cost, Story
+from whet.report.words import cost_of
 
 from . import stories
 
@@ -105,3 +107,12 @@ def test_a_plan_leaves_out_what_is_not_set() -> None:
     text = plain(plan_lines({"data": {"group": None, "source": "a.csv"}, "seed": 3}))
     assert "group" not in text
     assert "source a.csv" in text
+
+
+def test_a_run_that_ended_early_is_compared_with_the_forecast_for_its_steps() -> None:
+    assert cost_of(48.0, 51.0, 51.0) == "48 s (forecast 51 s)"
+    assert cost_of(30.0, 51.0, 31.0) == "30 s (forecast 51 s, 31 s for the steps taken)"
+
+
+def test_a_forecast_of_a_ladder_is_a_range() -> None:
+    assert cost_words(Cost(seconds=51.0, least_seconds=20.0)) == "20 s to 51 s"
