@@ -102,12 +102,17 @@ def try_baseline(learner: Learner, rows: Rows, columns: Columns, task: Task, sta
     sizes = characters_of(rows, columns)
     some = spread_rows(rows, max(1, min(USUAL, int(CHARACTERS / max(1.0, float(sizes.mean()))))))
     targets = task.encode_targets(some, columns, state)
+    material = Material(task, state, columns, some, targets)
+    fit_some(learner, material)  # the first time brings its imports along
     began = time.perf_counter()
     with watched_peak() as peak:
-        for _ in range(2):  # the first brings its imports along
-            began = time.perf_counter()
-            with suppress(WhetError, ValueError, IndexError):  # a sample may lack what it needs, such as a second class
-                learner.fit(Material(task, state, columns, some, targets))
+        fit_some(learner, material)
     seconds = time.perf_counter() - began
     times = max(1.0, learner.share(len(rows), int(sizes.sum())) * len(rows) / len(some))
     return BaselineCost(seconds * times**TIME_POWER, int(peak.grown * times**MEMORY_POWER))
+
+
+def fit_some(learner: Learner, material: Material) -> None:
+    """Fit what a sample allows: it may lack what a learner needs, such as a second class."""
+    with suppress(WhetError, ValueError, IndexError):
+        learner.fit(material)

@@ -15,19 +15,35 @@ from pathlib import Path
 SHARE = 0.85
 """Of the limit that a run may be planned to take: the rest is for what no forecast sees."""
 SAMPLED_SECONDS = 0.001
-LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where a container finds its own limit, version 2 and version 1 of control groups."""
+LIMITS = (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"))
+"""Top folders of control groups, version 2 and version 1, and the file that holds a group's limit."""
 
 
 def memory_bytes() -> int:
-    """Memory of this machine, or of this process's container where that is less."""
+    """Memory of this machine, or of the container or control group of this process where that is less."""
     import psutil
 
     limits = [int(psutil.virtual_memory().total)]
-    for path in LIMITS:
+    for path in limit_files():
         with suppress(OSError, ValueError):  # absent, or "max"
-            limits.append(int(Path(path).read_text()))
+            limits.append(int(path.read_text()))
     return min(limits)
+
+
+def limit_files() -> Iterator[Path]:
+    """Where Linux keeps the limits of this process's control group and of those around it, version 2 and version 1.
+
+    Inside a container the group's own name often means nothing, and the top folder is the container's.
+    """
+    groups = ["/"]
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            number, kinds, group = line.split(":", 2)
+            if number == "0" or "memory" in kinds.split(","):
+                groups += [group, *map(str, Path(group).parents)]
+    for group in dict.fromkeys(groups):
+        for top, name in LIMITS:
+            yield Path(top) / group.lstrip("/") / name
 
 
 def peak_memory_bytes() -> int:
