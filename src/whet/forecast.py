@@ -33,6 +33,8 @@ FIXED_SECONDS = 6.0
 """Imports, reading, checks, judging and packaging."""
 LATE_BYTES = 70 * 2**20
 """What judging and reporting import and draw, and what a run keeps here and there."""
+HOLES_BYTES, HOLED_BATCHES = 150 * 2**20, 50
+"""What batches of many lengths leave as holes in the heap, reached after so many of them."""
 SOLVED_COPIES, SOLVED_OUTPUTS = 3, 15
 """Of the features while a head is solved, and of its outputs for every row: one a fold and penalty that is compared."""
 
@@ -261,7 +263,8 @@ def memory_of(speeds: Speeds, method: Method, *, after: bool = False) -> int:
     )
     judging = weights + features + max((one.memory_bytes for one in speeds.sample.baselines), default=0)
     most = max(steps, weights + solving, features + cost.forward_bytes, judging, 2 * weights + solving)
-    return speeds.held + LATE_BYTES + encoded + most + (weights if after else 0)
+    holes = int(HOLES_BYTES * min(1.0, tokens / machinery.most_tokens / HOLED_BATCHES))
+    return speeds.held + LATE_BYTES + encoded + most + holes + (weights if after else 0)
 
 
 def extra_bytes(speeds: Speeds, stage: StageCost, activations: int) -> int:

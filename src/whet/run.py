@@ -99,6 +99,7 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
     rows = RunRows(train, valid, units, None if split.valid is None else units_of(split.valid, prepared))
     for note in window_notes(rows):
         yield Said(stage="encode", message=note)
+    give_back()
     clock.mark("encode")
     return rows
 

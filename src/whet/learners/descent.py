@@ -25,6 +25,7 @@ from whet.training.events import Checkpointed, Event, Said, Started
 from whet.training.interrupt import Asked, listening
 from whet.training.loop import Budget, FitState, Objective, fit, start_state, take_step
 from whet.training.machinery import Machinery
+from whet.training.memory import trim_heap
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Working, parameter_dict
 from whet.training.recompute import recomputed
@@ -218,6 +219,7 @@ class Descent:
         def evaluate() -> torch.Tensor:
             assert valid is not None
             assert valid.examples.targets is not None
+            trim_heap()
             return held_out_loss(task, fitted.state, answers(live, valid, holder, most), valid.examples.targets)[0]
 
         return Budget(

@@ -72,10 +72,18 @@ def held_bytes() -> int:
 
 
 def give_back() -> None:
-    """Return freed memory to the system: the allocator of the C library keeps what it could use again."""
+    """Return freed memory to the system, what waits for Python's collector included."""
+    gc.collect()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Return freed memory to the system: the allocator of the C library keeps what it could use again.
+
+    Batches of many shapes leave a heap full of holes, hundreds of megabytes in a few hundred steps.
+    """
     import ctypes
 
-    gc.collect()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library than glibc
             ctypes.CDLL(None).malloc_trim(0)
