@@ -33,8 +33,8 @@ FIXED_SECONDS = 6.0
 """Imports, reading, checks, judging and packaging."""
 LATE_BYTES = 70 * 2**20
 """What judging and reporting import and draw, and what a run keeps here and there."""
-HOLES_BYTES, HOLED_BATCHES = 150 * 2**20, 50
-"""What batches of many lengths leave as holes in the heap, reached after so many of them."""
+SHAPE_BYTES = 6 * 2**20
+"""What the libraries keep for each new shape of a batch, prepared kernels and holes in the heap among it."""
 SOLVED_COPIES, SOLVED_OUTPUTS = 3, 15
 """Of the features while a head is solved, and of its outputs for every row: one a fold and penalty that is compared."""
 
@@ -261,10 +261,17 @@ def memory_of(speeds: Speeds, method: Method, *, after: bool = False) -> int:
     steps += max(
         (extra_bytes(speeds, stage, int(tokens * speeds.width * number)) for stage in cost.descents), default=0
     )
-    judging = weights + features + max((one.memory_bytes for one in speeds.sample.baselines), default=0)
-    most = max(steps, weights + solving, features + cost.forward_bytes, judging, 2 * weights + solving)
-    holes = int(HOLES_BYTES * min(1.0, tokens / machinery.most_tokens / HOLED_BATCHES))
-    return speeds.held + LATE_BYTES + encoded + most + holes + (weights if after else 0)
+    passing = max(0, cost.forward_bytes - weights)
+    twin = weights + max(solving, 2 * passing) if any(one != method for one in speeds.sample.twins) else 0
+    judging = weights + features + max([twin, *(one.memory_bytes for one in speeds.sample.baselines)])
+    most = max(steps, weights + solving, features + cost.forward_bytes, judging)
+    return speeds.held + LATE_BYTES + encoded + most + shape_bytes(speeds) + (weights if after else 0)
+
+
+def shape_bytes(speeds: Speeds) -> int:
+    """What shapes of batches leave behind: one a length, and no more than there are updates."""
+    lengths = speeds.sample.examples.lengths
+    return SHAPE_BYTES * min(len(set(lengths.tolist())), math.ceil(speeds.pieces / speeds.training.batch_size))
 
 
 def extra_bytes(speeds: Speeds, stage: StageCost, activations: int) -> int:
