@@ -458,14 +458,11 @@ def show_answer(predictor: Any, value: Any, as_json: bool) -> None:
 def show_prepared(prepared: Any, console: "Console", level: str) -> None:
     """Data, findings from ``level`` up, and the plan with its forecast."""
     from whet.report import terminal
-    from whet.report.story import Cost
-    from whet.telling import data_facts
+    from whet.telling import data_facts, forecast_cost
 
-    forecast = prepared.plan.forecast
     terminal.print_data(data_facts(prepared), console)
     terminal.print_findings(prepared.findings, console, level)
-    cost = Cost(seconds=forecast.seconds, memory_bytes=forecast.memory_bytes, disk_bytes=forecast.disk_bytes)
-    terminal.print_brief(prepared.plan.brief(), cost, console)
+    terminal.print_brief(prepared.plan.brief(), forecast_cost(prepared.plan.forecast), console)
     if level == "info":
         terminal.print_plan(prepared.plan.as_dict(), console)
 

@@ -1,26 +1,34 @@
-"""How fast is it here? A frozen forward and a few real steps of every stage, on a sample, before anything is fitted.
+"""How fast is it here, and how much memory does it need? A frozen forward and a few real steps of every stage, on a
+sample, before anything is fitted.
 
 Steps are taken with a learning rate near zero on a copy of the model that is thrown away. A stage that will be replayed
-is timed under replay, so what is measured is what the run will do.
+is timed under replay, so what is measured is what the run will do. Memory is that of a step on the longest rows, with
+all that a stage holds beside it: masters, moments, the best weights, the snapshot to return to.
 """
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from whet.backbones.backbone import Backbone, Cut
 from whet.backbones.cut import FeatureCut
-from whet.learners.descent import drawn_head, lowest_cut, moving_blocks, names_of, trained_tables, undecayed
+from whet.data.ragged import by_length
+from whet.learners.descent import Descent, drawn_head, lowest_cut, moving_blocks, names_of, trained_tables, undecayed
 from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.neural import Neural
 from whet.methods.method import Descend, Solve, Stage
 from whet.tasks.task import Examples
+from whet.training.averaging import averaging
 from whet.training.compact import compacted
-from whet.training.loop import Budget, start_state, take_step
-from whet.training.objective import ReplaySource
+from whet.training.loop import Budget, FitState, start_state, take_step
+from whet.training.memory import watched_peak
+from whet.training.objective import ReplaySource, answers
 from whet.training.precision import Working
+from whet.training.recompute import recomputed
 from whet.training.replay import activations, pick, run_prefix, set_training
 from whet.training.trouble import NotFiniteError
 
@@ -62,12 +70,16 @@ class MethodCost:
         descents: Of its stages of gradient steps, in order.
         searches: Solved heads whose penalty is searched for; starts: those with a single one.
         moved: Solved heads on features that moved before, which are computed anew.
+        memory_bytes: The most that a learner and its steps held beside what was there before.
+        forward_bytes: The same of a frozen forward on the longest rows.
     """
 
     descents: tuple[StageCost, ...]
     searches: int
     starts: int
     moved: int
+    memory_bytes: int = 0
+    forward_bytes: int = 0
 
 
 def time_forward(learner: Neural, examples: Examples) -> float:
@@ -86,27 +98,55 @@ def time_forward(learner: Neural, examples: Examples) -> float:
     return best
 
 
-def time_method(learner: Neural, examples: Examples) -> MethodCost:
+def measure_method(make: Callable[[], Neural], examples: Examples, longest: Examples) -> MethodCost:
     """Count a method's solved heads, and take a few steps of every stage that descends.
+
+    Args:
+        make: The method's learner, fresh.
+        examples: Of usual lengths, to time; longest: the longest there are, longest first, for memory.
 
     Raises:
         ConfigError: the method cannot work with this model, task or plan.
     """
-    backbone, stages = learner.stages()
-    descents = [(number, stage) for number, stage in enumerate(stages) if isinstance(stage.fit, Descend)]
-    solves = [(number, stage.fit) for number, stage in enumerate(stages) if isinstance(stage.fit, Solve)]
-    first = min((number for number, _ in descents), default=len(stages))
-    searches = sum(len(fit.penalties) > 1 for _, fit in solves)
+    with watched_peak() as forward:
+        run_longest(make(), longest)
+    with watched_peak() as peak:
+        learner = make()
+        backbone, stages = learner.stages()
+        descents = [(number, stage) for number, stage in enumerate(stages) if isinstance(stage.fit, Descend)]
+        solves = [(number, stage.fit) for number, stage in enumerate(stages) if isinstance(stage.fit, Solve)]
+        first = min((number for number, _ in descents), default=len(stages))
+        searches = sum(len(fit.penalties) > 1 for _, fit in solves)
+        costs = tuple(measure_stage(learner, backbone, stage, number, examples, longest) for number, stage in descents)
     return MethodCost(
-        descents=tuple(time_stage(learner, backbone, stage, number, examples) for number, stage in descents),
+        descents=costs,
         searches=searches,
         starts=len(solves) - searches,
         moved=sum(number > first for number, _ in solves),
+        memory_bytes=peak.grown,
+        forward_bytes=forward.grown,
     )
 
 
-def time_stage(learner: Neural, backbone: Backbone, stage: Stage, number: int, examples: Examples) -> StageCost:
-    """One stage's cost."""
+def run_longest(learner: Neural, longest: Examples) -> None:
+    """A frozen forward on the longest rows, as many as a run takes at once."""
+    import torch
+
+    machinery = learner.machinery
+    working = Working.of(learner.backbone.model, machinery.precision, torch.device(machinery.device))
+    most, some = machinery.most_tokens, first_batch(longest, machinery.most_tokens)
+    drain(run_prefix(working.live, FeatureCut(), some, learner.processor, stage="plan", most_tokens=most))
+
+
+def first_batch(longest: Examples, most_tokens: int) -> Examples:
+    """The largest batch that is made of some examples without gradients."""
+    return pick(longest, next(by_length(longest.lengths, most_tokens)))
+
+
+def measure_stage(
+    learner: Neural, backbone: Backbone, stage: Stage, number: int, examples: Examples, longest: Examples
+) -> StageCost:
+    """One stage's cost; takes its memory on the way."""
     import torch
 
     assert isinstance(stage.fit, Descend)
@@ -119,28 +159,32 @@ def time_stage(learner: Neural, backbone: Backbone, stage: Stage, number: int, e
     groups = descent.groups(backbone)
     names = names_of(groups)
     working.trainable(names)
-    source = descent.source(fitted, examples)
-    if not source.steps_per_epoch:  # a sample without two rows of any class
-        source.alike = None
-    cut = replayed_from(descent.cut(backbone), fitted, source)
+    batch = pick(longest, np.arange(min(descent.training.batch_size, len(longest))))
+    forward = first_batch(longest, machinery.most_tokens)
+    timed, largest, held_out = (descent.source(fitted, some) for some in (examples, batch, forward))
+    if not timed.steps_per_epoch:  # a sample without two rows of any class
+        timed.alike = None
+    largest.alike = None
+    cut = replayed_from(descent.cut(backbone), fitted, (timed, largest, held_out))
     tables = trained_tables(backbone, names)
     with ExitStack() as stack:
         stack.enter_context(drawn_head(working.live))
-        stack.enter_context(compacted(working, tables, [examples.inputs]))
-        state = start_state(working, groups, STILL, descent.training, undecayed(backbone))
+        stack.enter_context(compacted(working, tables, [examples.inputs, longest.inputs]))
+        average = averaging(descent.training)
+        state = start_state(working, groups, STILL, descent.training, undecayed(backbone), average)
         holder = stack.enter_context(cut.inject(working.live)) if cut else None
+        stack.enter_context(recomputed(working.live, backbone.blocks, descent.training.gradient_checkpointing))
         objective = descent.objective(fitted, holder)
         set_training(working.live, lowest_cut(backbone, names))
-        budget = Budget(steps=100, every=100, evaluate=None, settings=descent.training)
+        taking = Stepping(descent, state, objective, working)
         fastest = np.inf  # the first step of a shape prepares kernels, which later ones find
         for step in range(WARM_STEPS + TIMED_STEPS):
-            place = state.step = step % max(1, source.steps_per_epoch)
-            index = np.concatenate([batch.index for batch in source.window(stage.name, 0, place)])
-            began = time.perf_counter()
-            with suppress(NotFiniteError):  # timed all the same
-                take_step(state, stage.name, source, objective, working, budget, 0)
-            if step >= WARM_STEPS:
-                fastest = min(fastest, (time.perf_counter() - began) / float(examples.lengths[index].sum()))
+            seconds = taking.seconds_a_token(timed, step)
+            fastest = min(fastest, seconds) if step >= WARM_STEPS else fastest
+        state.take_snapshot()
+        state.best = {name: tensor.clone() for name, tensor in state.masters().items()}
+        taking.seconds_a_token(largest, 0)
+        answers(working.live, held_out, holder, machinery.most_tokens)
         remembered = state.optimizer.numbers() / sum(len(group) for group in state.groups)
         state.release(working)
     every = dict(backbone.model.named_parameters())
@@ -158,14 +202,48 @@ def time_stage(learner: Neural, backbone: Backbone, stage: Stage, number: int, e
     )
 
 
-def replayed_from(cut: Cut | None, fitted: NeuralFitted, source: ReplaySource) -> Cut | None:
-    """Fill the source's activations; None where the model cannot be cut."""
+@dataclass(frozen=True, eq=False)
+class Stepping:
+    """Single steps of a stage."""
+
+    descent: Descent
+    state: FitState
+    objective: Any
+    working: Working
+
+    def seconds_a_token(self, source: ReplaySource, step: int) -> float:
+        """Take one and time it."""
+        name, settings = self.descent.stage.name, self.descent.training
+        budget = Budget(steps=100, every=100, evaluate=None, settings=settings)
+        place = self.state.step = step % max(1, source.steps_per_epoch)
+        index = np.concatenate([batch.index for batch in source.window(name, 0, place)])
+        began = time.perf_counter()
+        with suppress(NotFiniteError):  # timed all the same
+            take_step(self.state, name, source, self.objective, self.working, budget, 0)
+        return (time.perf_counter() - began) / float(source.examples.lengths[index].sum())
+
+
+def replayed_from(cut: Cut | None, fitted: NeuralFitted, sources: tuple[ReplaySource, ...]) -> Cut | None:
+    """Fill the sources' activations; None where the model cannot be cut."""
     if cut is None:
         return None
     live, most = fitted.working.live, fitted.machinery.most_tokens
     try:
-        found = activations(live, cut, source.examples, fitted.processor, None, stage="plan", most_tokens=most)
-        source.cached, source.ragged = drain(found), cut.ragged
-    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError):  # the run says why; it is only slower
+        for source in sources:
+            found = activations(live, cut, source.examples, fitted.processor, None, stage="plan", most_tokens=most)
+            source.cached, source.ragged = drain(found), cut.ragged
+    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError) as error:  # the run says why
+        if out_of_memory(error):
+            raise
+        for source in sources:
+            source.cached = None
         return None
     return cut
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the device or of the machine."""
+    import torch
+
+    said = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)

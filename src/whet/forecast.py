@@ -1,37 +1,43 @@
-"""How long will it take? Measured on this machine, this model and these rows before anything is fitted.
+"""How long will it take, and how much memory and disk? Measured on this machine, this model and these rows, before
+anything is fitted.
 
-What ``dry_run`` timed on a sample, and the sizes of the rest; the rest is arithmetic.
+What ``dry_run`` measured on a sample, and the sizes of the rest; the rest is arithmetic.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from whet.data.rows import Columns
 from whet.data.split import Split
-from whet.dry_run import MethodCost, StageCost, time_forward, time_method
-from whet.learners.descent import LEAST_GAIN, gain_of_stages
-from whet.learners.neural import Neural, Pretrained
+from whet.dry_run import MethodCost, StageCost, time_forward
+from whet.errors import MachineError
+from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages
 from whet.methods.method import Method
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
-from whet.tasks.task import Examples, State, Task
+from whet.sample import Sample
 from whet.training.averaging import COPIES, MEASURED
 from whet.training.checkpoint import KEPT
+from whet.training.memory import SHARE, give_back, held_bytes
 from whet.training.settings import Average, Training
+from whet.trial import Trial, limit_bytes
 
-SAMPLE_ROWS = 256
 START_SHARE = 0.2
 """What the head that steps start from takes of a solve with its penalty chosen."""
 SOLVE_RATE = 60e9
 """Floating-point operations a second of the solver, low on purpose."""
 NUMBER_BYTES = 4
 """Of a weight, and of whatever else is kept in float32."""
+BESIDE_BYTES = 8
+"""Of a trained number in memory beside what is in its checkpoint: its gradient and the working weights."""
 FIXED_SECONDS = 6.0
 """Imports, reading, checks, judging and packaging."""
+LATE_BYTES = 70 * 2**20
+"""What judging and reporting import and draw, and what a run keeps here and there."""
+SHAPE_BYTES = 6 * 2**20
+"""What the libraries keep for each new shape of a batch, prepared kernels and holes in the heap among it."""
+SOLVED_COPIES, SOLVED_OUTPUTS = 3, 15
+"""Of the features while a head is solved, and of its outputs for every row: one a fold and penalty that is compared."""
 
 
 @dataclass(frozen=True)
@@ -40,55 +46,55 @@ class Speeds:
 
     Args:
         tokens: Of training rows; valid_tokens and test_tokens: of the others.
-        learner: Makes the learner of a method, whose stages are timed.
-        evaluations: Of the validation rows, an epoch.
-        average: Of the weights; it may measure validation loss again at the end, and needs memory.
-        sample: Some training rows, encoded.
+        pieces: Of training and validation rows.
+        trial: What steps are tried on.
+        training: The settings under which they are.
+        parameters: Of the model.
         forward: Tokens a second of the frozen forward.
+        held: Bytes that this process held once the model was loaded.
     """
 
     tokens: float
     valid_tokens: float
     test_tokens: float
+    pieces: float
     rows: int
     outputs: int
     width: int
-    pretrained: Pretrained
-    learner: Callable[[Method], Neural]
-    evaluations: int
-    average: Average
+    sample: Sample
+    trial: Trial
+    training: Training
     parameters: int
-    sample: Examples
     forward: float
-    _costs: dict[Method, MethodCost] = field(default_factory=dict, repr=False)
+    held: int
+    _costs: dict[Any, MethodCost | None] = field(default_factory=dict, repr=False)
 
     @staticmethod
-    def measure(
-        pretrained: Pretrained, task: Task, state: State, columns: Columns, split: Split, training: Training
-    ) -> "Speeds":
-        """Encode a sample and time a frozen forward; stages are timed when they are asked for."""
-        rows = len(split.train)
-        places = np.unique(np.linspace(0, rows - 1, min(SAMPLE_ROWS, rows)).astype(np.int64))
-        sample = split.train.select(places)
-        examples = task.encode(sample, columns, pretrained.processor, state, targeted=True)
-        per_row = float(examples.lengths.sum()) / len(sample)
-        learner = pretrained.learner(task, state, columns, Probe(), training)
+    def measure(trial: Trial, sample: Sample, split: Split, training: Training) -> "Speeds":
+        """Time a frozen forward; methods are tried when they are asked for."""
+        examples, rows = sample.examples, len(split.train)
+        per_row = float(examples.lengths.sum()) / examples.rows
+        learner = trial.learner(Probe(), training)
         forward = time_forward(learner, examples)
         model = learner.backbone.model
+        width, parameters = model.head.in_features, sum(parameter.numel() for parameter in model.parameters())
+        del learner, model
+        give_back()
+        valid = 0 if split.valid is None else len(split.valid)
         return Speeds(
             tokens=per_row * rows,
-            valid_tokens=per_row * (0 if split.valid is None else len(split.valid)),
+            valid_tokens=per_row * valid,
             test_tokens=per_row * sum(len(test.rows) for test in split.tests.values()),
+            pieces=len(examples) / examples.rows * (rows + valid),
             rows=rows,
-            outputs=task.outputs(state),
-            width=model.head.in_features,
-            pretrained=pretrained,
-            learner=lambda method: pretrained.learner(task, state, columns, method, training),
-            evaluations=training.evaluations_per_epoch,
-            average=training.average,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            sample=examples,
+            outputs=trial.task.outputs(trial.state),
+            width=width,
+            sample=sample,
+            trial=trial,
+            training=training,
+            parameters=parameters,
             forward=forward,
+            held=held_bytes(),
         )
 
     @property
@@ -110,11 +116,41 @@ class Speeds:
     def predict_seconds(self) -> float:
         return self.test_tokens / self.forward
 
+    @property
+    def cached(self) -> bool:
+        """Whether features of the frozen model are computed once for all that ask for them."""
+        return self.trial.pretrained.cache is not None
+
+    @property
+    def limit(self) -> int:
+        """What a run may take of memory, in bytes."""
+        return int(SHARE * limit_bytes(self.trial.pretrained.machinery))
+
+    def under(self, training: Training, most_tokens: int) -> "Speeds":
+        """The same with other batches."""
+        pretrained = self.trial.pretrained
+        machinery = replace(pretrained.machinery, most_tokens=most_tokens)
+        return replace(
+            self, training=training, trial=replace(self.trial, pretrained=replace(pretrained, machinery=machinery))
+        )
+
+    def tried(self, method: Method) -> MethodCost | None:
+        """What a method takes, None where a step could not be taken; tried once."""
+        key = (method, self.training, self.trial.pretrained.machinery)
+        if key not in self._costs:
+            self._costs[key] = self.trial.cost(method, self.training)
+        return self._costs[key]
+
     def cost(self, method: Method) -> MethodCost:
-        """What a method takes; timed once."""
-        if method not in self._costs:
-            self._costs[method] = time_method(self.learner(method), self.sample)
-        return self._costs[method]
+        """What a method takes.
+
+        Raises:
+            MachineError: it does not fit memory.
+        """
+        found = self.tried(method)
+        if found is None or memory_of(self, method) > self.limit:
+            raise MachineError("Its steps do not fit memory.", where="memory", fix="choose a shorter --max-length")
+        return found
 
     def stages(self, method: Method) -> tuple[StageCost, ...]:
         """What each of its descents takes."""
@@ -122,10 +158,21 @@ class Speeds:
 
     def epoch_seconds(self, method: Method) -> float:
         """One pass of gradient steps with its evaluations; under replay only what moves costs."""
-        return sum(stage.share * self._stage_epoch(stage) for stage in self.stages(method))
+        usual = self.training.evaluations_per_epoch
+        return sum(
+            stage.share * (self.tokens * stage.token_seconds + usual * self._evaluation(stage))
+            for stage in self.stages(method)
+        )
 
-    def _stage_epoch(self, stage: StageCost) -> float:
-        return self.tokens * stage.token_seconds + self.evaluations * self._evaluation(stage)
+    def steps_seconds(self, method: Method, epochs: float) -> float:
+        """So many passes of gradient steps, with the evaluations that they really have."""
+        found = 0.0
+        for stage in self.stages(method):
+            passes = stage.share * epochs
+            evaluations = min(MOST_EVALUATIONS, passes * self.training.evaluations_per_epoch) + 2  # start, calibration
+            evaluations += MEASURED[self.training.average]
+            found += passes * self.tokens * stage.token_seconds + evaluations * self._evaluation(stage)
+        return found
 
     def _evaluation(self, stage: StageCost) -> float:
         moving = stage.moving / stage.blocks if stage.replayed else 1.0
@@ -133,13 +180,14 @@ class Speeds:
 
     def trained(self, stage: StageCost) -> int:
         """Numbers that a stage moves, an embedding table with the rows that occur: a descent trains no others."""
-        idle = sum(max(0, rows - self.distinct(column)) * width for column, rows, width in stage.tables)
+        idle = sum(max(0, rows - self.distinct(column, rows)) * width for column, rows, width in stage.tables)
         return stage.trained - idle
 
-    def distinct(self, column: str) -> int:
+    def distinct(self, column: str, most: int) -> int:
         """About how many different values an input has: their number grows with the root of its size (Heaps 1978)."""
-        values = self.sample.inputs[column].compact().values
-        return int(len(np.unique(values)) * max(1.0, self.tokens / len(values)) ** 0.5)
+        sample = self.sample
+        found, values = sample.distinct[column], int(sample.examples.lengths.sum() + sample.longest.lengths.sum())
+        return min(most, int(found * max(1.0, self.tokens / values) ** 0.5))
 
     def rung_seconds(self, method: Method, epochs: float) -> float:
         """A rung with its head, the frozen blocks that it replays, and its passes.
@@ -150,34 +198,95 @@ class Speeds:
             return self.solve_seconds
         cost = self.cost(method)
         features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if stage.replayed)
-        features += 0.0 if self.pretrained.cache else cost.searches + cost.starts - cost.moved
+        features += 0.0 if self.cached else cost.searches + cost.starts - cost.moved
         solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
-        chosen = MEASURED[self.average] * sum(self._evaluation(stage) for stage in cost.descents)
-        return solves + chosen + features * self.features_seconds + epochs * self.epoch_seconds(method)
+        passes = self.steps_seconds(method, epochs) if epochs else 0.0
+        return solves + features * self.features_seconds + passes
+
+    def judge_seconds(self, method: Any) -> float:
+        """The baselines of the judge; one that is the method itself is not fitted again."""
+        found = sum(one.seconds for one in self.sample.baselines)
+        for twin in self.sample.twins:
+            if twin != method:
+                found += self.solve_seconds
+                found += 0.0 if self.cached else self.features_seconds + self.predict_seconds
+        return found
 
 
-def forecast_of(speeds: Speeds, method: Any, training: Training) -> Forecast:
+def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = "") -> Forecast:
     """Seconds, memory and disk of the whole run."""
-    parts = {"predict": speeds.predict_seconds, "other": FIXED_SECONDS}
-    gain = ""
+    parts = {"predict": speeds.predict_seconds, "baselines": speeds.judge_seconds(method), "other": FIXED_SECONDS}
+    parts["features"] = speeds.features_seconds
+    gain, sooner = "", 0.0
     if isinstance(method, Auto):
-        parts["rungs"] = sum(rung.seconds for rung in method.rungs)
+        fits = max(1, method.folds or 0)
+        for number, rung in enumerate(method.rungs):
+            start = fits * speeds.rung_seconds(rung.method, 0)
+            passes = fits * speeds.steps_seconds(rung.method, rung.epochs) if rung.epochs else 0.0
+            parts |= {f"start of rung {number + 1}": start, f"steps of rung {number + 1}": passes}
+            sooner += start + passes if number > 1 else 0.0
     else:
-        parts["features"] = speeds.features_seconds
-        parts["fit"] = speeds.rung_seconds(method, training.epochs or method.epochs)
+        epochs = training.epochs or method.epochs
+        parts["start"] = speeds.rung_seconds(method, 0)
+        parts["steps"] = speeds.steps_seconds(method, epochs) if method.epochs else 0.0
         gain = replay_bound(speeds, method, training)
-    weights = speeds.parameters * NUMBER_BYTES
-    found = descents(method, training)
-    remembered = max((stage.remembered for one, _ in found for stage in speeds.stages(one)), default=0.0)
-    moving = int(weights * (7 + 2 * remembered + COPIES[training.average] if found else 5))
+    chosen = [rung.method for rung in method.rungs] if isinstance(method, Auto) else [method]
     kept_tokens = speeds.tokens + speeds.valid_tokens
-    memory = int(500e6 + moving + kept_tokens * speeds.width * 2)
-    kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in found)
-    disk = int(weights + kept_tokens * speeds.width * 2 + speeds.rows * speeds.width * 4 + kept)
-    rounded = {name: round(value, 1) for name, value in parts.items()}
-    return Forecast(
-        seconds=round(sum(parts.values()), 1), memory_bytes=memory, disk_bytes=disk, parts=rounded, replay_gain=gain
+    kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training))
+    disk = int(
+        speeds.parameters * NUMBER_BYTES + kept_tokens * speeds.width * 2 + speeds.rows * speeds.width * 4 + kept
     )
+    seconds = sum(parts.values())
+    return Forecast(
+        seconds=round(seconds, 1),
+        least_seconds=round(seconds - sooner, 1) if sooner else 0.0,
+        memory_bytes=max(memory_of(speeds, one, after=number > 0) for number, one in enumerate(chosen)),
+        disk_bytes=disk,
+        parts={name: round(value, 1) for name, value in parts.items() if value},
+        replay_gain=gain,
+        fitting=fitting,
+    )
+
+
+def memory_of(speeds: Speeds, method: Method, *, after: bool = False) -> int:
+    """The most that the process holds while a method is fitted and judged, or how it was held to find that out.
+
+    Args:
+        after: Whether the model of an earlier rung is kept meanwhile.
+    """
+    cost = speeds.tried(method)
+    assert cost is not None
+    machinery, tokens = speeds.trial.pretrained.machinery, speeds.tokens + speeds.valid_tokens
+    weights = speeds.parameters * (4 + 2 * ("bfloat16" in (machinery.precision, machinery.training_precision)))
+    features = int(speeds.pieces * speeds.width * 4)
+    encoded = int(speeds.sample.token_bytes * (tokens + speeds.test_tokens))
+    solving = features * SOLVED_COPIES + int(speeds.rows * speeds.outputs * 4 * SOLVED_OUTPUTS)
+    number = 2 if machinery.training_precision == "bfloat16" else 4
+    steps = cost.memory_bytes if cost.descents else 0
+    steps += max(
+        (extra_bytes(speeds, stage, int(tokens * speeds.width * number)) for stage in cost.descents), default=0
+    )
+    passing = max(0, cost.forward_bytes - weights)
+    twin = weights + max(solving, 2 * passing) if any(one != method for one in speeds.sample.twins) else 0
+    judging = weights + features + max([twin, *(one.memory_bytes for one in speeds.sample.baselines)])
+    most = max(steps, weights + solving, features + cost.forward_bytes, judging)
+    return speeds.held + LATE_BYTES + encoded + most + shape_bytes(speeds) + (weights if after else 0)
+
+
+def shape_bytes(speeds: Speeds) -> int:
+    """What shapes of batches leave behind: one a length, and no more than there are updates."""
+    lengths = speeds.sample.examples.lengths
+    return SHAPE_BYTES * min(len(set(lengths.tolist())), math.ceil(speeds.pieces / speeds.training.batch_size))
+
+
+def extra_bytes(speeds: Speeds, stage: StageCost, activations: int) -> int:
+    """What a stage holds of all rows beside what it held of the sample: rows of its tables, what is replayed."""
+    dry = stage.trained - sum(max(0, r - speeds.sample.distinct[c]) * width for c, r, width in stage.tables)
+    average = speeds.training.average
+    held = NUMBER_BYTES * state_numbers(stage, average) + BESIDE_BYTES
+    tables = int(max(0, speeds.trained(stage) - dry) * held)
+    soup = NUMBER_BYTES * COPIES[average] * speeds.trained(stage) if average == "soup" else 0  # gathered later
+    return tables + soup + (activations if stage.replayed else 0)
 
 
 def descents(method: Any, training: Training) -> list[tuple[Method, float]]:
@@ -189,11 +298,11 @@ def descents(method: Any, training: Training) -> list[tuple[Method, float]]:
 
 def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
     """What the checkpoints of a method take at most: the last one, and those of a long fit with one being written."""
-    machinery = speeds.pretrained.machinery
+    machinery, average = speeds.trial.pretrained.machinery, speeds.training.average
     between = machinery.checkpoint_seconds
     written = 1 + epochs * speeds.epoch_seconds(method) / between if between else math.inf
     written += epochs / machinery.checkpoint_epochs if machinery.checkpoint_epochs else 0
-    numbers = sum(speeds.trained(stage) * state_numbers(stage, speeds.average) for stage in speeds.stages(method))
+    numbers = sum(speeds.trained(stage) * state_numbers(stage, average) for stage in speeds.stages(method))
     return int(NUMBER_BYTES * numbers) * int(min(written, KEPT + 1))
 
 

@@ -155,13 +155,22 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What the run will take."""
+    """What the run will take.
+
+    Args:
+        seconds: At most, if nothing ends a stage early; least_seconds: if the ladder ends as soon as it may.
+        memory_bytes: The most that the process holds at once.
+        parts: Seconds of each part; "steps" are what an early end shortens; a ladder has "start of rung 1" and so on.
+        fitting: How a batch was made to fit memory, in words; nothing where it fitted as it was.
+    """
 
     seconds: float
     memory_bytes: int
     disk_bytes: int
+    least_seconds: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     replay_gain: str = ""
+    fitting: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +212,7 @@ class Plan:
         licence = f", {self.model.licence}" if self.model.licence else ""
         names = tuple(catalog.name_of("tracker", tracker) for tracker in self.track)
         tracked = {} if names == ALWAYS else {"tracked by": ", ".join(names) or "nothing"}
+        fitting = {"memory": self.forecast.fitting} if self.forecast.fitting else {}
         return {
             "columns": f"{' + '.join(data.inputs)} → {', '.join(data.target)}" + "".join(f" · {one}" for one in drawn),
             "model": f"{self.model.name} ({self.model.origin}{licence})",
@@ -210,6 +220,7 @@ class Plan:
             "method": self._method_words() + self._optimizer_words(),
             "judged by": f"{catalog.title('metric', self.evaluation.metric)} against {', '.join(rivals) or 'nothing'}",
             "machine": f"{machinery.device}, {machinery.threads} threads, {precision}",
+            **fitting,
             **tracked,
         }
 

@@ -34,6 +34,7 @@ from whet.earlier import (
 )
 from whet.errors import ConfigError, DataError, ModelError, WhetError, closest
 from whet.evaluation.metric import Metric, metric_named
+from whet.footprint import all_fitted, fitted_to_memory
 from whet.forecast import Speeds, forecast_of
 from whet.learners.descent import require_validation
 from whet.learners.neural import Pretrained
@@ -50,12 +51,15 @@ from whet.plan import (
     plan_of,
     trackers_of,
 )
-from whet.rungs import fit_rungs, needs_valid, usual_valid_share
+from whet.rungs import Counts, fit_rungs, needs_valid, usual_valid_share, worth_measuring
+from whet.sample import Sample
 from whet.tasks.own_loss import plain_task, with_loss
 from whet.tasks.task import Growth, State, Task
 from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
 from whet.training.machinery import Machinery
+from whet.training.memory import give_back
 from whet.training.settings import Training
+from whet.trial import Trial
 
 Array = np.ndarray[Any, Any]
 LENGTH_ROWS = 64
@@ -315,16 +319,22 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     kept = activations_folder(wanted, cache)
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, kept, start)
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
-    speeds = Speeds.measure(pretrained, checked.task, state, checked.columns, checked.split, training)
+    columns, task, split = checked.columns, checked.task, checked.split
+    sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
+    trial = Trial(pretrained, checked.modality, task, state, columns, sample.examples, sample.longest)
+    speeds = Speeds.measure(trial, sample, split, training)
+    valid_rows = 0 if split.valid is None else len(split.valid)
     if isinstance(method, Auto):
-        train, valid = checked.split.train, checked.split.valid
-        valid_rows = 0 if valid is None else len(valid)
-        learning = len(train) + valid_rows
-        own_loss = plain_task(checked.task) is not checked.task  # a contrast would not heed it
-        classes = speeds.outputs if checked.task.kind == "classification" and not own_loss else 0
-        method = fit_rungs(
-            method, speeds, training, pairs=pairs, classes=classes, learning_rows=learning, valid_rows=valid_rows
-        )
+        own_loss = plain_task(task) is not task  # a contrast would not heed it
+        classes = speeds.outputs if task.kind == "classification" and not own_loss else 0
+        counts = Counts(pairs, classes, len(split.train) + valid_rows, valid_rows)
+        speeds, fitting = all_fitted(speeds, worth_measuring(method, speeds, training, counts))
+    else:
+        speeds, fitting = fitted_to_memory(speeds, method)
+    training, machinery = speeds.training, speeds.trial.pretrained.machinery
+    pretrained = replace(pretrained, machinery=machinery)
+    if isinstance(method, Auto):
+        method = fit_rungs(method, speeds, training, counts)
         require_useful(training, method, checked)
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
@@ -340,14 +350,14 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         training=training,
         evaluation=evaluation,
         machinery=machinery,
-        forecast=forecast_of(speeds, method, training),
+        forecast=forecast_of(speeds, method, training, fitting),
         track=trackers_of(wanted.get("track")),
         earlier=replace(checked.earlier, words=earlier_words(checked, start)),
         cache=None if pretrained.cache is None else str(cache),
         seed=seed,
     )
+    give_back()
     metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
-    split, columns, task = checked.split, checked.columns, checked.task
     return Prepared(
         plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric,
         earlier_answers(checked, machinery),

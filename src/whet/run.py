@@ -36,6 +36,7 @@ from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.telling import tell, window_notes
 from whet.training.events import Event, Fitting, Judged, Said
+from whet.training.memory import give_back
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
@@ -100,6 +101,7 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
     rows = RunRows(train, valid, units, None if split.valid is None else units_of(split.valid, prepared))
     for note in window_notes(rows):
         yield Said(stage="encode", message=note)
+    give_back()
     clock.mark("encode")
     return rows
 
@@ -113,6 +115,7 @@ def fit_method(
     prepared: Prepared, method: Method, training: Training, rows: TrainingRows, checkpoints: Path | None
 ) -> Generator[Event, None, NeuralFitted]:
     """One method on a fresh copy of the pre-trained model."""
+    give_back()
     yield Fitting(stage=catalog.name_of("method", method))
     learner = prepared.pretrained.learner(
         prepared.task, prepared.state, prepared.columns, method, training, checkpoints
@@ -132,6 +135,7 @@ def finish(
     notes: tuple[str, ...] = (),
 ) -> Generator[Event, None, Outcome]:
     """Judge the fitted model on every test set, package it, and write the report."""
+    give_back()
     write_model(prepared, fitted, folder)
     clock.mark("package")
     answers = {}

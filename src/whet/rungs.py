@@ -5,10 +5,10 @@ epochs here, once. With few rows to choose by, rungs are cross-fitted; with too 
 ends at its first rung.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from whet import catalog
-from whet.errors import ConfigError
+from whet.errors import ConfigError, MachineError
 from whet.forecast import FIXED_SECONDS, Speeds
 from whet.methods.method import Method
 from whet.plan import Auto, LeftOut, Rung, member_of
@@ -39,6 +39,22 @@ MARGIN = 1.15
 """Forecasts are for a quiet machine; so much more is reserved when rungs are fixed."""
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What a ladder is chosen from.
+
+    Args:
+        pairs: Whether a row is two texts.
+        classes: That features can be contrasted by; 0 where they cannot.
+        learning_rows: Rows to train on and to validate by; valid_rows: the latter alone.
+    """
+
+    pairs: bool
+    classes: int
+    learning_rows: int
+    valid_rows: int
+
+
 def usual_valid_share(learning_rows: int) -> float:
     """The share of the rows to learn from that is held out where none was named."""
     return VALID_SHARE if learning_rows < MANY_ROWS else VALID_SHARE_OF_MANY
@@ -64,6 +80,13 @@ def needs_valid(auto: Auto, valid_rows: int, learning_rows: int, *, pairs: bool)
     methods = climbable(auto, pairs=pairs)
     compared = can_choose(valid_rows) or (auto.folds != 0 and learning_rows >= FEWEST_CHOOSING)
     return bool(methods[0].epochs) or (len(methods) > 1 and compared)
+
+
+def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> list[Method]:
+    """The ladder's methods that may become rungs; where nothing can be compared the first one alone."""
+    chosen, _ = named(auto, speeds, training, counts)
+    methods = climbable(chosen, pairs=counts.pairs)
+    return methods if any(can_compare(counts, folds) for folds in ways(auto, counts)) else methods[:1]
 
 
 def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
@@ -101,41 +124,43 @@ def usual_methods(*, classes: int, learning_rows: int, parameters: int) -> tuple
     return tuple(names), replaced
 
 
-def fit_rungs(
-    auto: Auto, speeds: Speeds, training: Training, *, pairs: bool, classes: int, learning_rows: int, valid_rows: int
-) -> Auto:
-    """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes.
+def named(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> tuple[Auto, dict[str, LeftOut]]:
+    """The ladder with its methods named, and by the name of each newcomer what it took the place of."""
+    if auto.methods:
+        return auto, {}
+    classes = 0 if counts.pairs or training.micro_batch_size else counts.classes
+    names, replaced = usual_methods(classes=classes, learning_rows=counts.learning_rows, parameters=speeds.parameters)
+    return replace(auto, methods=names), replaced
 
-    Args:
-        classes: That features can be contrasted by, see ``usual_methods``.
-        learning_rows: Rows to train on and to validate by; valid_rows: the latter alone.
-    """
-    replaced: dict[str, LeftOut] = {}
-    chosen = auto
-    if not auto.methods:
-        some = 0 if pairs or training.micro_batch_size else classes
-        names, replaced = usual_methods(classes=some, learning_rows=learning_rows, parameters=speeds.parameters)
-        chosen = replace(auto, methods=names)
+
+def fit_rungs(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> Auto:
+    """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes."""
+    chosen, replaced = named(auto, speeds, training, counts)
     seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
     left = seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
-    ways = [auto.folds] if auto.folds is not None else usual_folds(learning_rows, valid_rows)
-    for folds in ways:
-        methods, cannot = comparable(climbable(chosen, pairs=pairs), speeds, learning_rows, valid_rows, folds)
+    for folds in ways(auto, counts):
+        methods, cannot = comparable(climbable(chosen, pairs=counts.pairs), speeds, counts, folds)
         rungs, unaffordable = within(left, methods, speeds, training, max(1, folds))
         if len(rungs) > 1:
             break
     left_out = [*cannot, *unaffordable]
     climbed = {catalog.name_of("method", rung.method) for rung in rungs}
     left_out += [one for newcomer, one in replaced.items() if newcomer in climbed]
-    return replace(
-        auto, seconds=round(seconds, 1), folds=folds if len(rungs) > 1 else 0, rungs=rungs, left_out=tuple(left_out)
-    )
+    folds = folds if len(rungs) > 1 else 0
+    return replace(auto, seconds=round(seconds, 1), folds=folds, rungs=rungs, left_out=tuple(left_out))
 
 
-def usual_folds(learning_rows: int, valid_rows: int) -> list[int]:
-    """Ways to compare rungs, the first that covers two of them is taken: in parts with few rows, else as held out."""
-    few = choosing_rows(valid_rows) < FEW_CHOOSING and learning_rows >= FEWEST_CHOOSING
+def ways(auto: Auto, counts: Counts) -> list[int]:
+    """In how many parts rungs may be compared, 0 as held out; the first way that the budget covers is taken."""
+    if auto.folds is not None:
+        return [auto.folds]
+    few = choosing_rows(counts.valid_rows) < FEW_CHOOSING and counts.learning_rows >= FEWEST_CHOOSING
     return [PARTS, 0] if few else [0]
+
+
+def can_compare(counts: Counts, folds: int) -> bool:
+    """Whether rungs can be told apart in so many parts."""
+    return bool(folds) or can_choose(counts.valid_rows)
 
 
 def within(
@@ -166,21 +191,19 @@ def within(
     return tuple(rungs), left_out
 
 
-def comparable(
-    methods: list[Method], speeds: Speeds, learning_rows: int, valid_rows: int, folds: int
-) -> tuple[list[Method], list[LeftOut]]:
+def comparable(methods: list[Method], speeds: Speeds, counts: Counts, folds: int) -> tuple[list[Method], list[LeftOut]]:
     """The methods that this model can be trained by and these rows can compare, and why the others are left out."""
     kept: list[Method] = []
     left_out: list[LeftOut] = []
     for method in methods:
         name = catalog.name_of("method", method)
-        if kept and not folds and not can_choose(valid_rows):
+        if kept and not can_compare(counts, folds):
             hint = f"--method {name} takes it alone, and --set data.valid_fraction=0.4 holds more rows out"
-            left_out.append(LeftOut(name, too_few(learning_rows, valid_rows), hint))
+            left_out.append(LeftOut(name, too_few(counts.learning_rows, counts.valid_rows), hint))
             continue
         try:
             speeds.epoch_seconds(method)
-        except ConfigError as error:  # such as top-layers for a model without a chain of blocks
+        except (ConfigError, MachineError) as error:  # such as top-layers for a model without a chain of blocks
             left_out.append(LeftOut(name, error.what.rstrip("."), error.fix))
             continue
         kept.append(method)

@@ -16,12 +16,13 @@ from whet.data.split import Split
 from whet.evaluation.records import Judgement
 from whet.folder import TRACKS, read_events
 from whet.learners.fitted import NeuralFitted
-from whet.plan import Auto, Plan
+from whet.plan import Auto, Forecast, Plan
 from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
 from whet.resolve import Checked, Prepared
 from whet.tasks.predictions import Predictions
 from whet.trackers.energy import NAME, Energy, Used, read_used
-from whet.training.machine import peak_memory_bytes, processor_name
+from whet.training.machine import processor_name
+from whet.training.memory import peak_memory_bytes
 
 TEXT_LENGTH = 500
 SCATTER_POINTS = 2000
@@ -42,7 +43,6 @@ def tell(
 ) -> Story:
     """Everything a reader needs to know of one run."""
     plan = prepared.plan
-    forecast = plan.forecast
     return Story(
         name=folder.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,7 +55,8 @@ def tell(
         folder=shown(folder),
         labels=tuple(prepared.state.get("labels", ())),
         plan=plan.as_dict(),
-        forecast=Cost(seconds=forecast.seconds, memory_bytes=forecast.memory_bytes, disk_bytes=forecast.disk_bytes),
+        forecast=forecast_cost(plan.forecast),
+        forecast_taken=seconds_of_steps(prepared, fitted, rows, rungs),
         actual=Cost(memory_bytes=peak_memory_bytes(), disk_bytes=size_of(folder)),
         rungs=rungs,
         curve=curve_of(folder),
@@ -69,6 +70,36 @@ def tell(
         machine=machine_line(prepared),
         versions={name: version(name) for name in PACKAGES},
     )
+
+
+def forecast_cost(forecast: Forecast) -> Cost:
+    """A forecast as people are told it."""
+    return Cost(
+        seconds=forecast.seconds,
+        least_seconds=forecast.least_seconds or None,
+        memory_bytes=forecast.memory_bytes,
+        disk_bytes=forecast.disk_bytes,
+    )
+
+
+def seconds_of_steps(prepared: Prepared, fitted: NeuralFitted, rows: Any, rungs: tuple[Any, ...]) -> float:
+    """What the forecast says of the steps that were taken: an early end shortens a run, and is no fault of it."""
+    plan, parts = prepared.plan, dict(prepared.plan.forecast.parts)
+    an_epoch = -(-len(rows.train) // plan.training.batch_size)
+    if not isinstance(plan.method, Auto):
+        epochs = plan.training.epochs or plan.method.epochs
+        parts["steps"] = parts.get("steps", 0.0) * share_taken(fitted.steps, an_epoch * epochs)
+        return round(sum(parts.values()), 1)
+    for number, (planned, told) in enumerate(zip(plan.method.rungs, rungs, strict=False), start=1):
+        start, steps = f"start of rung {number}", f"steps of rung {number}"
+        parts[steps] = parts.get(steps, 0.0) * share_taken(told.steps, an_epoch * planned.epochs)
+        parts[start] = parts.get(start, 0.0) if told.trainable_parameters else 0.0
+    return round(sum(parts.values()), 1)
+
+
+def share_taken(steps: int, planned: float) -> float:
+    """The share of the planned steps that was taken."""
+    return min(1.0, steps / planned) if planned else 0.0
 
 
 def data_facts(prepared: Prepared) -> DataFacts:

@@ -12,6 +12,7 @@ from whet.report import terminal
 from whet.report.card import render_card
 from whet.report.html import render_report
 from whet.report.lines import (
+    cost_words,
     data_lines,
     display_width,
     finding_lines,
@@ -23,8 +24,8 @@ from whet.report.lines import (
     table_lines,
     verdict_lines,
 )
-from whet.report.story import Story, as_record, from_record
-from whet.report.words import energy_words
+from whet.report.story import Cost, Story, as_record, from_record
+from whet.report.words import cost_of, energy_words
 from whet.trackers.energy import WORLD, Used
 
 from . import stories
@@ -135,3 +136,12 @@ def test_energy_is_called_estimated_where_it_is_everywhere_it_is_told() -> None:
     assert "estimated" in render_card(story).partition("energy:")[2].splitlines()[0]
     assert "estimated" not in energy_words(replace(used, estimated=False))
     assert from_record(json.loads(json.dumps(as_record(story)))) == story
+
+
+def test_a_run_that_ended_early_is_compared_with_the_forecast_for_its_steps() -> None:
+    assert cost_of(48.0, 51.0, 51.0) == "48 s (forecast 51 s)"
+    assert cost_of(30.0, 51.0, 31.0) == "30 s (forecast 51 s, 31 s for the steps taken)"
+
+
+def test_a_forecast_of_a_ladder_is_a_range() -> None:
+    assert cost_words(Cost(seconds=51.0, least_seconds=20.0)) == "20 s to 51 s"

@@ -16,11 +16,10 @@ from whet.training.machine import (
     free_bytes,
     measure_attention,
     measure_machine,
-    memory_bytes,
-    peak_memory_bytes,
     resolve_device,
     usable_cores,
 )
+from whet.training.memory import memory_bytes, peak_memory_bytes
 
 FAST = {
     "gemm": {"float32": 100.0, "float32-medium": 105.0, "bfloat16": 400.0},

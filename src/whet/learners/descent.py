@@ -28,9 +28,11 @@ from whet.training.events import Checkpointed, Event, Said, Started
 from whet.training.interrupt import Asked, listening
 from whet.training.loop import Budget, FitState, Objective, fit, start_state, take_step
 from whet.training.machinery import Machinery
+from whet.training.memory import trim_heap
 from whet.training.movement import hashes, listed, never_moved, strays
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Working, parameter_dict
+from whet.training.recompute import recomputed
 from whet.training.regularise import DIVERGENCES, Regularised
 from whet.training.replay import activations, set_training, verify
 from whet.training.settings import Training
@@ -88,6 +90,7 @@ class Descent:
             steps = self.steps(source)
             yield Started(stage=stage.name, steps=steps, examples=len(train), note=cut.name if cut else "")
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
+            stack.enter_context(recomputed(working.live, backbone.blocks, self.training.gradient_checkpointing))
             objective = self.objective(fitted, holder)
             set_training(working.live, lowest_cut(backbone, names))
             asked = stack.enter_context(listening())
@@ -294,6 +297,7 @@ class Descent:
         def evaluate() -> torch.Tensor:
             assert valid is not None
             assert valid.examples.targets is not None
+            trim_heap()
             return held_out_loss(task, fitted.state, answers(live, valid, holder, most), valid.examples.targets)[0]
 
         return Budget(

@@ -4,6 +4,7 @@ A deeper method that is not better than this did not need its steps.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from whet.data.rows import Columns
 from whet.learners.fitted import NeuralFitted, drain
@@ -16,16 +17,18 @@ from whet.methods.probe import Probe
 class FrozenProbe(Learner):
     """A convex head on the untuned model; not for pairs, whose parts a frozen encoder never learnt to compare."""
 
+    method: ClassVar[Probe] = Probe()
+
     def serves(self, columns: Columns, *, continued: bool) -> bool:
         return len(columns.inputs) == 1
 
     def is_model(self, model: Fitted) -> bool:
-        return isinstance(model, NeuralFitted) and not model.features_moved and model.solved == Probe().solve
+        return isinstance(model, NeuralFitted) and not model.features_moved and model.solved == self.method.solve
 
     def fit(self, material: Material) -> NeuralFitted:
         """Features come from the cache where they are there."""
         pretrained: Pretrained = material.pretrained
-        learner = pretrained.learner(material.task, material.state, material.columns, Probe())
+        learner = pretrained.learner(material.task, material.state, material.columns, self.method)
         examples = material.task.encode(
             material.train, material.columns, pretrained.processor, material.state, targeted=True
         )

@@ -5,7 +5,7 @@ baselines. Judge, search and report see only their ``Predictions``.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -48,7 +48,14 @@ class Fitted(Protocol):
 
 
 class Learner(Protocol):
-    """Anything that can be fitted. Members inherit from it, for the two answers that are usually no."""
+    """Anything that can be fitted. Members inherit from it, for the answers that are usually no."""
+
+    method: ClassVar[Any] = None
+    """The method that fits the pre-trained model in the same way, for a learner that is one."""
+
+    def share(self, rows: int, characters: int) -> float:
+        """The share of so many rows and characters that it learns from: all, unless it draws a sample."""
+        return 1.0
 
     def serves(self, columns: Columns, *, continued: bool) -> bool:
         """Whether it can do anything sensible here; a baseline that cannot is left out.

@@ -51,6 +51,9 @@ class TfidfLinear(Learner):
 
     penalties: tuple[float, ...] = (1.0, 10.0)
 
+    def share(self, rows: int, characters: int) -> float:
+        return min(1.0, MOST_ROWS / max(1, rows), MOST_CHARACTERS / max(1, characters))
+
     def fit(self, material: Material) -> "FittedTfidf":
         """Counts pieces, chooses the penalty by cross-validation, solves."""
         rng = np.random.default_rng([PURPOSE, material.seed])

@@ -129,7 +129,11 @@ def cost_words(cost: Cost) -> str:
     """'51 s · 1.2 GiB memory · 93 MiB disk'; what is not known is left out."""
     memory = f"{size(cost.memory_bytes)} memory" if cost.memory_bytes is not None else ""
     disk = f"{size(cost.disk_bytes)} disk" if cost.disk_bytes is not None else ""
-    return " · ".join(part for part in (duration(cost.seconds), memory, disk) if part and part != NOTHING) or NOTHING
+    least = f"{duration(cost.least_seconds)} to " if cost.least_seconds is not None else ""
+    return (
+        " · ".join(part for part in (least + duration(cost.seconds), memory, disk) if part and part != NOTHING)
+        or NOTHING
+    )
 
 
 def ladder_lines(story: Story, width: int = 80) -> list[Line]:

@@ -102,6 +102,12 @@ def costs(story: Story) -> Html | None:
     """Forecast beside actual: seconds, memory, disk."""
     kinds: list[tuple[str, float | None, float | None, Callable[[float | None], str]]] = [
         ("time", story.forecast.seconds, story.actual.seconds, duration),
+        (
+            "time, for the steps taken",
+            story.forecast_taken,
+            None if story.forecast_taken is None else story.actual.seconds,
+            duration,
+        ),
         ("peak memory", story.forecast.memory_bytes, story.actual.memory_bytes, size),
         ("disk", story.forecast.disk_bytes, story.actual.disk_bytes, size),
     ]

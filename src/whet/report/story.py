@@ -53,9 +53,13 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a run takes, forecast or measured; None where it is not known."""
+    """What a run takes, forecast or measured; None where it is not known.
+
+    ``least_seconds`` is the lower end of a range; ``seconds`` the upper.
+    """
 
     seconds: float | None = None
+    least_seconds: float | None = None
     memory_bytes: int | None = None
     disk_bytes: int | None = None
 
@@ -127,6 +131,7 @@ class Story:
         judgements: One per test set, the first one leading.
         examples: Worst rows of every test set, and rows that findings point at.
         scatter: Regression only: test set to (target, prediction) pairs.
+        forecast_taken: Seconds that were forecast for the steps really taken, which may have ended early.
         energy: What it used, where that was measured. views: tracker to the command that shows what it wrote.
         machine: One line about the machine. versions: package to version.
     """
@@ -145,6 +150,7 @@ class Story:
     plan: dict[str, Any] = field(default_factory=dict)
     forecast: Cost = Cost()
     actual: Cost = Cost()
+    forecast_taken: float | None = None
     rungs: tuple[Rung, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     notes: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from whet.report.lines import (
     wrapped,
 )
 from whet.report.story import Cost, DataFacts, Story
-from whet.report.words import cost_of, energy_words, one_line, plural
+from whet.report.words import cost_of, energy_words, one_line, plural, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +73,9 @@ def print_verdict(story: Story, console: "Console") -> None:
     """Scores beside the baselines, the answer, where the report is and how to use the model."""
     show([*ladder_lines(story, _width(console)), *verdict_lines(story, _width(console))], console)
     folder = one_line(story.path, 1000)
-    took = cost_of(story.seconds, story.forecast.seconds)
+    took = cost_of(story.seconds, story.forecast.seconds, story.forecast_taken)
+    if story.actual.memory_bytes is not None and story.forecast.memory_bytes is not None:
+        took += f" · {size(story.actual.memory_bytes)} memory (forecast {size(story.forecast.memory_bytes)})"
     stopped = "  stopped by you: the model is the best until then" if story.interrupted else ""
     lines: list[Line] = [[("  took    ", "dim"), (took, ""), (stopped, "yellow")]]
     if story.energy is not None:

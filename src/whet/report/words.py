@@ -169,6 +169,9 @@ def watt_hours(kwh: float) -> str:
     return f"{kwh:.2g} kWh" if kwh >= 0.1 else f"{1000 * kwh:.2g} Wh"
 
 
-def cost_of(seconds: float, forecast: float | None) -> str:
-    """'48 s (forecast 51 s)'."""
-    return duration(seconds) + (f" (forecast {duration(forecast)})" if forecast is not None else "")
+def cost_of(seconds: float, forecast: float | None, taken: float | None = None) -> str:
+    """'48 s (forecast 51 s)'; with what was forecast for the steps taken, where those are fewer."""
+    if forecast is None:
+        return duration(seconds)
+    fewer = taken is not None and taken < 0.95 * forecast
+    return f"{duration(seconds)} (forecast {duration(forecast)}{f', {duration(taken)} for the steps taken' * fewer})"

@@ -7,14 +7,29 @@ itself. A torn or altered one is detected on reading and the one before is used;
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import xxhash
 from torch import Tensor
 
 KEPT = 2
+KINDS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""What the format calls the kinds of numbers."""
 
 
 def save_checkpoint(folder: Path, number: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
@@ -23,18 +38,15 @@ def save_checkpoint(folder: Path, number: int, tensors: Mapping[str, Tensor], st
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing half-written stays.
     """
-    from safetensors.torch import save
-
     folder.mkdir(parents=True, exist_ok=True)
     beside, final = folder / f".new-{number:09d}", folder / f"step-{number:09d}"
     for left in folder.glob(".new-*"):  # what a killed run was writing
         shutil.rmtree(left, ignore_errors=True)
     try:
         beside.mkdir()
-        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        body = json.dumps({"tensors": xxhash.xxh3_128_hexdigest(data), "state": state}, sort_keys=True)
-        write_flushed(beside / "tensors.safetensors", data)
-        write_flushed(beside / "state.json", f"{xxhash.xxh3_128_hexdigest(body.encode())}\n{body}\n".encode())
+        digest = write_flushed(beside / "tensors.safetensors", safetensors_of(tensors))
+        body = json.dumps({"tensors": digest, "state": state}, sort_keys=True)
+        write_flushed(beside / "state.json", [f"{xxhash.xxh3_128_hexdigest(body.encode())}\n{body}\n".encode()])
         shutil.rmtree(final, ignore_errors=True)
         beside.rename(final)
         flush_folder(folder)
@@ -79,12 +91,31 @@ def read_checkpoint(path: Path) -> Whole | None:
         return None
 
 
-def write_flushed(path: Path, data: bytes) -> None:
-    """Write and force to the disk."""
+def safetensors_of(tensors: Mapping[str, Tensor]) -> Iterator[Any]:
+    """The bytes of a safetensors file, one tensor at a time: the library's own writer holds them all twice."""
+    header: dict[str, Any] = {}
+    end = 0
+    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))  # so that all lie aligned
+    for name, tensor in ordered.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    listed = json.dumps(header).encode()
+    listed += b" " * (-len(listed) % 8)
+    yield struct.pack("<Q", len(listed)) + listed
+    for tensor in ordered.values():
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def write_flushed(path: Path, parts: Iterable[Any]) -> str:
+    """Write and force to the disk; returns the hash of what was written."""
+    digest = xxhash.xxh3_128()
     with path.open("wb") as file:
-        file.write(data)
+        for part in parts:
+            file.write(part)
+            digest.update(part)
         file.flush()
         os.fsync(file.fileno())
+    return digest.hexdigest()
 
 
 def flush_folder(folder: Path) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from whet.backbones.precisions import Precision
 from whet.errors import ConfigError
+from whet.training.memory import memory_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -211,29 +211,6 @@ def usable_cores() -> int:
     places = {_core_of(number) for number in allowed}
     physical = len(places) if None not in places else min(psutil.cpu_count(logical=False) or 1, len(allowed))
     return max(1, min(physical, int(_container_cores() or physical)))
-
-
-def memory_bytes() -> int:
-    """Memory of this machine, or of this process's container where that is less."""
-    import psutil
-
-    limits = [int(psutil.virtual_memory().total)]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # absent, or "max"
-            limits.append(int(Path(path).read_text()))
-    return min(limits)
-
-
-def peak_memory_bytes() -> int:
-    """The most memory that this process has held at once so far."""
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def free_bytes(path: Path) -> int:

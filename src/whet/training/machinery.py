@@ -14,6 +14,7 @@ class Machinery:
     Args:
         precision: Of forward passes without gradients; training_precision: of steps.
         most_tokens: Padded positions a batch of inference.
+        memory_limit_bytes: What a run may take of memory; 0 is what the machine or its container has.
         replay: "auto" where it pays and is verified, or "off".
         most_cache_bytes: A cut whose activations would be larger is not cached.
         most_kept_bytes: Of the caches of all runs together; beyond it those least recently used are deleted.
@@ -26,6 +27,7 @@ class Machinery:
     training_precision: Precision = "float32"
     threads: int = 1
     most_tokens: int = 4096
+    memory_limit_bytes: int = 0
     replay: Literal["auto", "off"] = "auto"
     most_cache_bytes: int = 4 * 2**30
     most_kept_bytes: int = 20 * 2**30
@@ -33,8 +35,16 @@ class Machinery:
     checkpoint_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        least = {"threads": 1, "most_tokens": 1, "most_cache_bytes": 0, "most_kept_bytes": 0}
-        for name, low in (least | {"checkpoint_seconds": 0, "checkpoint_epochs": 0}).items():
+        least = {
+            "threads": 1,
+            "most_tokens": 1,
+            "memory_limit_bytes": 0,
+            "most_cache_bytes": 0,
+            "most_kept_bytes": 0,
+            "checkpoint_seconds": 0,
+            "checkpoint_epochs": 0,
+        }
+        for name, low in least.items():
             value = getattr(self, name)
             if value < low:
                 raise ConfigError(

@@ -21,10 +21,13 @@ from whet.training.batches import make_batch, pad_tensors
 from whet.training.cache import ActivationCache, content_keys
 from whet.training.draws import seed_torch
 from whet.training.events import Event, Progressed
+from whet.training.memory import trim_heap
 
 Array = np.ndarray[Any, Any]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 """Largest relative difference between a cached value and a fresh one in another batch shape."""
+TRIMMED = 16
+"""Batches of ever other lengths after which the heap is trimmed."""
 
 
 def activations(
@@ -72,7 +75,7 @@ def run_prefix(
     done, total = 0, int(lengths.sum())
     model.eval()
     with torch.inference_mode():
-        for index in by_length(lengths, most_tokens):
+        for number, index in enumerate(by_length(lengths, most_tokens), start=1):
             batch = make_batch(replace(examples, targets=None), processor, index)
             tensors = cut.capture(model, to_device(batch.inputs, device))
             for name, tensor in tensors.items():
@@ -80,6 +83,8 @@ def run_prefix(
                     found[name] = room_for(tensor, lengths if cut.ragged else None, len(examples))
                 store(found[name], index, as_array(tensor), cut.ragged)
             done += int(lengths[index].sum())
+            if number % TRIMMED == 0 or done == total:
+                trim_heap()
             yield Progressed(stage=stage, done=done, total=total, unit="tokens")
     return found
 

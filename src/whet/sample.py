@@ -1,0 +1,118 @@
+"""A few rows that stand for all: of usual lengths to time, the longest for memory, and what baselines take of them."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from whet import catalog
+from whet.data.rows import Columns, Rows, raw_values
+from whet.data.split import Split
+from whet.errors import WhetError
+from whet.learners.learner import Learner, Material
+from whet.modalities.modality import Processor
+from whet.tasks.task import Examples, State, Task
+from whet.training.memory import watched_peak
+from whet.training.replay import pick
+
+USUAL = 256
+"""Rows, evenly spread, that are encoded and timed."""
+LONGEST = 256
+"""Rows that are encoded to find the longest pieces, by their characters; and pieces that are kept."""
+CHARACTERS = 200_000
+"""That a baseline is tried on."""
+TIME_POWER, MEMORY_POWER = 0.85, 0.6
+"""How a baseline's time and memory grow with its rows: both have a constant part, such as one a class."""
+
+
+@dataclass(frozen=True)
+class BaselineCost:
+    """What fitting a baseline on all rows takes."""
+
+    seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What stands for all rows.
+
+    Args:
+        examples: Of usual lengths, encoded; longest: the longest pieces of training and validation rows, longest first.
+        distinct: How many different values each input has in both.
+        token_bytes: Of encoded inputs, a token.
+        baselines: Those that have their own way; twins: the methods of those that are one.
+    """
+
+    examples: Examples
+    longest: Examples
+    distinct: dict[str, int]
+    token_bytes: float
+    baselines: tuple[BaselineCost, ...]
+    twins: tuple[Any, ...]
+
+    @staticmethod
+    def of(
+        split: Split, columns: Columns, task: Task, state: State, processor: Processor, baselines: tuple[str, ...]
+    ) -> "Sample":
+        """Encode the rows and try the baselines."""
+        usual = spread_rows(split.train, USUAL)
+        examples = task.encode(usual, columns, processor, state, targeted=True)
+        found = [longest_of(rows, columns, task, state, processor) for rows in (split.train, split.valid) if rows]
+        longest = max(found, key=lambda one: int(one.lengths.max(initial=0)))
+        learners: list[Learner] = [catalog.find("learner", name)() for name in baselines]
+        both = {name: (ragged, longest.inputs[name]) for name, ragged in examples.inputs.items()}
+        return Sample(
+            examples=examples,
+            longest=longest,
+            distinct={
+                name: len(np.unique(np.concatenate([one.compact().values for one in pair])))
+                for name, pair in both.items()
+            },
+            token_bytes=sum(ragged.nbytes for ragged in examples.inputs.values()) / max(1, examples.lengths.sum()),
+            baselines=tuple(
+                try_baseline(learner, split.train, columns, task, state) for learner in learners if not learner.method
+            ),
+            twins=tuple(learner.method for learner in learners if learner.method),
+        )
+
+
+def spread_rows(rows: Rows, number: int) -> Rows:
+    """At most so many rows, evenly spread."""
+    return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(np.int64)))
+
+
+def longest_of(rows: Rows, columns: Columns, task: Task, state: State, processor: Processor) -> Examples:
+    """The longest pieces of the rows with the most characters, longest first."""
+    some = rows.select(np.sort(np.argsort(-characters_of(rows, columns), kind="stable")[:LONGEST]))
+    examples = task.encode(some, columns, processor, state, targeted=True)
+    return pick(examples, np.argsort(-examples.lengths, kind="stable")[:LONGEST])
+
+
+def characters_of(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
+    """(N,) how many characters each row has."""
+    counted = [sum(map(len, value)) for batch in rows.batches(columns.inputs) for value in raw_values(batch.columns)]
+    return np.array(counted, np.int64)
+
+
+def try_baseline(learner: Learner, rows: Rows, columns: Columns, task: Task, state: State) -> BaselineCost:
+    """Fit a baseline on a sample, and say what all rows would take."""
+    sizes = characters_of(rows, columns)
+    some = spread_rows(rows, max(1, min(USUAL, int(CHARACTERS / max(1.0, float(sizes.mean()))))))
+    targets = task.encode_targets(some, columns, state)
+    material = Material(task, state, columns, some, targets)
+    fit_some(learner, material)  # the first time brings its imports along
+    began = time.perf_counter()
+    with watched_peak() as peak:
+        fit_some(learner, material)
+    seconds = time.perf_counter() - began
+    times = max(1.0, learner.share(len(rows), int(sizes.sum())) * len(rows) / len(some))
+    return BaselineCost(seconds * times**TIME_POWER, int(peak.grown * times**MEMORY_POWER))
+
+
+def fit_some(learner: Learner, material: Material) -> None:
+    """Fit what a sample allows: it may lack what a learner needs, such as a second class."""
+    with suppress(WhetError, ValueError, IndexError):
+        learner.fit(material)

@@ -1,0 +1,222 @@
+"""A dry run in a process of its own, which may die: on a processor the kernel kills where memory runs out.
+
+Starting Python and its imports takes seconds, so a step is tried in this process where a generous count says that it
+takes less than half of the memory there is. Else a child tries it, and its death counts as not fitting, like more
+memory than a run may take.
+
+``python -m whet.trial FOLDER`` is the child: it reads what to try from the folder and writes what it found there.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet import catalog
+from whet.data.ragged import Ragged
+from whet.data.rows import Columns
+from whet.dry_run import MethodCost, StageCost, measure_method, out_of_memory
+from whet.errors import ConfigError, MachineError
+from whet.learners.neural import Neural, Pretrained
+from whet.methods.method import Method
+from whet.plan import build, member_dict, member_of, plain
+from whet.tasks.own_loss import plain_task
+from whet.tasks.task import Examples, State, Task
+from whet.training.machinery import Machinery
+from whet.training.memory import SHARE, end_above, held_bytes, memory_bytes
+from whet.training.settings import Training
+
+NEAR = 0.5
+"""Share of the limit above which a step is not tried in this process."""
+TOO_MUCH = 86
+"""The child's status when it held more than it may."""
+REQUEST, FOUND, ARRAYS = "request.json", "found.json", "arrays.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What is tried: a method on some rows.
+
+    Args:
+        modality: Whose processor pads the rows.
+        examples: Of usual lengths, to time; longest: the longest there are, longest first.
+    """
+
+    pretrained: Pretrained
+    modality: str
+    task: Task
+    state: State
+    columns: Columns
+    examples: Examples
+    longest: Examples
+
+    def learner(self, method: Method, training: Training) -> Neural:
+        """The method's learner, fresh."""
+        return self.pretrained.learner(self.task, self.state, self.columns, method, training)
+
+    def cost(self, method: Method, training: Training) -> MethodCost | None:
+        """What the method takes, or None where a step does not fit.
+
+        Raises:
+            ConfigError: the method cannot work with this model, task or plan.
+        """
+        limit = limit_bytes(self.pretrained.machinery)
+        usual = self.pretrained.machinery.device == "cpu"
+        if usual and sys.executable and held_bytes() + self._generous_bytes(training) > NEAR * limit:
+            return self._in_child(method, training, limit)
+        try:
+            return measure_method(lambda: self.learner(method, training), self.examples, self.longest)
+        except (RuntimeError, MemoryError) as error:
+            if out_of_memory(error):
+                return None
+            raise
+
+    def _generous_bytes(self, training: Training) -> int:
+        """More than a step on the longest batch should take: 12 numbers a parameter, and all that blocks keep."""
+        model = self.pretrained.load(self.task.outputs(self.state)).model
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        length = int(self.longest.lengths.max(initial=1))
+        rows = min(training.micro_batch_size or training.batch_size, max(1, len(self.longest)))
+        tokens = max(rows * length, self.pretrained.machinery.most_tokens)
+        return 4 * (12 * parameters + kept_numbers(model, tokens, length))
+
+    def _in_child(self, method: Method, training: Training, limit: int) -> MethodCost | None:
+        with tempfile.TemporaryDirectory(prefix="whet-trial-") as name:
+            folder = Path(name)
+            self._write(folder, method, training, limit)
+            places = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+            child = subprocess.run(
+                [sys.executable, "-P", "-m", "whet.trial", name],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            if child.returncode == TOO_MUCH or child.returncode < 0:
+                return None
+            if not (folder / FOUND).exists():
+                raise MachineError(
+                    "A step could not be tried: " + (child.stderr.strip().splitlines() or ["no reason was given"])[-1],
+                    where="machinery",
+                    fix="report this, with the whole command; --set machinery.memory_limit_bytes=... may pass it by",
+                )
+            found = json.loads((folder / FOUND).read_text(encoding="utf-8"))
+        if "error" in found:
+            raise ConfigError(*found["error"])
+        return None if found["cost"] is None else method_cost(found["cost"])
+
+    def _write(self, folder: Path, method: Method, training: Training, limit: int) -> None:
+        """Everything that the child needs, as plain values and arrays."""
+        pretrained, processor = self.pretrained, self.pretrained.processor
+        request = {
+            "family": member_dict("backbone", pretrained.family),
+            "folder": str(pretrained.folder),
+            "machinery": plain(pretrained.machinery),
+            "seed": pretrained.seed,
+            "modality": self.modality,
+            "max_length": processor.record().get("max_length"),
+            "task": member_dict("task", plain_task(self.task)),
+            "state": self.state,
+            "columns": plain(self.columns),
+            "method": member_dict("method", method),
+            "training": plain(training),
+            "most_bytes": int(SHARE * limit),
+        }
+        (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+        np.savez(folder / ARRAYS, **arrays_of("examples", self.examples), **arrays_of("longest", self.longest))
+
+    @staticmethod
+    def read(folder: Path) -> tuple["Trial", Method, Training, int]:
+        """What ``_write`` wrote."""
+        request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+        columns: Columns = build(Columns, request["columns"], "columns")
+        model, pairs = Path(request["folder"]), len(columns.inputs) > 1
+        from whet.backbones.source import transformer_folder
+
+        modality = catalog.find("modality", request["modality"])()
+        processor = modality.processor(transformer_folder(model), max_length=request["max_length"], pairs=pairs)
+        machinery: Machinery = build(Machinery, request["machinery"], "machinery")
+        family = member_of("backbone", request["family"])
+        pretrained = Pretrained(family, model, processor, machinery, request["seed"])
+        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+            examples, longest = examples_of("examples", arrays), examples_of("longest", arrays)
+        task = member_of("task", request["task"])
+        trial = Trial(pretrained, request["modality"], task, request["state"], columns, examples, longest)
+        training: Training = build(Training, request["training"], "training")
+        return trial, member_of("method", request["method"]), training, request["most_bytes"]
+
+
+def limit_bytes(machinery: Machinery) -> int:
+    """What a run may take of memory, of which it is planned to take ``SHARE``."""
+    return machinery.memory_limit_bytes or memory_bytes()
+
+
+def kept_numbers(model: Any, tokens: int, length: int) -> int:
+    """Numbers that a backward over so many tokens needs, generously: what goes into and out of every linear layer
+    twice, and four tables of attention a block."""
+    from torch import nn
+
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    configs = [module.config for module in model.modules() if hasattr(module, "config")]
+    heads = max((int(getattr(config, "num_attention_heads", 0) or 0) for config in configs), default=0) or 16
+    blocks = max((int(getattr(config, "num_hidden_layers", 0) or 0) for config in configs), default=0) or 24
+    wide = sum(layer.in_features + layer.out_features for layer in linear)
+    return tokens * (2 * wide + 4 * heads * length * blocks)
+
+
+def arrays_of(name: str, examples: Examples) -> dict[str, Any]:
+    """Examples as named arrays."""
+    found = {f"{name}/row": examples.row, f"{name}/part": examples.part, f"{name}/ids": examples.row_ids}
+    if examples.targets is not None:
+        found[f"{name}/targets"] = examples.targets
+    for column, ragged in examples.inputs.items():
+        packed = ragged.compact()
+        found |= {f"{name}/values/{column}": packed.values, f"{name}/shapes/{column}": packed.shapes}
+    return found
+
+
+def examples_of(name: str, arrays: Mapping[str, Any]) -> Examples:
+    """What ``arrays_of`` named."""
+    columns = [key.removeprefix(f"{name}/values/") for key in arrays if key.startswith(f"{name}/values/")]
+    pairs = {column: (arrays[f"{name}/values/{column}"], arrays[f"{name}/shapes/{column}"]) for column in columns}
+    targets = arrays.get(f"{name}/targets")
+    inputs = {column: Ragged.of(values, shapes) for column, (values, shapes) in pairs.items()}
+    return Examples(inputs, arrays[f"{name}/row"], arrays[f"{name}/part"], targets, arrays[f"{name}/ids"], {})
+
+
+def method_cost(found: Mapping[str, Any]) -> MethodCost:
+    """A cost out of plain values."""
+    stages = [{**one, "tables": tuple(map(tuple, one["tables"]))} for one in found["descents"]]
+    return MethodCost(**{**found, "descents": tuple(StageCost(**one) for one in stages)})
+
+
+def main(folder: Path) -> None:
+    """Try what the folder asks for; the first to be killed where memory runs out, and ended where it may not go on."""
+    if sys.platform == "linux":
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    trial, method, training, most = Trial.read(folder)
+    end_above(most, TOO_MUCH)
+    trial.pretrained.load(trial.task.outputs(trial.state))
+    found: dict[str, Any]
+    try:
+        cost = measure_method(lambda: trial.learner(method, training), trial.examples, trial.longest)
+        found = {"cost": asdict(cost)}
+    except ConfigError as error:
+        found = {"error": list(error.args)}
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        found = {"cost": None}
+    (folder / FOUND).write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
