@@ -208,7 +208,7 @@ class Speeds:
         found = sum(one.seconds for one in self.sample.baselines)
         for twin in self.sample.twins:
             if twin != method:
-                found += self.solve_seconds
+                found += self.solve_seconds  # about what loading a second model takes, where nothing is solved
                 found += 0.0 if self.cached else self.features_seconds + self.predict_seconds
         return found
 

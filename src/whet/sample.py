@@ -43,7 +43,7 @@ class Sample:
         examples: Of usual lengths, encoded; longest: the longest pieces of training and validation rows, longest first.
         distinct: How many different values each input has in both.
         token_bytes: Of encoded inputs, a token.
-        baselines: Those that have their own way; twins: the methods of those that are one.
+        baselines: Those that have their own way; twins: the methods of those that are one, and second models.
     """
 
     examples: Examples
@@ -73,9 +73,11 @@ class Sample:
             },
             token_bytes=sum(ragged.nbytes for ragged in examples.inputs.values()) / max(1, examples.lengths.sum()),
             baselines=tuple(
-                try_baseline(learner, split.train, columns, task, state) for learner in learners if not learner.method
+                try_baseline(learner, split.train, columns, task, state)
+                for learner in learners
+                if learner.learns and not learner.method
             ),
-            twins=tuple(learner.method for learner in learners if learner.method),
+            twins=tuple(learner.method or learner for learner in learners if learner.method or not learner.learns),
         )
 
 

@@ -4,6 +4,7 @@ Nothing is fitted. It knows the labels that it was made for; of others it can sa
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from whet.data.rows import Columns, Rows
 from whet.learners.learner import Fitted, Learner, Material
@@ -13,6 +14,8 @@ from whet.tasks.predictions import Predictions
 @dataclass(frozen=True)
 class Earlier(Learner):
     """The packaged model of the earlier run, as it is."""
+
+    learns: ClassVar[bool] = False
 
     def serves(self, columns: Columns, *, continued: bool) -> bool:
         return continued

@@ -53,6 +53,9 @@ class Learner(Protocol):
     method: ClassVar[Any] = None
     """The method that fits the pre-trained model in the same way, for a learner that is one."""
 
+    learns: ClassVar[bool] = True
+    """Whether it is fitted at all; one that is not is a second model that answers."""
+
     def share(self, rows: int, characters: int) -> float:
         """The share of so many rows and characters that it learns from: all, unless it draws a sample."""
         return 1.0
