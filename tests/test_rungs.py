@@ -11,6 +11,7 @@ from whet.errors import ConfigError
 from whet.plan import Auto, Plan
 from whet.rungs import FEW_ROWS, MANY_PARAMETERS, USUAL, usual_methods
 from whet.testing import tiny_rows
+from whet.trial import Trial
 
 PLAIN = (
     "machinery.threads=1",
@@ -93,3 +94,22 @@ def test_an_unknown_rung_is_refused_with_the_nearest(tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match="no method named 'contrast'") as caught:
         planned(tiny_model, "classification", "method.methods=[probe, contrast]")
     assert "'contrastive'" in caught.value.fix
+
+
+def test_what_the_budget_cannot_cover_is_left_out_before_a_step_is_tried(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    real = Trial.cost
+
+    def noted(self: Trial, method: Any, training: Any) -> Any:
+        tried.append(catalog.name_of("method", method))
+        return real(self, method, training)
+
+    monkeypatch.setattr(Trial, "cost", noted)
+    table = tiny_rows("classification", 120)[0].table.to_pylist()
+    plan = whet.plan(table, "target", model=tiny_model, settings=PLAIN, time="1s").plan
+    assert set(tried) == {"probe"}
+    assert names_of(plan) == ["probe"]
+    assert {one.name for one in plan.method.left_out} == {"contrastive", "full"}
+    assert all("at the very least" in one.why for one in plan.method.left_out)

@@ -11,8 +11,8 @@ from typing import Any
 from whet.data.split import Split
 from whet.dry_run import MethodCost, StageCost, time_forward
 from whet.errors import MachineError
-from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages
-from whet.methods.method import Method
+from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages, lowest_cut, moving_blocks
+from whet.methods.method import Descend, Method
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
 from whet.sample import Sample
@@ -202,6 +202,21 @@ class Speeds:
         solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
         passes = self.steps_seconds(method, epochs) if epochs else 0.0
         return solves + features * self.features_seconds + passes
+
+    def certain_seconds(self, method: Method, epochs: float) -> float:
+        """What so many passes of gradient steps certainly take, from no step: three frozen forwards of what moves.
+
+        Raises:
+            ConfigError: the method cannot work with this model, task or plan.
+        """
+        backbone, stages = self.trial.learner(method, self.training).stages()
+        blocks, forwards = max(1, len(backbone.blocks)), 0.0
+        for stage in stages:
+            if isinstance(stage.fit, Descend):
+                names = [name for group in stage.groups for name in group.names]
+                moving = moving_blocks(backbone, lowest_cut(backbone, (*names, *backbone.created))) or blocks
+                forwards += 3 * stage.fit.share * moving / blocks
+        return epochs * forwards * self.tokens / self.forward
 
     def judge_seconds(self, method: Any) -> float:
         """The baselines of the judge; one that is the method itself is not fitted again."""

@@ -5,6 +5,7 @@ epochs here, once. With few rows to choose by, rungs are cross-fitted; with too 
 ends at its first rung.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from whet import catalog
@@ -85,8 +86,32 @@ def needs_valid(auto: Auto, valid_rows: int, learning_rows: int, *, pairs: bool)
 def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> list[Method]:
     """The ladder's methods that may become rungs; where nothing can be compared the first one alone."""
     chosen, _ = named(auto, speeds, training, counts)
-    methods = climbable(chosen, pairs=counts.pairs)
-    return methods if any(can_compare(counts, folds) for folds in ways(auto, counts)) else methods[:1]
+    first, *others = climbable(chosen, pairs=counts.pairs)
+    if not any(can_compare(counts, folds) for folds in ways(auto, counts)):
+        return [first]
+    left, fits = seconds_left(auto, speeds)[1], max(1, ways(auto, counts)[-1])
+    return [first, *(one for one in others if out_of_reach(one, speeds, training, left, fits) is None)]
+
+
+def seconds_left(auto: Auto, speeds: Speeds) -> tuple[float, float]:
+    """The budget, by default ten probes and at least two minutes, and what of it is left for rungs."""
+    seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
+    return seconds, seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
+
+
+def out_of_reach(method: Method, speeds: Speeds, training: Training, left: float, fits: int) -> LeftOut | None:
+    """Why a method is not even tried: the seconds left do not cover what it takes at the very least."""
+    if not method.epochs:
+        return None
+    passes = min(FEWEST_EPOCHS, training.passes(method.epochs, speeds.rows))
+    try:
+        least = fits * speeds.certain_seconds(method, passes)
+    except ConfigError:  # it cannot work here, and says so where it is tried
+        return None
+    if least <= left:
+        return None
+    why = f"takes {least:,.0f} s at the very least, and {max(left, 0):,.0f} s are left for it"
+    return LeftOut(catalog.name_of("method", method), why, "--time gives more")
 
 
 def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
@@ -136,10 +161,13 @@ def named(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> tup
 def fit_rungs(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> Auto:
     """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes."""
     chosen, replaced = named(auto, speeds, training, counts)
-    seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
-    left = seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
+    seconds, left = seconds_left(auto, speeds)
     for folds in ways(auto, counts):
-        methods, cannot = comparable(climbable(chosen, pairs=counts.pairs), speeds, counts, folds)
+        reach = {
+            method: out_of_reach(method, speeds, training, left, max(1, folds))
+            for method in climbable(chosen, pairs=counts.pairs)[1:]
+        }
+        methods, cannot = comparable(climbable(chosen, pairs=counts.pairs), speeds, counts, folds, reach)
         rungs, unaffordable = within(left, methods, speeds, training, max(1, folds))
         if len(rungs) > 1:
             break
@@ -191,8 +219,14 @@ def within(
     return tuple(rungs), left_out
 
 
-def comparable(methods: list[Method], speeds: Speeds, counts: Counts, folds: int) -> tuple[list[Method], list[LeftOut]]:
-    """The methods that this model can be trained by and these rows can compare, and why the others are left out."""
+def comparable(
+    methods: list[Method], speeds: Speeds, counts: Counts, folds: int, far: Mapping[Method, LeftOut | None]
+) -> tuple[list[Method], list[LeftOut]]:
+    """The methods that this model can be trained by and these rows can compare, and why the others are left out.
+
+    Args:
+        far: Of the others, why they are out of reach and not tried; None for those that are tried.
+    """
     kept: list[Method] = []
     left_out: list[LeftOut] = []
     for method in methods:
@@ -200,6 +234,9 @@ def comparable(methods: list[Method], speeds: Speeds, counts: Counts, folds: int
         if kept and not can_compare(counts, folds):
             hint = f"--method {name} takes it alone, and --set data.valid_fraction=0.4 holds more rows out"
             left_out.append(LeftOut(name, too_few(counts.learning_rows, counts.valid_rows), hint))
+            continue
+        if kept and (beyond := far.get(method)) is not None:
+            left_out.append(beyond)
             continue
         try:
             speeds.epoch_seconds(method)
