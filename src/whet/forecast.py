@@ -11,7 +11,8 @@ from typing import Any
 from whet.data.split import Split
 from whet.dry_run import MethodCost, StageCost, time_forward
 from whet.errors import MachineError
-from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages, lowest_cut, moving_blocks
+from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages, lowest_cut, moving_blocks, names_of
+from whet.learners.neural import Neural
 from whet.methods.method import Descend, Method
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
@@ -68,6 +69,7 @@ class Speeds:
     forward: float
     held: int
     _costs: dict[Any, MethodCost | None] = field(default_factory=dict, repr=False)
+    _forwards: dict[Method, float] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def measure(trial: Trial, sample: Sample, split: Split, training: Training) -> "Speeds":
@@ -209,14 +211,9 @@ class Speeds:
         Raises:
             ConfigError: the method cannot work with this model, task or plan.
         """
-        backbone, stages = self.trial.learner(method, self.training).stages()
-        blocks, forwards = max(1, len(backbone.blocks)), 0.0
-        for stage in stages:
-            if isinstance(stage.fit, Descend):
-                names = [name for group in stage.groups for name in group.names]
-                moving = moving_blocks(backbone, lowest_cut(backbone, (*names, *backbone.created))) or blocks
-                forwards += 3 * stage.fit.share * moving / blocks
-        return epochs * forwards * self.tokens / self.forward
+        if method not in self._forwards:  # asked more than once, and every learner is a copy of the model
+            self._forwards[method] = forwards_of(self.trial.learner(method, self.training))
+        return epochs * self._forwards[method] * self.tokens / self.forward
 
     def judge_seconds(self, method: Any) -> float:
         """The baselines of the judge; one that is the method itself is not fitted again."""
@@ -226,6 +223,18 @@ class Speeds:
                 found += self.solve_seconds  # about what loading a second model takes, where nothing is solved
                 found += 0.0 if self.cached else self.features_seconds + self.predict_seconds
         return found
+
+
+def forwards_of(learner: Neural) -> float:
+    """A pass of a method's gradient steps in forwards of the whole model, at the least: three of what moves."""
+    backbone, stages = learner.stages()
+    blocks, found = max(1, len(backbone.blocks)), 0.0
+    for stage in stages:
+        if isinstance(stage.fit, Descend):
+            names = (*names_of(stage.groups), *backbone.created)
+            moving = moving_blocks(backbone, lowest_cut(backbone, names)) or blocks
+            found += 3 * stage.fit.share * moving / blocks
+    return found
 
 
 def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = "") -> Forecast:

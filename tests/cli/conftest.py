@@ -1,7 +1,9 @@
 """The command, called in this process, in a folder of its own."""
 
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,17 @@ PLAIN = (
 )
 """Nothing to measure, so that these tests are quick wherever they run."""
 QUICK = tuple(word for setting in PLAIN for word in ("--set", setting))
+
+
+@contextmanager
+def mounted(place: Path, size: str) -> Iterator[Path]:
+    """A disk of a size such as "200k"; the test is skipped where this process may not mount one."""
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 
 from whet.folder import locked
 
-from .conftest import QUICK, Answer, Command, listing, write_rows
+from .conftest import QUICK, Answer, Command, listing, mounted, write_rows
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 PROBE = ("--method", "probe", *QUICK)
@@ -365,13 +365,8 @@ def test_a_file_size_limit_while_writing_leaves_nothing(here: Path, tiny_model: 
 @pytest.fixture
 def small_disk(here: Path) -> Iterator[Path]:
     """A disk of 200 KB, where this process may mount one."""
-    disk = here / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True)
-    if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(here / "disk", "200k") as disk:
+        yield disk
 
 
 def test_a_full_disk_while_writing_leaves_nothing(small_disk: Path, here: Path, tiny_model: Path) -> None:

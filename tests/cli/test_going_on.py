@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import QUICK, Command, write_rows
 from whet.cli import app
 from whet.folder import read_events
+
+from .conftest import QUICK, Command, mounted, write_rows
 
 LONG = (
     "training.epochs=30",
@@ -104,13 +105,8 @@ def limit_files(process: "subprocess.Popen[str]", here: Path) -> None:
 @pytest.fixture
 def disk(here: Path) -> Iterator[Path]:
     """A small disk of its own, where this process may mount one."""
-    place = here / "disk"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True)
-    if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted(here / "disk", "8m") as place:
+        yield place
 
 
 def assert_goes_on(
