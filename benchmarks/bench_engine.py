@@ -91,7 +91,7 @@ class Bench:
             ]
         if kind.endswith("-whet"):
             return self.whet(kind, files, folder / "out")
-        return [sys.executable, str(HERE / "peers" / "trainer_rate.py"), *self.peer(kind, files, folder)]
+        return [sys.executable, str(HERE / "peers" / "trainer_default.py"), *self.peer(kind, files, folder)]
 
     def whet(self, kind: str, files: Files, out: Path) -> list[str]:
         """One epoch of ``whet finetune`` at its defaults."""
@@ -196,6 +196,8 @@ def detail(part: str, folder: Path) -> dict[str, Any]:
     if (folder / "out" / "story.json").exists():
         story = json.loads((folder / "out" / "story.json").read_text(encoding="utf-8"))
         return run_detail(folder / "out") | {"trained": story.get("trainable"), "tokens": tokens_of(story)}
+    if (folder / "result.json").exists():
+        return dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
     last = [line for line in (folder / "log.txt").read_text(errors="replace").splitlines() if line.startswith("{")]
     return dict(json.loads(last[-1]))
 
