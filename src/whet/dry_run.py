@@ -24,6 +24,7 @@ from whet.methods.method import Descend, Solve, Stage
 from whet.tasks.task import Examples
 from whet.training.averaging import averaging
 from whet.training.compact import compacted
+from whet.training.compiling import compiled
 from whet.training.loop import Budget, FitState, start_state, take_step
 from whet.training.memory import watched_peak
 from whet.training.objective import ReplaySource, answers
@@ -50,6 +51,7 @@ class StageCost:
         remembered: Numbers that the optimizer keeps between updates, by number that moves.
         token_seconds: Of a step, by tokens of training rows.
         replayed: Whether what is frozen is replayed.
+        prepare_seconds: Compiling, before its first steps.
     """
 
     share: float
@@ -60,6 +62,7 @@ class StageCost:
     remembered: float
     token_seconds: float
     replayed: bool
+    prepare_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -173,17 +176,16 @@ def measure_stage(
         average = averaging(descent.training)
         state = start_state(working, groups, STILL, descent.training, undecayed(backbone), average)
         holder = stack.enter_context(cut.inject(working.live)) if cut else None
+        stack.enter_context(compiled(working.live, backbone.blocks, machinery.compile == "on"))
         stack.enter_context(recomputed(working.live, backbone.blocks, descent.training.gradient_checkpointing))
         objective = descent.objective(fitted, holder)
         set_training(working.live, lowest_cut(backbone, names))
         taking = Stepping(descent, state, objective, working)
-        fastest = np.inf  # the first step of a shape prepares kernels, which later ones find
-        for step in range(WARM_STEPS + TIMED_STEPS):
-            seconds = taking.seconds_a_token(timed, step)
-            fastest = min(fastest, seconds) if step >= WARM_STEPS else fastest
+        took = [taking.seconds(timed, step) for step in range(WARM_STEPS + TIMED_STEPS)]
+        fastest = min(seconds / tokens for seconds, tokens in took[WARM_STEPS:])  # the first one prepares kernels
         state.take_snapshot()
         state.best = {name: tensor.clone() for name, tensor in state.masters().items()}
-        taking.seconds_a_token(largest, 0)
+        taking.seconds(largest, 0)
         answers(working.live, held_out, holder, machinery.most_tokens)
         remembered = state.optimizer.numbers() / sum(len(group) for group in state.groups)
         state.release(working)
@@ -197,8 +199,9 @@ def measure_stage(
         trained=sum(every[name].numel() for name in names),
         tables=tuple((str(column), int(rows), int(width)) for column, rows, width in shapes),
         remembered=remembered,
-        token_seconds=float(fastest),
+        token_seconds=fastest,
         replayed=cut is not None,
+        prepare_seconds=sum(s - fastest * tokens for s, tokens in took) if machinery.compile == "on" else 0.0,
     )
 
 
@@ -211,8 +214,8 @@ class Stepping:
     objective: Any
     working: Working
 
-    def seconds_a_token(self, source: ReplaySource, step: int) -> float:
-        """Take one and time it."""
+    def seconds(self, source: ReplaySource, step: int) -> tuple[float, float]:
+        """Take one: its seconds, and the tokens of its rows."""
         name, settings = self.descent.stage.name, self.descent.training
         budget = Budget(steps=100, every=100, evaluate=None, settings=settings)
         place = self.state.step = step % max(1, source.steps_per_epoch)
@@ -220,7 +223,7 @@ class Stepping:
         began = time.perf_counter()
         with suppress(NotFiniteError):  # timed all the same
             take_step(self.state, name, source, self.objective, self.working, budget, 0)
-        return (time.perf_counter() - began) / float(source.examples.lengths[index].sum())
+        return time.perf_counter() - began, float(source.examples.lengths[index].sum())
 
 
 def replayed_from(cut: Cut | None, fitted: NeuralFitted, sources: tuple[ReplaySource, ...]) -> Cut | None:

@@ -72,14 +72,14 @@ def choices(speeds: Speeds, method: Method) -> Iterator[Speeds]:
             size = (size + 1) // 2
             size += size % pair
             training = replace(training, micro_batch_size=size)
-            yield speeds.under(training, most)
+            yield speeds.under(training, most_tokens=most)
         if not training.gradient_checkpointing and has_blocks(speeds):
             training = replace(training, gradient_checkpointing=True)
-            yield speeds.under(training, most)
+            yield speeds.under(training, most_tokens=most)
     longest = int(speeds.sample.longest.lengths.max(initial=1))
     while most > longest:
         most = max(longest, most // 2)
-        yield speeds.under(training, most)
+        yield speeds.under(training, most_tokens=most)
 
 
 def couples(speeds: Speeds, method: Method) -> bool:

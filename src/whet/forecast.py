@@ -128,13 +128,11 @@ class Speeds:
         """What a run may take of memory, in bytes."""
         return int(SHARE * limit_bytes(self.trial.pretrained.machinery))
 
-    def under(self, training: Training, most_tokens: int) -> "Speeds":
-        """The same with other batches."""
+    def under(self, training: Training, **machinery: Any) -> "Speeds":
+        """The same with other batches, or other machinery."""
         pretrained = self.trial.pretrained
-        machinery = replace(pretrained.machinery, most_tokens=most_tokens)
-        return replace(
-            self, training=training, trial=replace(self.trial, pretrained=replace(pretrained, machinery=machinery))
-        )
+        pretrained = replace(pretrained, machinery=replace(pretrained.machinery, **machinery))
+        return replace(self, training=training, trial=replace(self.trial, pretrained=pretrained))
 
     def tried(self, method: Method) -> MethodCost | None:
         """What a method takes, None where a step could not be taken; tried once."""
@@ -202,7 +200,8 @@ class Speeds:
         features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if stage.replayed)
         features += 0.0 if self.cached else cost.searches + cost.starts - cost.moved
         solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
-        passes = self.steps_seconds(method, epochs) if epochs else 0.0
+        passes = sum(stage.prepare_seconds for stage in cost.descents)
+        passes += self.steps_seconds(method, epochs) if epochs else 0.0
         return solves + features * self.features_seconds + passes
 
     def certain_seconds(self, method: Method, epochs: float) -> float:
@@ -237,7 +236,7 @@ def forwards_of(learner: Neural) -> float:
     return found
 
 
-def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = "") -> Forecast:
+def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = "", compiling: str = "") -> Forecast:
     """Seconds, memory and disk of the whole run."""
     parts = {"predict": speeds.predict_seconds, "baselines": speeds.judge_seconds(method), "other": FIXED_SECONDS}
     parts["features"] = speeds.features_seconds
@@ -269,6 +268,7 @@ def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = 
         parts={name: round(value, 1) for name, value in parts.items() if value},
         replay_gain=gain,
         fitting=fitting,
+        compiling=compiling,
     )
 
 

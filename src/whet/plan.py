@@ -162,6 +162,7 @@ class Forecast:
         memory_bytes: The most that the process holds at once.
         parts: Seconds of each part; "steps" are what an early end shortens; a ladder has "start of rung 1" and so on.
         fitting: How a batch was made to fit memory, in words; nothing where it fitted as it was.
+        compiling: What a trial of compiled blocks showed, in words; nothing where none was worth it.
     """
 
     seconds: float
@@ -171,6 +172,7 @@ class Forecast:
     parts: dict[str, float] = field(default_factory=dict)
     replay_gain: str = ""
     fitting: str = ""
+    compiling: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,15 +214,16 @@ class Plan:
         licence = f", {self.model.licence}" if self.model.licence else ""
         names = tuple(catalog.name_of("tracker", tracker) for tracker in self.track)
         tracked = {} if names == ALWAYS else {"tracked by": ", ".join(names) or "nothing"}
-        fitting = {"memory": self.forecast.fitting} if self.forecast.fitting else {}
+        told = {"memory": self.forecast.fitting, "compiling": self.forecast.compiling}
         return {
             "columns": f"{' + '.join(data.inputs)} → {', '.join(data.target)}" + "".join(f" · {one}" for one in drawn),
             "model": f"{self.model.name} ({self.model.origin}{licence})",
             **({"earlier": self.earlier.words} if self.earlier.words else {}),
             "method": self._method_words() + self._optimizer_words(),
             "judged by": f"{catalog.title('metric', self.evaluation.metric)} against {', '.join(rivals) or 'nothing'}",
-            "machine": f"{machinery.device}, {machinery.threads} threads, {precision}",
-            **fitting,
+            "machine": f"{machinery.device}, {machinery.threads} threads, {precision}"
+            + (", compiled blocks" if machinery.compile == "on" else ""),
+            **{name: words for name, words in told.items() if words},
             **tracked,
         }
 

@@ -39,6 +39,7 @@ from whet.forecast import Speeds, forecast_of
 from whet.learners.descent import require_validation
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
+from whet.payback import with_compiling
 from whet.plan import (
     Auto,
     DataPlan,
@@ -317,6 +318,8 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     require_useful(training, method, checked)
     seed = int(wanted.get("seed", 0))
     kept = activations_folder(wanted, cache)
+    compiling = machinery.compile
+    machinery = replace(machinery, compile="off" if compiling == "auto" else compiling)
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, kept, start)
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     columns, task, split = checked.columns, checked.task, checked.split
@@ -331,8 +334,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         speeds, fitting = all_fitted(speeds, worth_measuring(method, speeds, training, counts))
     else:
         speeds, fitting = fitted_to_memory(speeds, method)
-    training, machinery = speeds.training, speeds.trial.pretrained.machinery
-    pretrained = replace(pretrained, machinery=machinery)
+    training = speeds.training
     if isinstance(method, Auto):
         method = fit_rungs(method, speeds, training, counts)
         require_useful(training, method, checked)
@@ -340,6 +342,9 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
         training = replace(training, learning_rate=training.rate(method.learning_rate))
+    speeds, compiled = with_compiling(speeds, method, training, compiling)
+    machinery = speeds.trial.pretrained.machinery
+    pretrained = replace(pretrained, machinery=machinery)
     plan = Plan(
         data=data,
         modality=checked.modality,
@@ -350,7 +355,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         training=training,
         evaluation=evaluation,
         machinery=machinery,
-        forecast=forecast_of(speeds, method, training, fitting),
+        forecast=forecast_of(speeds, method, training, fitting, compiled),
         track=trackers_of(wanted.get("track")),
         earlier=replace(checked.earlier, words=earlier_words(checked, start)),
         cache=None if pretrained.cache is None else str(cache),

@@ -28,11 +28,29 @@ class QuickDropout(nn.Dropout):
             return input
         if input.device.type != "cpu" or limit >= 256:
             return super().forward(input)
-        words = torch.empty(-(-input.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        drawn = words.view(torch.uint8)[: input.numel()].view(input.shape).to(input.dtype)  # exact up to 256
+        if torch.compiler.is_compiling():  # the same bytes from an operation that is not looked into
+            return input * (random_bytes(input.detach()) >= limit).to(input.dtype) * (256.0 / (256 - limit))
+        drawn = draw_bytes(input).to(input.dtype)  # exact up to 256
         scale = torch.tensor(256.0 / (256 - limit), dtype=input.dtype).expand(input.shape)
         kept: Tensor = torch.ops.aten.threshold_backward(scale, drawn, limit - 0.5)  # one kernel: 0, or the scale
         return input * kept
+
+
+def draw_bytes(like: Tensor) -> Tensor:
+    """Random bytes, uint8 of another tensor's shape."""
+    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[: like.numel()].view(like.shape)
+
+
+@torch.library.custom_op("whet::random_bytes", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def random_bytes(like: Tensor) -> Tensor:
+    """``draw_bytes`` for compiled code: drawn when it runs, never twice for one draw."""
+    return draw_bytes(like)
+
+
+@random_bytes.register_fake
+def _(like: Tensor) -> Tensor:
+    return like.new_empty(like.shape, dtype=torch.uint8)
 
 
 def with_dropout(family: Any, share: float | None) -> Any:

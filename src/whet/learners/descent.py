@@ -23,6 +23,7 @@ from whet.training.averaging import averaging
 from whet.training.batches import strata_of
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.compact import compacted
+from whet.training.compiling import compiled
 from whet.training.draws import numpy_generator
 from whet.training.events import Checkpointed, Event, Said, Started
 from whet.training.interrupt import Asked, listening
@@ -90,6 +91,7 @@ class Descent:
             steps = self.steps(source)
             yield Started(stage=stage.name, steps=steps, examples=len(train), note=cut.name if cut else "")
             holder = stack.enter_context(cut.inject(working.live)) if cut else None
+            stack.enter_context(compiled(working.live, backbone.blocks, self.machinery.compile == "on"))
             stack.enter_context(recomputed(working.live, backbone.blocks, self.training.gradient_checkpointing))
             objective = self.objective(fitted, holder)
             set_training(working.live, lowest_cut(backbone, names))

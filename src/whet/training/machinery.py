@@ -15,6 +15,8 @@ class Machinery:
         precision: Of forward passes without gradients; training_precision: of steps.
         most_tokens: Padded positions a batch of inference.
         memory_limit_bytes: What a run may take of memory; 0 is what the machine or its container has.
+        compile: Steps of compiled blocks: "on", "off", or "auto" where a dry run says that it pays back; a plan that is
+            written has it decided.
         replay: "auto" where it pays and is verified, or "off".
         most_cache_bytes: A cut whose activations would be larger is not cached.
         most_kept_bytes: Of the caches of all runs together; beyond it those least recently used are deleted.
@@ -28,6 +30,7 @@ class Machinery:
     threads: int = 1
     most_tokens: int = 4096
     memory_limit_bytes: int = 0
+    compile: Literal["auto", "on", "off"] = "auto"
     replay: Literal["auto", "off"] = "auto"
     most_cache_bytes: int = 4 * 2**30
     most_kept_bytes: int = 20 * 2**30
