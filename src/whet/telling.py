@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
+from whet.checking import Checked
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split
 from whet.evaluation.records import Judgement
@@ -18,7 +19,7 @@ from whet.folder import TRACKS, read_events
 from whet.learners.fitted import NeuralFitted
 from whet.plan import Auto, Forecast, Plan
 from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
-from whet.resolve import Checked, Prepared
+from whet.resolve import Prepared
 from whet.tasks.predictions import Predictions
 from whet.trackers.energy import NAME, Energy, Used, read_used
 from whet.training.machine import processor_name
