@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from whet.catalog import name_of
+from whet.checking import Checked, Objects
+from whet.checking import check as check_rows
 from whet.deploy.predictor import Predictor
 from whet.errors import DataError, MachineError, RunError
 from whet.evaluation.metric import Metric
@@ -41,8 +43,7 @@ from whet.report.inspected import Inspection
 from whet.report.rates import write_rates
 from whet.report.story import Story, from_record
 from whet.request import given_objects, partial_plan, require_steps, run_name
-from whet.resolve import Checked, Objects, Prepared, prepare, reopen
-from whet.resolve import check as check_rows
+from whet.resolve import Prepared, prepare, reopen
 from whet.run import Clock, Outcome, encode, finish, listened, observed, run
 from whet.search.ladder import climb
 from whet.telling import read_story

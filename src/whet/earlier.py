@@ -1,7 +1,7 @@
 """An earlier run that a run goes on from: what its model knows, whether new rows suit it, and its rows among the new.
 
 A folder that holds ``whet.json`` (a run's, or its ``model/``) continues: body and head are the start. Any other model
-starts with a new head. Nothing here reads or divides files of rows; ``resolve`` does, in the same way for both runs.
+starts with a new head. Nothing here reads or divides files of rows; ``checking`` does, in the same way for both runs.
 """
 
 import hashlib

@@ -17,6 +17,17 @@ import torch
 from whet import catalog
 from whet.backbones.backbone import Backbone, Cut
 from whet.backbones.source import ModelSource, stored_types, transformer_folder
+from whet.checking import Checked, Objects, check, walk
+from whet.choices import (
+    find_backbone,
+    find_evaluation,
+    find_family,
+    find_machinery,
+    find_method,
+    find_wanted_model,
+    member_settings,
+    usual_length,
+)
 from whet.data.fingerprints import row_units
 from whet.errors import ConfigError, ModelError, WhetError
 from whet.evaluation.intervals import Resamples, ordered
@@ -40,26 +51,11 @@ from whet.report.inspected import (
     Weights,
 )
 from whet.report.words import metric_name, metric_value
-from whet.resolve import (
-    Checked,
-    Objects,
-    activations_folder,
-    cache_folder,
-    check,
-    find_backbone,
-    find_evaluation,
-    find_family,
-    find_machinery,
-    find_method,
-    find_wanted_model,
-    member_settings,
-    usual_length,
-    walk,
-)
 from whet.tasks.task import State
 from whet.telling import checked_facts
 from whet.training.events import Event
 from whet.training.settings import Training
+from whet.wanted import activations_folder, cache_folder
 
 OF_MODEL = ("model", "backbone", "modality", "training")
 OF_ROWS = ("data", "task", "machinery", "evaluation", "cache", "seed")

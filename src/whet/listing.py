@@ -43,7 +43,7 @@ def planned(path: Path) -> dict[str, str]:
 def models() -> list[dict[str, Any]]:
     """Models at hand."""
     from whet.backbones.source import list_models
-    from whet.resolve import default_cache
+    from whet.wanted import default_cache
 
     return [
         {
@@ -59,8 +59,8 @@ def models() -> list[dict[str, Any]]:
 
 def doctor(device: str) -> list[dict[str, Any]]:
     """What was measured on this machine just now, and what plans will use."""
-    from whet.resolve import default_cache
     from whet.training.machine import choose_path, free_bytes, measure_machine, resolve_device
+    from whet.wanted import default_cache
 
     cache = default_cache()
     name = resolve_device(device)

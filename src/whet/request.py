@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from whet import catalog
+from whet.checking import Objects
 from whet.data.read_objects import parts_of
 from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
 from whet.plan import Auto, member_dict, member_of, plain, read_partial, set_value, trackers_of
-from whet.resolve import Objects, method_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import Training
+from whet.wanted import method_of
 
 USUAL_SHARES = (0.0, VALID_SHARE, VALID_SHARE_OF_MANY)
 """Shares of validation rows that a plan has where the user named none."""

@@ -267,7 +267,7 @@ def write_folder(folder: Path, story: Story, judged: Mapping[str, Predictions]) 
     write_report(story, folder / "report.html")
     (folder / "README.md").write_text(render_card(story), encoding="utf-8")
     write_json(folder / "story.json", as_record(story))
-    metrics: dict[str, Any] = {} if story.energy is None else {"energy": asdict(story.energy)}
+    metrics: dict[str, Any] = {name: account.record for name, account in story.accounts.items() if account.record}
     metrics |= {
         judgement.test: {
             "verdict": asdict(judgement.verdict),

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from whet.api import is_auto
+from whet.checking import Objects
 from whet.deploy.predictor import Predictor
 from whet.errors import DataError, RunError
 from whet.evaluation.metric import Metric
@@ -21,7 +22,7 @@ from whet.folder import PLAN, WORK
 from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.neural import TrainingRows
 from whet.request import own_metric, partial_plan
-from whet.resolve import Objects, Prepared, prepare
+from whet.resolve import Prepared, prepare
 from whet.run import Clock, encode, fit_method, write_model
 from whet.search.ladder import climb
 from whet.training.settings import Training

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
+from whet.checking import Checked
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split
 from whet.evaluation.records import Judgement
@@ -18,9 +19,9 @@ from whet.folder import TRACKS, read_events
 from whet.learners.fitted import NeuralFitted
 from whet.plan import Auto, Forecast, Plan
 from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
-from whet.resolve import Checked, Prepared
+from whet.resolve import Prepared
 from whet.tasks.predictions import Predictions
-from whet.trackers.energy import NAME, Energy, Used, read_used
+from whet.trackers.tracker import Tracker, accounts_of
 from whet.training.machine import processor_name
 from whet.training.memory import peak_memory_bytes
 
@@ -65,7 +66,7 @@ def tell(
         judgements=judgements,
         examples=examples_of(prepared, judgements, judged),
         scatter=scatter_of(judged),
-        energy=energy_of(plan, folder),
+        accounts=accounts_of(trackers_by_name(plan), folder / TRACKS),
         views=views_of(plan, folder),
         machine=machine_line(prepared),
         versions={name: version(name) for name in PACKAGES},
@@ -239,16 +240,15 @@ def curve_of(folder: Path) -> tuple[CurvePoint, ...]:
     return tuple(CurvePoint(stage=stage, step=step, **losses) for (stage, step), losses in points.items())
 
 
-def energy_of(plan: Plan, folder: Path) -> Used | None:
-    """What the run used, where its plan has that measured."""
-    measured = any(isinstance(tracker, Energy) for tracker in plan.track)
-    return read_used(folder / TRACKS / NAME) if measured else None
+def trackers_by_name(plan: Plan) -> dict[str, Tracker]:
+    """The trackers as the catalog names them."""
+    return {catalog.name_of("tracker", tracker): tracker for tracker in plan.track}
 
 
 def views_of(plan: Plan, folder: Path) -> dict[str, str]:
     """How to look at what each tracker wrote."""
     place = Path(shown(folder)) / TRACKS
-    every = {catalog.name_of("tracker", tracker): tracker.view(place) for tracker in plan.track}
+    every = {name: tracker.view(place) for name, tracker in trackers_by_name(plan).items()}
     return {name: command for name, command in every.items() if command}
 
 

@@ -408,6 +408,10 @@ def check_tracker(tracker: Tracker) -> None:
                 for event in events:
                     observer(event)
         require(isinstance(tracker.view(folder), str), "view() must give a command, or nothing")
+        account = tracker.account(folder)
+        require(account is None or bool(account.figures), "an account needs a figure, or it is none")
+        record = {} if account is None else account.record
+        require(json.loads(json.dumps(record)) == record, "an account's record must be plain values that JSON keeps")
         outside = sorted(path.name for path in Path(place).iterdir() if path != folder)
         require(not outside, f"a tracker writes below the folder it is given and nowhere else, not {outside}")
 

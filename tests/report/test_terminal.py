@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from whet.report import terminal
-from whet.report.card import render_card
+from whet.report.card import markdown, render_card
 from whet.report.html import render_report
 from whet.report.lines import (
     cost_words,
@@ -25,8 +25,8 @@ from whet.report.lines import (
     verdict_lines,
 )
 from whet.report.story import Cost, Story, as_record, from_record
-from whet.report.words import cost_of, energy_words
-from whet.trackers.energy import WORLD, Used
+from whet.report.words import account_words, cost_of
+from whet.trackers.tracker import Account, Figure
 
 from . import stories
 from .pages import Page
@@ -124,18 +124,21 @@ def test_the_ladder_is_told_with_gain_bounds_and_cost() -> None:
     assert ladder_lines(alone, 100) == []
 
 
-def test_energy_is_called_estimated_where_it_is_everywhere_it_is_told() -> None:
-    used = Used(kwh=0.00041, grams=0.1947, estimated=True, how="from processor time", country=WORLD,
-                grams_per_kwh=475.0, seconds=60.0)  # fmt: skip
-    story = replace(stories.story(), energy=used, views={"tensorboard": "tensorboard --logdir run/tracks/tensorboard"})
-    told = energy_words(used)
-    assert told == "0.41 Wh, 0.19 g CO2e (world average), estimated"
+def test_what_a_tracker_found_out_is_told_everywhere_and_called_estimated_where_it_is() -> None:
+    figures = (Figure(name="water", words="3.1 l"), Figure(name="heat", words="0.2 K"))
+    account = Account(figures=figures, estimated=True, how="from the pump's rating", record={"litres": 3.1})
+    story = replace(stories.story(), accounts={"cooling": account}, views={"mine": "mine --show run/tracks"})
+    told = "3.1 l, 0.2 K, estimated"
+    (line,) = (line for line in printed(story).splitlines() if line.startswith("  cooling "))
+    assert line.split(maxsplit=1)[1] == told
     page = Page(render_report(story)).text
-    assert told in page
-    assert "estimated, 0.41 Wh" in page
-    assert "estimated" in render_card(story).partition("energy:")[2].splitlines()[0]
-    assert "estimated" not in energy_words(replace(used, estimated=False))
+    assert f"{told}; from the pump's rating" in page
+    assert "estimated, 3.1 l" in page
+    assert "estimated, 0.2 K" in page
+    assert f"- cooling: {markdown(told)}; from the pump's rating" in render_card(story)
     assert from_record(json.loads(json.dumps(as_record(story)))) == story
+    sure = account_words(replace(account, estimated=False, how=""), how=True)
+    assert sure == "3.1 l, 0.2 K"
 
 
 def test_a_run_that_ended_early_is_compared_with_the_forecast_for_its_steps() -> None:

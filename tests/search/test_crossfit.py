@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 import whet
+from whet.checking import Objects
 from whet.methods.full import Full
 from whet.methods.probe import Probe
-from whet.resolve import Objects, Prepared, prepare
+from whet.resolve import Prepared, prepare
 from whet.run import Clock, RunRows, encode, fit_method
 from whet.search.crossfit import cross_fit, split, together
 from whet.testing import tiny_rows

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 pytest.importorskip("codecarbon")
 
 from whet.errors import ConfigError
+from whet.report.words import account_words
 from whet.testing import tiny_events
 from whet.trackers.energy import NAME, WORLD, Energy, Used, how_known, read_used
 from whet.trackers.tracker import opened
@@ -95,3 +97,16 @@ def test_an_unknown_country_is_refused_with_the_nearest(country: str, near: str)
 def test_a_torn_record_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(json.dumps({"kwh": 1.0})[:-3])
     assert read_used(tmp_path / NAME) is None
+    assert Energy().account(tmp_path) is None
+
+
+def test_the_account_is_what_was_written_with_electricity_and_carbon_in_words(tmp_path: Path) -> None:
+    used = Used(kwh=0.00041, grams=0.1947, estimated=True, how="from processor time", country=WORLD,
+                grams_per_kwh=475.0, seconds=60.0)  # fmt: skip
+    (tmp_path / NAME).write_text(json.dumps(asdict(used)))
+    account = Energy().account(tmp_path)
+    assert account is not None
+    assert account_words(account) == "0.41 Wh, 0.19 g CO2e (world average), estimated"
+    assert (account.how, account.record) == ("from processor time", asdict(used))
+    far = replace(used, kwh=1.23, grams=584.0, country="France", estimated=False).account()
+    assert account_words(far) == "1.2 kWh, 584 g CO2e (electricity of France)"

@@ -1,6 +1,7 @@
 """Do trackers follow a run to its folder, from every front door, and never stand in its way?"""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from whet.testing import check_tracker, tiny_rows
 from whet.trackers.csv_log import CsvLog
 from whet.trackers.energy import Energy
 from whet.trackers.tensorboard import TensorBoard
-from whet.trackers.tracker import opened, require_package
+from whet.trackers.tracker import Account, Figure, opened, require_package
 from whet.training.events import Stepped
 
 NEEDS = {"tensorboard": "tensorboard", "energy": "codecarbon"}
@@ -134,6 +135,35 @@ def test_the_log_of_a_killed_and_resumed_run_is_that_of_one_never_stopped(here: 
 def test_a_run_of_a_solved_head_leaves_no_empty_folder(here: Path, tiny_model: Path) -> None:
     tuned(tiny_model, method="probe")
     assert not (here / "run" / "tracks").exists()
+
+
+@dataclass(frozen=True)
+class Steps(CsvLog):
+    """Another package's tracker: counts the steps of a run, or fails to say how many there were."""
+
+    broken: bool = False
+
+    def account(self, folder: Path) -> Account:  # type: ignore[override]
+        if self.broken:
+            raise OSError("no room")
+        steps = len((folder / "log.csv").read_text().splitlines()) - 1
+        return Account(figures=(Figure(name="steps", words=f"{steps} steps"),), record={"steps": steps})
+
+
+def test_another_tracker_is_told_of_in_every_place_from_its_row_in_the_catalog(
+    here: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(catalog.TRACKERS, "counted", catalog.Member(f"{__name__}:Steps", "steps"))
+    check_tracker(Steps())
+    result = tuned(tiny_model, track="counted")
+    steps = json.loads((here / "run" / "metrics.json").read_text())["counted"]["steps"]
+    assert steps > 0
+    assert result.story.accounts["counted"].figures[0].words == f"{steps} steps"
+    for page in ("report.html", "README.md"):
+        assert f"{steps} steps" in (here / "run" / page).read_text(encoding="utf-8")
+    failing = tuned(tiny_model, track="counted:broken=true", out="failing")
+    assert failing.story.accounts == {}
+    assert "The tracker counted failed to give its account: OSError: no room" in capsys.readouterr().err
 
 
 def test_every_observer_is_closed_when_one_cannot_open(tmp_path: Path) -> None:

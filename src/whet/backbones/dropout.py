@@ -29,7 +29,8 @@ class QuickDropout(nn.Dropout):
         if input.device.type != "cpu" or limit >= 256:
             return super().forward(input)
         if torch.compiler.is_compiling():  # the same bytes from an operation that is not looked into
-            return input * (random_bytes(input.detach()) >= limit).to(input.dtype) * (256.0 / (256 - limit))
+            seen: Tensor = random_bytes(input.detach()) >= limit
+            return input * seen.to(input.dtype) * (256.0 / (256 - limit))
         drawn = draw_bytes(input).to(input.dtype)  # exact up to 256
         scale = torch.tensor(256.0 / (256 - limit), dtype=input.dtype).expand(input.shape)
         kept: Tensor = torch.ops.aten.threshold_backward(scale, drawn, limit - 0.5)  # one kernel: 0, or the scale

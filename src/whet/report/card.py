@@ -12,11 +12,11 @@ from whet.report.section_use import commands, plain_limit, python_with_whet, pyt
 from whet.report.section_verdict import compared
 from whet.report.story import Story
 from whet.report.words import (
+    account_words,
     clean,
     count,
     day,
     duration,
-    energy_words,
     gained,
     in_points,
     interval_text,
@@ -200,7 +200,7 @@ def _provenance(story: Story) -> str:
         "revision": model.revision,
         "weights sha256": model.sha256,
         "licence of the base model": model.licence or "not stated",
-        "energy": f"{energy_words(story.energy)}; {story.energy.how}" if story.energy else "",
+        **{markdown(name): account_words(account, how=True) for name, account in story.accounts.items()},
         "versions": ", ".join(f"{name} {version}" for name, version in story.versions.items()),
     }
     lines = [f"- {name}: {markdown(text)}" for name, text in facts.items() if text]

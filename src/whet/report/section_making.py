@@ -9,7 +9,6 @@ from whet.report.story import CurvePoint, Rung, Story
 from whet.report.svg import curve_plot
 from whet.report.words import (
     NOTHING,
-    carbon_words,
     clean,
     count,
     duration,
@@ -23,8 +22,8 @@ from whet.report.words import (
     short_count,
     size,
     times,
-    watt_hours,
 )
+from whet.trackers.tracker import Account, Figure
 
 
 def making(story: Story) -> Html:
@@ -122,20 +121,16 @@ def costs(story: Story) -> Html | None:
         for name, before, after, say in kinds
         if before is not None or after is not None
     ]
-    if story.energy is not None:
-        rows += [
-            _used("energy", watt_hours(story.energy.kwh), story),
-            _used("carbon", carbon_words(story.energy), story),
-        ]
+    rows += [_measured(account, figure) for account in story.accounts.values() for figure in account.figures]
     head = [header(""), header("forecast", "num"), header("actual", "num"), header("actual / forecast", "num")]
     return table("Forecast and actual", head, rows) if rows else None
 
 
-def _used(name: str, words: str, story: Story) -> Html:
-    """What was used; nothing forecasts it."""
-    guess = "estimated, " if story.energy is not None and story.energy.estimated else ""
+def _measured(account: Account, figure: Figure) -> Html:
+    """What a tracker found out; nothing forecasts it."""
+    words = f"{'estimated, ' if account.estimated else ''}{figure.words}"
     nothing = number_cell(NOTHING)
-    return tag("tr", tag("th", name, scope="row"), nothing, tag("td", f"{guess}{words}", class_="num"), nothing)
+    return tag("tr", tag("th", figure.name, scope="row"), nothing, tag("td", words, class_="num"), nothing)
 
 
 def _ratio(before: float | None, after: float | None) -> str:

@@ -4,7 +4,7 @@ import shlex
 
 from whet.report.markup import Html, details, join, paragraphs, tag
 from whet.report.story import Story
-from whet.report.words import clean, count, day, duration, energy_words, short_count
+from whet.report.words import account_words, clean, count, day, duration, short_count
 
 _SMALL_PRINT = (
     "Better: against every baseline, the lower 95% bound of the paired difference is above zero. Not better: against "
@@ -99,7 +99,7 @@ def provenance(story: Story) -> Html:
         "licence": model.licence or "not stated: ask its makers before you ship",
         "parameters": short_count(model.parameters) if model.parameters else "",
         "machine": story.machine,
-        "energy": f"{energy_words(story.energy)}; {story.energy.how}" if story.energy else "",
+        **{name: account_words(account, how=True) for name, account in story.accounts.items()},
         **{f"seen by {name}": command for name, command in story.views.items()},
         "versions": " · ".join(f"{name} {version}" for name, version in story.versions.items()),
     }

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from whet.data.rows import Columns, Finding
 from whet.evaluation.records import Judgement
 from whet.tasks.predictions import Kind
-from whet.trackers.energy import Used
+from whet.trackers.tracker import Account
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class Story:
         examples: Worst rows of every test set, and rows that findings point at.
         scatter: Regression only: test set to (target, prediction) pairs.
         forecast_taken: Seconds that were forecast for the steps really taken, which may have ended early.
-        energy: What it used, where that was measured. views: tracker to the command that shows what it wrote.
+        accounts: Tracker to what it found out. views: tracker to the command that shows what it wrote.
         machine: One line about the machine. versions: package to version.
     """
 
@@ -159,7 +159,7 @@ class Story:
     examples: tuple[Example, ...] = ()
     scatter: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     parts: dict[str, float] = field(default_factory=dict)
-    energy: Used | None = None
+    accounts: dict[str, Account] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
     machine: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from whet.report.lines import (
     wrapped,
 )
 from whet.report.story import Cost, DataFacts, Story
-from whet.report.words import cost_of, energy_words, one_line, plural, size
+from whet.report.words import account_words, cost_of, one_line, plural, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,8 +78,8 @@ def print_verdict(story: Story, console: "Console") -> None:
         took += f" · {size(story.actual.memory_bytes)} memory (forecast {size(story.forecast.memory_bytes)})"
     stopped = "  stopped by you: the model is the best until then" if story.interrupted else ""
     lines: list[Line] = [[("  took    ", "dim"), (took, ""), (stopped, "yellow")]]
-    if story.energy is not None:
-        lines.append([("  energy  ", "dim"), (energy_words(story.energy), "")])
+    for name, account in story.accounts.items():
+        lines.append([(f"  {one_line(name):<7} ", "dim"), (one_line(account_words(account)), "")])
     lines.append([("  report  ", "dim"), (f"{folder}/report.html", "underline")])
     lines += [[("  curves  ", "dim"), (one_line(command, 1000), "cyan")] for command in story.views.values()]
     lines.append([("  use     ", "dim"), (f'whet predict {folder} "a new text"', "cyan")])

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from whet import catalog
 from whet.evaluation.records import Comparison, Score
-from whet.trackers.energy import WORLD, Used
+from whet.trackers.tracker import Account
 
 SHARES = ("accuracy", "macro-f1", "micro-f1", "exact-match", "calibration-error", "precision", "recall", "f1")
 NOTHING = "–"
@@ -153,20 +153,10 @@ def times(ratio: float) -> str:
     return f"{ratio:.1f}x" if ratio < 9.95 else f"{ratio:,.0f}x"
 
 
-def energy_words(used: Used) -> str:
-    """'0.41 Wh, 0.19 g CO2e (world average), estimated'."""
-    return f"{watt_hours(used.kwh)}, {carbon_words(used)}" + (", estimated" if used.estimated else "")
-
-
-def carbon_words(used: Used) -> str:
-    """'0.19 g CO2e (electricity of France)'."""
-    country = used.country if used.country == WORLD else f"electricity of {used.country}"
-    return f"{used.grams:.2g} g CO2e ({country})" if used.grams < 100 else f"{used.grams:,.0f} g CO2e ({country})"
-
-
-def watt_hours(kwh: float) -> str:
-    """'0.41 Wh' below a tenth of a kilowatt-hour, '1.2 kWh' from there."""
-    return f"{kwh:.2g} kWh" if kwh >= 0.1 else f"{1000 * kwh:.2g} Wh"
+def account_words(account: Account, *, how: bool = False) -> str:
+    """'0.41 Wh, 0.19 g CO2e (world average), estimated', with ``how`` they were had behind a semicolon."""
+    words = ", ".join([figure.words for figure in account.figures] + ["estimated"] * account.estimated)
+    return f"{words}; {account.how}" if how and account.how else words
 
 
 def cost_of(seconds: float, forecast: float | None, taken: float | None = None) -> str:

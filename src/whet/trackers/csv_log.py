@@ -36,6 +36,9 @@ class CsvLog:
     def view(self, folder: Path) -> str:
         return ""
 
+    def account(self, folder: Path) -> None:
+        """The curves of a report are made of the events themselves."""
+
 
 class CsvRows:
     """The file, open for more rows; it is made with the first one."""

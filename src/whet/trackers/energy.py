@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.errors import ConfigError, MachineError, closest
-from whet.trackers.tracker import require_package
+from whet.trackers.tracker import Account, Figure, require_package
 from whet.training.events import Checkpointed, Event, Judged, Stopped
 
 NAME = "energy.json"
@@ -45,6 +45,10 @@ class Energy:
     def view(self, folder: Path) -> str:
         return ""
 
+    def account(self, folder: Path) -> Account | None:
+        used = read_used(folder / NAME)
+        return None if used is None else used.account()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
@@ -65,6 +69,14 @@ class Used:
     grams_per_kwh: float
     seconds: float
     parts: int = 1
+
+    def account(self) -> Account:
+        """The same as it is told."""
+        figures = (
+            Figure(name="energy", words=watt_hours(self.kwh)),
+            Figure(name="carbon", words=carbon_words(self.grams, self.country)),
+        )
+        return Account(figures=figures, estimated=self.estimated, how=self.how, record=asdict(self))
 
 
 class Meter:
@@ -195,3 +207,14 @@ def read_used(path: Path) -> Used | None:
         return Used(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def watt_hours(kwh: float) -> str:
+    """'0.41 Wh' below a tenth of a kilowatt-hour, '1.2 kWh' from there."""
+    return f"{kwh:.2g} kWh" if kwh >= 0.1 else f"{1000 * kwh:.2g} Wh"
+
+
+def carbon_words(grams: float, country: str) -> str:
+    """'0.19 g CO2e (electricity of France)'."""
+    whose = country if country == WORLD else f"electricity of {country}"
+    return f"{grams:.2g} g CO2e ({whose})" if grams < 100 else f"{grams:,.0f} g CO2e ({whose})"

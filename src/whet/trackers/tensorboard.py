@@ -34,6 +34,9 @@ class TensorBoard:
     def view(self, folder: Path) -> str:
         return f"tensorboard --logdir {shlex.quote(str(folder / FOLDER))}"
 
+    def account(self, folder: Path) -> None:
+        """The curves of a report are made of the events themselves."""
+
 
 class Curves:
     """The writers of one run: one stage's at a time."""

@@ -1,14 +1,17 @@
 """The contract of a tracker: settings that open an observer for one run.
 
 An observer reads events and returns nothing; one that raises is dropped with a word, and the run goes on. Whatever a
-tracker writes lies below ``tracks/`` of the run folder, so that a failed run can be swept up without knowing it.
+tracker writes lies below ``tracks/`` of the run folder, so that a failed run can be swept up without knowing it. What
+it found out itself it may add to the story of the run, as an ``Account``; terminal, report and card know no more of it.
 """
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from whet.errors import MissingPackageError
 from whet.training.events import Event
@@ -27,6 +30,30 @@ class Observer(Protocol):
     def close(self) -> None:
         """The run has ended, well or not; called once."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One thing that was found out, for people: ``name`` "carbon", ``words`` "0.19 g CO2e (world average)"."""
+
+    name: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What a tracker adds to the story of a run: in the terminal, the report, the model card and ``metrics.json``.
+
+    Args:
+        figures: In the order to tell them, at least one.
+        estimated: Whether they are estimates, which is then said wherever they are; how: how they were had, in words.
+        record: The same as plain values, units in their names; goes to ``metrics.json`` under the tracker's name.
+    """
+
+    figures: tuple[Figure, ...]
+    estimated: bool = False
+    how: str = ""
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 class Tracker(Protocol):
@@ -51,6 +78,10 @@ class Tracker(Protocol):
         """The command that shows what was written below ``folder``; empty where there is none."""
         ...
 
+    def account(self, folder: Path) -> Account | None:
+        """What a finished run's story gains from what was written below ``folder``; None where that is nothing."""
+        ...
+
 
 @contextmanager
 def opened(trackers: Sequence[Tracker], folder: Path) -> Iterator[list[Observer]]:
@@ -66,6 +97,24 @@ def opened(trackers: Sequence[Tracker], folder: Path) -> Iterator[list[Observer]
             observers.append(tracker.open(folder))
             stack.callback(close_quietly, observers[-1])
         yield observers
+
+
+def accounts_of(trackers: Mapping[str, Tracker], folder: Path) -> dict[str, Account]:
+    """The accounts of those trackers, by name, that have one; a tracker that raises costs no finished run.
+
+    Args:
+        folder: ``tracks/`` of the run.
+    """
+    found: dict[str, Account] = {}
+    for name, tracker in trackers.items():
+        try:
+            account = tracker.account(folder)
+        except Exception as error:  # noqa: BLE001 - as for an observer
+            print(f"The tracker {name} failed to give its account: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
+        if account is not None:
+            found[name] = account
+    return found
 
 
 def close_quietly(observer: Observer) -> None:

@@ -1,0 +1,267 @@
+"""Rows read, checked and split, with those of earlier runs, before any model is chosen.
+
+Mistakes are found here, before any weight moves: files, columns, targets, and one example walked through every step.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from whet.data.checks import run_checks, view_of
+from whet.data.clean import clean
+from whet.data.columns import require_columns
+from whet.data.read import Sources, read
+from whet.data.rows import Columns, Finding, Rows, raw_values
+from whet.data.split import Split, SplitSettings, split_rows
+from whet.earlier import EarlierRun, continued, find_run, growth_findings, named_run, with_rehearsed, with_tests
+from whet.errors import ConfigError, DataError, WhetError
+from whet.evaluation.metric import Metric
+from whet.modalities.modality import Processor
+from whet.plan import Auto, EarlierPlan
+from whet.recognise import find_columns, find_task, separator_of_task
+from whet.rungs import needs_valid, usual_valid_share
+from whet.tasks.own_loss import with_loss
+from whet.tasks.task import Growth, State, Task
+from whet.wanted import method_of, named_model
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """What a Python caller gives as objects, which a plan file cannot hold.
+
+    Args:
+        rows, valid: In memory, in place of files; tests: likewise, by name or as a list.
+        metric: A user's own metric in place of a named one.
+        loss: A user's own loss: ``loss(outputs (B, K), targets (B, ...)) -> (B,)``.
+    """
+
+    rows: Any = None
+    valid: Any = None
+    tests: Any = None
+    metric: Metric | None = None
+    loss: Callable[[Any, Any], Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """Rows after check and split, before any model is chosen.
+
+    Args:
+        run: The earlier run that the model is from, if it is from one.
+        earlier: That run in the plan; rehearsed: how many rows of an earlier run are in train.
+    """
+
+    source: str
+    fingerprint: str
+    columns: Columns
+    modality: str
+    task: Task
+    split: Split
+    findings: tuple[Finding, ...]
+    settings: SplitSettings
+    run: EarlierRun | None = None
+    earlier: EarlierPlan = field(default_factory=EarlierPlan)
+    rehearsed: int = 0
+
+    def taught(self) -> tuple[State, Growth | None, tuple[Finding, ...]]:
+        """What training rows and an earlier run taught the task, what becomes of that run's head, and every finding."""
+        state, found = self.task.prepare(self.split.train, self.columns)
+        growth = continued(self.run, self.task, state)
+        if self.run is None or growth is None:
+            return state, None, (*self.findings, *found)
+        return growth.state, growth, (*self.findings, *found, *growth_findings(self.run, growth))
+
+
+def check(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked:
+    """Read, find the columns and the task, clean, split and run every check that needs no model.
+
+    Args:
+        wanted: A partial plan.
+        objects: Rows and functions that were given as objects.
+        scratch: Folder of the sealed targets and of memory-mapped copies.
+    """
+    found = divide(wanted, objects, scratch)
+    checks = run_checks(view_of(found.split, found.columns, found.task.kind, found.settings.separator))
+    return with_earlier(replace(found, findings=unique([*found.findings, *checks])), wanted, scratch)
+
+
+def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checked:
+    """``check`` without the checks, and without rows of an earlier run."""
+    run = run_of(wanted)
+    data: Mapping[str, Any] = wanted.get("data", {})
+    given = objects.rows if objects.rows is not None else data.get("source")
+    if given is None:
+        raise ConfigError("No rows were named.", where="data.source", fix="give a file: whet finetune rows.csv")
+    tests = objects.tests if objects.tests is not None else data.get("tests") or ()
+    valid = objects.valid if objects.valid is not None else data.get("valid")
+    sources = read(given, tests=tests, valid=valid, encoding=data.get("encoding"), spill=scratch / "rows")
+    data = data if run is None else run.columns_of(data, sources.train.names)
+    modality = wanted.get("modality") or (None if run is None else run.record["modality"])
+    columns, modality = find_columns(sources.train, data, modality)
+    require_columns(sources.train, columns)
+    task = with_loss(find_task(sources.train, columns, wanted.get("task"), run), objects.loss)
+    findings = list(sources.findings)
+    sources = clean(sources, columns, several=task.kind == "multi-label")
+    findings += [finding for finding in sources.findings if finding not in findings]
+    separator = separator_of_task(task, sources.train, columns)
+    settings = SplitSettings(
+        test_fraction=data.get("test_fraction", 0.2),
+        valid_fraction=0.0,
+        seed=int(wanted.get("seed", 0)),
+        regression=task.kind == "regression",
+        separator=separator,
+        known=() if run is None else tuple(run.state["labels"]),
+    )
+    if sources.valid is None:
+        learning = len(sources.train) if sources.tests else round(len(sources.train) * (1 - settings.test_fraction))
+        share = valid_fraction(data, wanted.get("method"), learning, pairs=len(columns.inputs) > 1)
+        settings = replace(settings, valid_fraction=share)
+    split = split_rows(sources, columns, settings, sealed_folder=scratch / "sealed")
+    findings += list(split.findings)
+    name = str(given) if isinstance(given, str | Path) else "rows"
+    return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings), settings, run)
+
+
+def with_earlier(found: Checked, wanted: Mapping[str, Any], scratch: Path) -> Checked:
+    """The rows with those of earlier runs: their test rows to judge by, and a share of training rows to rehearse.
+
+    Raises:
+        DataError: rows that are to be rehearsed, or that the plan was made with, have gone or changed.
+    """
+    given = wanted.get("earlier") or {}
+    plan = EarlierPlan(rehearse=given.get("rehearse"), share=float(given.get("share") or 0.0))
+    run, split, findings, rehearsed = found.run, found.split, list(found.findings), 0
+    if run is not None:
+        plan = replace(plan, run=str(run.folder), sha256=run.sha256)
+        past, why = past_of(run, given.get("fingerprint"), scratch / "earlier")
+        if past is not None:
+            plan = replace(plan, fingerprint=past.fingerprint)
+            split, said = with_tests(split, found.columns, past.split, past.columns, run)
+            findings += said
+        elif why is not None:
+            findings.append(why)
+    if plan.rehearse is not None:
+        source = named_run(plan.rehearse)
+        past = past_rows(source, given.get("rehearsed") or None, scratch / "rehearsed")
+        if past.task.kind != found.task.kind:
+            raise ConfigError(
+                f"The run {source.name!r} is a {past.task.kind}, and this one is a {found.task.kind}: its rows have "
+                "nothing to teach here.",
+                where="--rehearse",
+                fix="name a run of the same kind, or leave --rehearse out",
+            )
+        settings = replace(past.settings, seed=found.settings.seed)
+        split, rehearsed = with_rehearsed(
+            split, found.columns, past.split, past.columns, share=plan.share, settings=settings, name=source.name
+        )
+        plan = replace(plan, rehearse=str(source.folder), rehearsed=past.fingerprint)
+        if not rehearsed:
+            findings.append(nothing_to_rehearse(source))
+    return replace(found, split=split, findings=unique(findings), earlier=plan, rehearsed=rehearsed)
+
+
+def past_of(run: EarlierRun, known: str | None, scratch: Path) -> tuple[Checked | None, Finding | None]:
+    """The rows of the run that the model is from, or a word on why nothing is judged on them.
+
+    Args:
+        known: Their fingerprint where a plan states it, empty where they were gone; None to look for them.
+    """
+    if known == "":
+        return None, None
+    try:
+        return past_rows(run, known, scratch), None
+    except WhetError as error:
+        if known is not None:
+            raise
+        message = f"Nothing is judged on the test rows of {run.name}, so forgetting would not show. {error.what}"
+        return None, Finding("earlier", "warning", message, error.where, error.fix)
+
+
+def past_rows(run: EarlierRun, known: str | None, scratch: Path) -> Checked:
+    """The rows of an earlier run, divided as they were, with what it rehearsed itself.
+
+    Raises:
+        DataError: they are not there any more, or have changed.
+    """
+    if run.plan is None:
+        raise DataError(
+            f"Only the model of {run.name} is here, and its rows are not known.",
+            where=str(run.folder),
+            fix="name the run's folder, where plan.yaml is",
+        )
+    source, content = run.plan.data.source, run.plan.as_dict()
+    if not Path(source).expanduser().exists():
+        raise DataError(
+            f"The rows of {run.name} are not there any more: {source}.",
+            where=str(run.folder),
+            fix="put the file back, or run from the folder that it was named from; rows given as objects are not kept",
+        )
+    found = divide(content, Objects(), scratch)
+    if found.fingerprint != run.plan.data.fingerprint or known not in (None, found.fingerprint):
+        raise DataError(
+            f"The rows of {run.name} have changed since it learnt from them.",
+            where=source,
+            fix="restore the file as it was then",
+        )
+    return with_earlier(found, content, scratch)
+
+
+def nothing_to_rehearse(run: EarlierRun) -> Finding:
+    """Every row of the earlier run is among the new ones already."""
+    message = f"No row of {run.name} is rehearsed: the new rows hold every one of them already."
+    return Finding("earlier", "info", message, str(run.folder), "nothing, or leave --rehearse out")
+
+
+def run_of(wanted: Mapping[str, Any]) -> EarlierRun | None:
+    """The run that the named model is from; None for any other model."""
+    name = named_model(wanted.get("model") or {})
+    place = None if name is None else Path(name).expanduser()
+    return find_run(place) if place is not None and place.is_dir() else None
+
+
+def valid_fraction(data: Mapping[str, Any], method: Any, learning: int, *, pairs: bool) -> float:
+    """The share of the rows to learn from that is held out to stop and to choose, where the method has a use for it."""
+    if "valid_fraction" in data:
+        return float(data["valid_fraction"])
+    named, share = method_of(method), usual_valid_share(learning)
+    useful = (
+        needs_valid(named, round(learning * share), learning, pairs=pairs)
+        if isinstance(named, Auto)
+        else named.epochs > 0
+    )
+    return share if useful else 0.0
+
+
+def fingerprint_of(sources: Sources) -> str:
+    """A hash of everything that was read."""
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    for rows in (sources.train, sources.valid, *sources.tests.values()):
+        if rows is None:
+            continue
+        digest.update(f"{len(rows)}|{rows.names}".encode())
+        for batch in rows.batches(rows.names, 65536):
+            digest.update(batch.serialize())
+    return digest.hexdigest()
+
+
+def unique(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Each finding once, in order."""
+    return tuple(dict.fromkeys(findings))
+
+
+def walk(processor: Processor, rows: Rows, columns: Columns) -> tuple[tuple[str, str], ...]:
+    """One example through every step; the step that fails is named."""
+    value = raw_values(next(rows.batches(columns.inputs, 1)).columns)[0]
+    try:
+        steps = processor.walk(value)
+        processor.collate(processor.encode([value]).inputs)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise DataError(
+            f"The first training example cannot be turned into tensors: {error}",
+            where=f"{rows.place(int(rows.ids[0]))}: {str(value)[:80]!r}",
+            fix="look at this row and at the model's tokenizer; --model names another model",
+        ) from error
+    return tuple(steps)

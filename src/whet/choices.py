@@ -1,0 +1,185 @@
+"""Model, family, method, precision and metrics of a run: as they were named, else found by what is there or measured.
+
+Each function answers for one part of a Plan, and refuses what could not work with the others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet import catalog
+from whet.backbones.source import ModelSource, find_model, transformer_folder
+from whet.checking import Checked
+from whet.data.rows import Columns, Rows, raw_values
+from whet.errors import ConfigError, ModelError
+from whet.evaluation.metric import Metric, metric_named
+from whet.learners.descent import require_validation
+from whet.modalities.modality import Processor
+from whet.plan import Auto, Evaluation, build, member_of
+from whet.tasks.task import State
+from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
+from whet.training.machinery import Machinery
+from whet.training.settings import Training
+from whet.wanted import method_of, named_model, names_of
+
+LENGTH_ROWS = 64
+"""Rows whose usual length decides which attention kernel is the faster one."""
+
+
+def find_wanted_model(given: Mapping[str, Any], cache: Path) -> ModelSource:
+    """The model as named: a name, a folder or a hub id; one that a plan pinned must still have the same weights."""
+    revision = given.get("revision") if given.get("origin") in (None, "hub") else None
+    model = find_model(named_model(given), revision=revision, cache=cache)
+    refuse_other_weights(model, given.get("sha256"))
+    return model
+
+
+def refuse_other_weights(model: ModelSource, sha256: str | None) -> None:
+    """A plan names the weights it was made for.
+
+    Raises:
+        ConfigError: these are others.
+    """
+    if sha256 and model.sha256 != sha256:
+        raise ConfigError(
+            "The pre-trained weights are not those of the plan.",
+            where=str(model.folder),
+            fix="restore the model, or name it with --model to take it as it is",
+        )
+
+
+def find_machinery(wanted: Mapping[str, Any], cache: Path) -> Machinery:
+    """Precision, threads and device: as named, else as measured on this machine; nothing is measured for naught."""
+    given = dict(wanted.get("machinery", {}))
+    device = resolve_device(str(given.pop("device", "auto")))
+    measured: dict[str, Any] = {"device": device}
+    if not {"precision", "training_precision", "threads"} <= set(given):
+        path = choose_path(measure_machine(cache, device=device), device)
+        measured |= {"precision": path.inference, "training_precision": path.training, "threads": path.threads}
+    found: Machinery = build(Machinery, measured | given, "machinery")
+    return found
+
+
+def find_backbone(
+    wanted: Mapping[str, Any],
+    machinery: Machinery,
+    model: ModelSource,
+    modality: str,
+    cache: Path,
+    *,
+    descends: bool,
+    length: int,
+) -> Any:
+    """The family with its settings; the attention kernel is the faster one at the usual length, as measured."""
+    given = wanted.get("backbone") or {}
+    settings = {"name": given} if isinstance(given, str) else dict(given)
+    if "name" not in settings:
+        settings = {"name": find_family(model, modality)} | settings
+    settable = {entry.name for entry in fields(catalog.find("backbone", str(settings["name"])))}
+    if "attention" in settable - set(settings):
+        config = read_shape(model)
+        kernel = choose_attention(
+            cache,
+            heads=config[0],
+            head_dim=config[1],
+            length=length,
+            training=descends,
+            dtype=machinery.training_precision if descends else machinery.precision,
+            device=machinery.device,
+        )
+        settings = {**settings, "attention": kernel}
+    return member_of("backbone", settings)
+
+
+def find_family(model: ModelSource, modality: str) -> str:
+    """The family that suits a model folder best."""
+    scored = {
+        name: catalog.find("backbone", name)().recognise(model.folder, modality) for name in catalog.members("backbone")
+    }
+    best = max(scored, key=lambda name: scored[name])
+    if scored[best] <= 0:
+        raise ModelError(
+            f"No family of models knows how to load this folder for {modality}.",
+            where=str(model.folder),
+            fix="`whet models` lists what is here; name a family with --set backbone.name=...",
+        )
+    return best
+
+
+def read_shape(model: ModelSource) -> tuple[int, int]:
+    """Attention heads and the width of each."""
+    import json
+
+    config = json.loads((transformer_folder(model.folder) / "config.json").read_text(encoding="utf-8"))
+    heads = int(config.get("num_attention_heads") or config.get("n_heads") or 12)
+    width = int(config.get("hidden_size") or config.get("dim") or 768)
+    return heads, max(1, width // heads)
+
+
+def usual_length(processor: Processor, rows: Rows, columns: Columns) -> int:
+    """The median length of the pieces of a sample."""
+    places = np.unique(np.linspace(0, len(rows) - 1, min(LENGTH_ROWS, len(rows))).astype(np.int64))
+    batch = next(rows.select(places).batches(columns.inputs, LENGTH_ROWS))
+    pieces = next(iter(processor.encode(raw_values(batch.columns)).inputs.values()))
+    return int(np.median(pieces.lengths))
+
+
+def member_settings(given: Mapping[str, Any]) -> Training:
+    """Training settings from plain values."""
+    found: Training = build(Training, dict(given), "training")
+    return found
+
+
+def require_useful(training: Training, method: Any, checked: Checked) -> None:
+    """Refuse settings of gradient steps that nothing would read.
+
+    Raises:
+        ConfigError: the method takes no steps, or the average chooses by rows that are not there.
+    """
+    climbs = isinstance(method, Auto)
+    if climbs or method.epochs:
+        steps = not climbs or any(rung.epochs for rung in method.rungs)
+        require_validation(training, checked.split.valid is not None or not steps)
+        return
+    usual, names = Training(), ("average", "dropout", "mixup", "r_drop", "sampling")
+    idle = [f"training.{name}" for name in names if getattr(training, name) != getattr(usual, name)]
+    if checked.task.proper() != checked.task:
+        idle.append("task.focal_gamma")
+    if idle:
+        raise ConfigError(
+            f"The {catalog.name_of('method', method)} takes no gradient steps, so {idle[0]} has nothing to act on.",
+            where=idle[0],
+            fix="leave it out, or use --method top-layers, full or auto",
+        )
+
+
+def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:
+    """The method as named, ``auto`` otherwise; the probe is refused for pairs."""
+    method = method_of(wanted.get("method"))
+    if pairs and not isinstance(method, Auto) and not method.epochs:
+        raise ConfigError(
+            f"The {catalog.name_of('method', method)} cannot judge pairs: a frozen encoder never learnt to compare.",
+            where="method",
+            fix="use --method top-layers, full or auto, or join the two texts into one column",
+        )
+    return method
+
+
+def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, own: Metric | None) -> Evaluation:
+    """The deciding metric as named, else the task's; the task's other metrics and baselines beside it."""
+    given = dict(wanted.get("evaluation", {}))
+    task = checked.task
+    metric = own.name if own else given.get("metric") or (None if checked.run is None else checked.run.metric)
+    metric = metric or task.default_metric(np.zeros(0), state)
+    baselines = task.baselines if given.get("baselines") is None else names_of(given["baselines"])
+    continuing = checked.run is not None
+    baselines = tuple(
+        name for name in baselines if catalog.find("learner", name)().serves(checked.columns, continued=continuing)
+    )
+    also = names_of(given.get("also")) or tuple(name for name in task.metrics if name != metric)
+    for name in also if own is not None else (metric, *also):
+        metric_named(name, task.kind)
+    return Evaluation(metric=metric, also=also, baselines=baselines)

@@ -1,0 +1,88 @@
+"""Which columns are read, as what kind of input, and what is predicted? Recognised by the rows where nobody says so."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from whet import catalog
+from whet.data.columns import ColumnSummary, describe_columns, require_columns
+from whet.data.rows import Columns, Rows
+from whet.earlier import EarlierRun
+from whet.errors import ConfigError, DataError, closest
+from whet.plan import member_of
+from whet.tasks.task import Task
+from whet.wanted import names_of
+
+SAMPLE_ROWS = 2000
+"""Rows, evenly spread, from which the task is recognised."""
+
+
+def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> tuple[Columns, str]:
+    """The columns as named; the input column is inferred where it was not."""
+    target = names_of(data.get("target"))
+    summaries = describe_columns(rows)
+    if not target:
+        raise ConfigError(
+            "No target was named.",
+            where=rows.source,
+            fix="name the column to predict, for example --target " + likely_target(summaries),
+        )
+    inputs = names_of(data.get("inputs"))
+    columns = Columns(inputs, target, data.get("group"), data.get("time"))
+    require_columns(rows, columns)
+    taken = {*target, columns.group, columns.time}
+    free = [summary for summary in summaries if summary.name not in taken]
+    scored = [
+        (catalog.find("modality", name)().recognise(s.kind, s.distinct_share, s.mean_length), s.name, name)
+        for name in ([modality] if modality else catalog.members("modality"))
+        for s in (free if not inputs else [s for s in summaries if s.name in inputs])
+    ]
+    best = max(scored, default=(0.0, "", ""))
+    if inputs:
+        return columns, best[2] or next(iter(catalog.members("modality")))
+    if best[0] <= 0:
+        listed = ", ".join(f"{s.name} ({s.kind})" for s in summaries)
+        raise DataError(
+            "No column looks like an input that a model could read.",
+            where=f"{rows.source}: {listed}",
+            fix="name it with --text COLUMN",
+        )
+    return replace(columns, inputs=(best[1],)), best[2]
+
+
+def likely_target(summaries: list[ColumnSummary]) -> str:
+    """The column that looks most like a target, for a message."""
+    named = closest("label", [s.name for s in summaries], 1) if len(summaries) > 1 else []
+    few = [s.name for s in summaries if 1 < s.distinct <= max(20, s.rows // 10)]
+    return (few or named or [s.name for s in summaries])[0]
+
+
+def find_task(rows: Rows, columns: Columns, named: Any, run: EarlierRun | None = None) -> Task:
+    """The task as named, else the one that suits a sample of the targets best; with an earlier run it must be its own.
+
+    Raises:
+        ConfigError: the earlier run is of another kind.
+    """
+    places = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE_ROWS, len(rows))).astype(np.int64))
+    sampled = rows.select(places)
+    if isinstance(named, str) or (named and "name" in named):
+        task: Task = member_of("task", named)
+        return task if run is None else run.suits(task, columns, sampled, named=True)
+    sample = next(sampled.batches(columns.target, SAMPLE_ROWS)).column(0).to_pylist()
+    values = [value for value in sample if value not in (None, "")]
+    scored = {
+        name: catalog.find("task", name)().recognise(values, len(columns.target)) for name in catalog.members("task")
+    }
+    found: Task = member_of("task", {"name": max(scored, key=lambda name: scored[name]), **(named or {})})
+    return found if run is None else run.suits(found, columns, sampled, named=bool(named))
+
+
+def separator_of_task(task: Task, rows: Rows, columns: Columns) -> str | None:
+    """What stands between the labels of one text, for tasks whose state says so."""
+    if task.kind != "multi-label":
+        return None
+    form = task.prepare(rows, columns)[0].get("form", {})
+    found = form.get("separator")
+    return None if found is None else str(found)
