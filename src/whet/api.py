@@ -34,7 +34,7 @@ from whet.folder import (
     unwritable,
 )
 from whet.going_on import refuse_changed, write_request
-from whet.inspection import inspect_model, refuse_unread
+from whet.inspection.look import inspect_model, refuse_unread
 from whet.learners.neural import TrainingRows
 from whet.learners.rate_finder import RateCurve
 from whet.learners.rate_finder import find_rate as rise_of

@@ -25,7 +25,7 @@ from whet.learners.descent import undecayed
 from whet.learners.learner import Learner, Material
 from whet.learners.majority import Majority
 from whet.learners.neural import Pretrained
-from whet.methods.method import Descend, Method, RateGroup, Solve, Stage
+from whet.methods.method import Descend, Method, RateGroup, Solve, Stage, TopDown, within
 from whet.modalities.modality import Modality
 from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
@@ -150,7 +150,8 @@ def check_method(method: Method) -> None:
 
     Checks that preparing changes no answer; that stages are well named and name parameters that exist; that after
     three steps everything named moved (but for ``Stage.still``) and nothing else did; that weights saved and loaded
-    into a freshly prepared model give the same answers; and that finishing and packaging keep them.
+    into a freshly prepared model give the same answers; that finishing and packaging keep them; and that settings
+    which it gives for the top blocks alone (``TopDown``) move those and no other.
     """
     with TemporaryDirectory() as place, torch.random.fork_rng(devices=[]):
         folder = tiny_text_model(Path(place) / "model", layers=4)
@@ -166,6 +167,7 @@ def check_method(method: Method) -> None:
         )
         stages = method.stages(backbone)
         check_stages(method, stages, backbone)
+        check_top_down(method, family, folder, len(backbone.blocks))
         for stage in stages:
             check_movement(stage, backbone, source, task, state)
         check_reloading(method, family, folder, backbone, inputs)
@@ -468,6 +470,24 @@ def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> Non
     if any(isinstance(stage.fit, Descend) for stage in stages):
         require(method.learning_rate > 0, "a method that descends must state a learning_rate above 0")
         require(method.epochs >= 1, "a method that descends must state at least one epoch")
+
+
+def check_top_down(method: Method, family: TextEncoder, folder: Path, most: int) -> None:
+    """Settings for the top blocks, where the method has any, move every one of them and nothing below."""
+    kind: Any = type(method)
+    for blocks in range(most + 1) if isinstance(kind, TopDown) else ():
+        settings = kind.for_top(blocks)
+        if settings is None:
+            continue
+        backbone = tiny_backbone(family, folder, 2)
+        chosen: Method = kind(**settings)
+        stages = chosen.stages(chosen.prepare(backbone))
+        names = {name for stage in stages for group in stage.groups for name in group.names}
+        moving = [any(within(name, (block,)) for name in names) for block in backbone.blocks]
+        wanted = [False] * (len(moving) - blocks) + [True] * blocks
+        require(moving == wanted, f"for_top({blocks}) gives settings under which other blocks move: {moving}")
+        below = {name for name in names if within(name, backbone.stem)}
+        require(not below, f"for_top({blocks}) gives settings under which what lies before the blocks moves")
 
 
 def check_movement(stage: Stage, backbone: Backbone, source: Source, task: Task, state: State) -> None:

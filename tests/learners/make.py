@@ -1,5 +1,6 @@
 """Tiny fits of the neural learner, and their bytes."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,24 @@ def drained(learner: Neural, rows: TrainingRows) -> tuple[NeuralFitted, list[Any
             events.append(next(running))
         except StopIteration as stop:
             return stop.value, events
+
+
+def moments_of(learner: Neural, rows: TrainingRows, running: Path) -> tuple[NeuralFitted, list[Any], dict[str, Path]]:
+    """What was fitted, every event, and a copy of the checkpoints for each moment at which the fit might be killed.
+
+    Args:
+        running: The learner's folder of checkpoints. Moments are named by what lay there; in the first nothing did.
+    """
+    events, moments, fit = [], dict[str, Path](), learner.fit(rows)
+    while True:
+        try:
+            events.append(next(fit))
+        except StopIteration as stop:
+            return stop.value, events, moments
+        kept = " ".join(f"{path.name} {path.stat().st_ino}" for path in sorted(running.glob("*/*")))
+        if kept not in moments:
+            moments[kept] = running.with_name(f"moment-{len(moments)}")
+            shutil.copytree(running, moments[kept]) if kept else moments[kept].mkdir()
 
 
 def bytes_of(fitted: NeuralFitted) -> bytes:

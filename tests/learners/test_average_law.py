@@ -1,16 +1,14 @@
 """Law 3 with an average of the weights: killed at any step and resumed, also around trouble, the same bytes."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from learners.make import bytes_of, drained
+from learners.make import bytes_of, drained, moments_of
 from learners.test_resume_law import SETTINGS, fit_of
 from whet.training import loop
-from whet.training.events import Checkpointed, Evaluated, Said, Started, Stepped, Stopped
 from whet.training.settings import Average
 from whet.training.trouble import NotFiniteError
 
@@ -23,25 +21,14 @@ def averaged(folder: Path, checkpoints: Path | None, average: Average, **changes
 
 
 def killed_everywhere(folder: Path, place: Path, average: Average, **changes: Any) -> int:
-    """Resume from what lay on the disk at every event; how many different moments there were."""
-    running = averaged(folder, place / "running", average, **changes)
-    events, moments, whole = running[0].fit(running[1]), {}, b""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as stop:
-            whole = bytes_of(stop.value)
-            break
-        if isinstance(event, Started | Stepped | Evaluated | Checkpointed | Said | Stopped):
-            kept = " ".join(sorted(f"{path.name} {path.stat().st_ino}" for path in (place / "running").glob("*/*")))
-            if kept and kept not in moments:
-                moments[kept] = place / f"moment-{len(moments)}"
-                shutil.copytree(place / "running", moments[kept])
-    for kept, left in [*moments.items(), ("all that there is at the end", place / "running")]:
+    """Resume from what lay on the disk at every event, at first nothing; how many checkpoints there were."""
+    running = place / "running"
+    fitted, _, moments = moments_of(*averaged(folder, running, average, **changes), running)
+    for kept, left in [*moments.items(), ("all that there is at the end", running)]:
         found = bytes_of(drained(*averaged(folder, left, average, **changes))[0])
-        assert found == whole, f"killed when there was {kept}"
-    assert bytes_of(drained(*averaged(folder, None, average, **changes))[0]) == whole
-    return len(moments)
+        assert found == bytes_of(fitted), f"killed when there was {kept or 'nothing'}"
+    assert bytes_of(drained(*averaged(folder, None, average, **changes))[0]) == bytes_of(fitted)
+    return len(moments) - 1
 
 
 @pytest.mark.parametrize(("average", "valid"), [*((name, 8) for name in AVERAGES), ("ema", 0), ("swa", 0)])

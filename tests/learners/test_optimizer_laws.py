@@ -1,6 +1,5 @@
 """Laws 3, 5 and 6 under every optimizer: the same bytes again, killed or not; what is named moves, and nothing else."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from learners.make import bytes_of, drained, made, needs
+from learners.make import bytes_of, drained, made, moments_of, needs
 from learners.test_resume_law import METHODS, SETTINGS
 from whet.catalog import TABLES, find
 from whet.training import loop
-from whet.training.events import Checkpointed, Evaluated, Said, Stopped
+from whet.training.events import Evaluated, Said
 from whet.training.trouble import NotFiniteError
 
 OTHERS = [name for name in TABLES["optimizer"] if name != "adamw"]
@@ -32,20 +31,12 @@ def test_a_fit_that_is_killed_at_any_step_gives_the_same_bytes(
 ) -> None:
     needs(name)
     given = options(name, method) | {"valid": valid}
-    learner, rows = made(tiny_model, checkpoints=tmp_path / "running", **given)
-    running, moments = learner.fit(rows), []
-    while True:
-        try:
-            event = next(running)
-        except StopIteration as stop:
-            whole = bytes_of(stop.value)
-            break
-        if isinstance(event, Checkpointed | Stopped):
-            moments.append(tmp_path / f"moment-{len(moments)}")
-            shutil.copytree(tmp_path / "running", moments[-1])
-    assert len(moments) > 4
-    for moment in (moments[1], moments[len(moments) // 2], tmp_path / "running"):
-        assert bytes_of(drained(*made(tiny_model, checkpoints=moment, **given))[0]) == whole
+    running = tmp_path / "running"
+    fitted, _, found = moments_of(*made(tiny_model, checkpoints=running, **given), running)
+    _, *moments = found.values()
+    assert len(moments) > 3
+    for moment in (moments[1], moments[len(moments) // 2], running):
+        assert bytes_of(drained(*made(tiny_model, checkpoints=moment, **given))[0]) == bytes_of(fitted)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -63,19 +54,10 @@ def test_a_fit_returns_to_its_snapshot_and_is_the_same_when_killed_around_it(
     monkeypatch.setattr(loop, "update", fails)
     monkeypatch.setattr(loop, "SNAPSHOT", 3)
     given = options(name, patience=0)
-    learner, rows = made(tiny_model, checkpoints=tmp_path / "running", **given)
-    running, moments, said = learner.fit(rows), [], 0
-    while True:
-        try:
-            event = next(running)
-        except StopIteration as stop:
-            whole = stop.value
-            break
-        said += isinstance(event, Said) and "back to update 3" in event.message
-        if isinstance(event, Checkpointed):
-            moments.append(tmp_path / f"moment-{len(moments)}")
-            shutil.copytree(tmp_path / "running", moments[-1])
-    assert said == 1
+    running = tmp_path / "running"
+    whole, events, found = moments_of(*made(tiny_model, checkpoints=running, **given), running)
+    _, *moments = found.values()
+    assert sum(isinstance(event, Said) and "back to update 3" in event.message for event in events) == 1
     assert all(bool(torch.isfinite(tensor).all()) for tensor in whole.model.state_dict().values())
     for moment in moments[4:6]:
         assert bytes_of(drained(*made(tiny_model, checkpoints=moment, **given))[0]) == bytes_of(whole)

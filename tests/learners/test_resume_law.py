@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from learners.make import QUICK, bytes_of, drained, made
+from learners.make import QUICK, bytes_of, drained, made, moments_of
 from whet.learners.neural import Neural, TrainingRows
 from whet.methods.contrastive import Contrastive
 from whet.methods.full import Full
@@ -21,7 +21,7 @@ from whet.methods.gradual import Gradual
 from whet.methods.l2_sp import L2SP
 from whet.methods.lora import LoRA
 from whet.methods.top_layers import TopLayers
-from whet.training.events import Checkpointed, Evaluated, Said, Started, Stepped, Stopped
+from whet.training.events import Checkpointed, Evaluated, Said, Stepped, Stopped
 from whet.training.settings import Training
 
 SETTINGS = Training(batch_size=8, micro_batch_size=3, evaluations_per_epoch=2, patience=2, head_learning_rate=5.0)
@@ -68,22 +68,9 @@ def test_a_fit_whose_power_goes_at_any_event_gives_the_same_bytes(
     tiny_model: Path, tmp_path: Path, method: str
 ) -> None:
     """Nothing can be saved at such a moment: only what already lay on the disk is there afterwards."""
-    learner, rows = fit_of(tiny_model, tmp_path / "running", method)
-    moments: dict[str, Path] = {}  # by what lies on the disk
-    steps, running = 0, learner.fit(rows)
-    while True:
-        try:
-            event = next(running)
-        except StopIteration as stop:
-            fitted = stop.value
-            break
-        steps += isinstance(event, Stepped)
-        if isinstance(event, Started | Stepped | Evaluated | Checkpointed | Stopped):
-            kept = " ".join(path.name for path in sorted((tmp_path / "running").glob("*/*")))
-            if kept not in moments:
-                moments[kept] = tmp_path / f"moment-{len(moments)}"
-                shutil.copytree(tmp_path / "running", moments[kept]) if kept else moments[kept].mkdir()
-    whole = bytes_of(fitted)
+    running = tmp_path / "running"
+    fitted, events, moments = moments_of(*fit_of(tiny_model, running, method), running)
+    whole, steps = bytes_of(fitted), sum(isinstance(event, Stepped) for event in events)
     assert len(moments) == steps + 1 > 2
     for kept, left in moments.items():
         assert resumed(tiny_model, left, method) == whole, f"killed when there was {kept or 'nothing'}"

@@ -195,6 +195,14 @@ class NamesTwice(BiasOnly):
         return super().stages(backbone) * 2
 
 
+class MissesTheTop(BiasOnly):
+    """Says that it trains the top blocks alone, and moves every one."""
+
+    @classmethod
+    def for_top(cls, blocks: int) -> dict[str, int] | None:
+        return {} if blocks == 2 else None
+
+
 @pytest.mark.parametrize(
     ("method", "sentence"),
     [
@@ -207,6 +215,7 @@ class NamesTwice(BiasOnly):
         (FinishesBadly(), "Finish"),
         (SolvesAndMoves(), "solves the head, so it cannot move"),
         (NamesTwice(), "different names"),
+        (MissesTheTop(), "other blocks move"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -1,6 +1,5 @@
 """An update that is not finite is never applied: back to the snapshot, slower, in float32, or stopped with its rows."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from learners.make import QUICK, bytes_of, drained, made
+from learners.make import QUICK, bytes_of, drained, made, moments_of
 from whet.backbones.text_encoder import TextEncoder
 from whet.errors import RunError
 from whet.methods.full import Full
 from whet.tasks.own_loss import with_loss
 from whet.training import loop
-from whet.training.events import Checkpointed, Said, Stepped
+from whet.training.events import Said, Stepped
 from whet.training.settings import Training
 from whet.training.trouble import NotFiniteError, first_bad_layer
 
@@ -82,22 +81,12 @@ def test_a_run_killed_around_its_trouble_gives_the_same_bytes(
 ) -> None:
     failing.update({(6, 1.0), (9, 0.5)})
     options = {**OPTIONS, "checkpoint_seconds": 0.0}
-    running = made(tiny_model, checkpoints=tmp_path / "running", **options)
-    learner, rows = running
-    moments: list[Path] = []
-    events = learner.fit(rows)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as stop:
-            whole = bytes_of(stop.value)
-            break
-        if isinstance(event, Checkpointed | Said):
-            moments.append(tmp_path / f"moment-{len(moments)}")
-            shutil.copytree(tmp_path / "running", moments[-1])
+    running = tmp_path / "running"
+    fitted, _, moments = moments_of(*made(tiny_model, checkpoints=running, **options), running)
     assert len(moments) > 12
-    for moment in moments:
-        assert bytes_of(drained(*made(tiny_model, checkpoints=moment, **options))[0]) == whole
+    for kept, left in moments.items():
+        found = bytes_of(drained(*made(tiny_model, checkpoints=left, **options))[0])
+        assert found == bytes_of(fitted), f"killed when there was {kept or 'nothing'}"
 
 
 def test_an_update_that_fails_again_is_taken_in_float32(

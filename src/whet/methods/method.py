@@ -3,9 +3,9 @@
 Loop, loss and data never ask which method it is; a method never asks what is predicted or how a step is taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -137,6 +137,16 @@ class Method(Protocol):
 
     def finish(self, backbone: Backbone) -> Backbone:
         """Merge or average what was inserted: a new backbone, or the same one where nothing changed."""
+        ...
+
+
+@runtime_checkable
+class TopDown(Protocol):
+    """What a method also has that can train the top of a model and nothing below, so that a cut can be tried."""
+
+    @classmethod
+    def for_top(cls, blocks: int) -> Mapping[str, int] | None:
+        """Settings under which the top ``blocks`` move and no block below; None where it cannot do that."""
         ...
 
 

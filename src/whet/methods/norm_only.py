@@ -6,33 +6,23 @@ batch norms stay.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import START, Descend, InPlace, RateGroup, Solve, Stage, check_rates, reached, require_some
+from whet.methods.method import reached
+from whet.methods.scattered import Scattered
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormOnly(InPlace):
+class NormOnly(Scattered):
     """The affine part of every norm trains; fewer weights than with any other method that moves the body.
 
-    Args:
-        learning_rate: Of every scale and shift.
-        epochs: Passes over the training rows at most.
-        solve: How the head that it starts from is fitted.
+    Settings are those of ``Scattered``.
     """
 
-    learning_rate: float = 3e-3
-    epochs: int = 8
-    solve: Solve = START
+    stage: ClassVar[str] = "norms"
+    sought: ClassVar[str] = "normalisation layers"
 
-    def __post_init__(self) -> None:
-        check_rates(1.0, self.learning_rate, self.epochs)
-
-    def stages(self, backbone: Backbone) -> list[Stage]:
+    def named(self, backbone: Backbone) -> list[str]:
         inside = {name for name, module in backbone.model.named_modules() if "norm" in type(module).__name__.lower()}
-        found = [name for name in reached(backbone) if name.rpartition(".")[0] in inside]
-        names = require_some("normalisation layers", found)
-        return [
-            Stage(name="probe", fit=self.solve),
-            Stage(name="norms", fit=Descend(), groups=(RateGroup(names=names),)),
-        ]
+        return [name for name in reached(backbone) if name.rpartition(".")[0] in inside]

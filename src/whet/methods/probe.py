@@ -22,5 +22,9 @@ class Probe(InPlace):
     learning_rate: ClassVar[float] = 0.0
     epochs: ClassVar[int] = 0
 
+    @classmethod
+    def for_top(cls, blocks: int) -> dict[str, int] | None:
+        return None if blocks else {}
+
     def stages(self, backbone: Backbone) -> list[Stage]:
         return [Stage(name="probe", fit=self.solve)]

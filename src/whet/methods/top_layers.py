@@ -38,6 +38,10 @@ class TopLayers(InPlace):
                 fix="use 1 or more, or the method 'probe' to train the head alone",
             )
 
+    @classmethod
+    def for_top(cls, blocks: int) -> dict[str, int] | None:
+        return {"count": blocks} if blocks else None
+
     def stages(self, backbone: Backbone) -> list[Stage]:
         blocks = len(backbone.blocks)
         count = max(1, blocks // 3) if self.count is None else self.count

@@ -102,7 +102,8 @@ class BlockScore:
 class Suggestion:
     """The lowest depth whose score is within one standard error of the best: what lies below it may stay frozen.
 
-    ``train`` blocks lie above it. ``options`` are the words that try it, after ``whet finetune ROWS --target COLUMN``.
+    ``train`` blocks lie above it. ``options`` are the words that try it, after ``whet finetune ROWS --target COLUMN``;
+    none where no method trains just those.
     """
 
     depth: int

@@ -155,6 +155,7 @@ def suggestion_lines(probe: BlockProbe, width: int) -> list[Line]:
     if probe.suggestion is not None:
         first, *rest = wrapped(probe.suggestion.sentence, width - 4)
         lines += [[("  → ", "bold green"), (first, "bold")], *([(f"    {text}", "bold")] for text in rest)]
-        lines.append([("    try: ", "dim"), (f"whet finetune ... {' '.join(probe.suggestion.options)}", "cyan")])
+        if probe.suggestion.options:
+            lines.append([("    try: ", "dim"), (f"whet finetune ... {' '.join(probe.suggestion.options)}", "cyan")])
     lines += [[(f"    {text}", "dim")] for note in (*probe.notes, CANNOT) for text in wrapped(note, width - 4)]
     return lines

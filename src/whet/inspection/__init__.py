@@ -1,0 +1,1 @@
+"""What is in a model, what methods would train of it, and what its blocks tell."""
