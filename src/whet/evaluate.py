@@ -43,9 +43,10 @@ def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -
     rows = cleaned.train
     name = metric or (None if plan is None else plan.evaluation.metric)
     notes = [finding.message for finding in cleaned.findings]
-    if several:
-        separator = state["form"].get("separator")
+    if task.kind != "regression":
+        separator = state["form"].get("separator") if several else None
         unseen = unseen_classes(rows.source, rows, columns, separator, set(predictor.labels))
+    if several:  # the judge speaks of classes itself
         notes += [finding.message for finding in unseen]
     if name is None or (metric is None and name not in catalog.members("metric")):
         if name is not None:
