@@ -31,6 +31,7 @@ from whet.folder import (
     has_checkpoint,
     how_to_go_on,
     made_and_locked,
+    require_space,
     unwritable,
 )
 from whet.going_on import refuse_changed, write_request
@@ -195,8 +196,8 @@ def finetune(
                 everyone = [*trackers, *observers]
                 outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, everyone)
         except BaseException as error:
-            told = unwritable(error, folder) if isinstance(error, OSError) else error
             kept = unfinished or has_checkpoint(folder)
+            told = unwritable(error, folder, kept) if isinstance(error, OSError) else error
             if not kept and not (folder / METRICS).exists():
                 discard(folder, made)
             if kept and ended_from_outside(error, stands) and not (folder / METRICS).exists():
@@ -246,10 +247,18 @@ def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool)
         plan = Plan.read(folder / PLAN)
         refuse_changed(folder, plan, wanted)
         return followed(reopen(plan, given, scratch), wanted, folder)
-    prepared = prepare(wanted, given, scratch)
+    prepared = with_space(prepare(wanted, given, scratch), folder)
     write_request(folder, prepared.plan, wanted)
     prepared.plan.write(folder / PLAN)
     return prepared
+
+
+def with_space(prepared: Prepared, folder: Path) -> Prepared:
+    """The same, with a word where the cache may not fit; refused where the run folder's part does not."""
+    forecast, cache = prepared.plan.forecast, prepared.pretrained.cache
+    beside = forecast.disk_bytes - forecast.run_disk_bytes
+    found = require_space(folder, forecast.run_disk_bytes, cache, beside)
+    return replace(prepared, findings=(*prepared.findings, *found))
 
 
 def followed(prepared: Prepared, wanted: Mapping[str, Any], folder: Path) -> Prepared:

@@ -377,6 +377,15 @@ def small_disk(here: Path) -> Iterator[Path]:
         yield disk
 
 
+def test_a_run_that_its_disk_cannot_hold_is_refused_while_planning(
+    small_disk: Path, whet: Command, here: Path, tiny_model: Path
+) -> None:
+    write_rows(here / "rows.csv")
+    answer = whet(*words_of_run(tiny_model, "disk/run", "full"))
+    assert_refused(answer, "The run will write about", "are free", "disk/run")
+    assert listing(small_disk) == set()
+
+
 def test_a_full_disk_while_writing_leaves_nothing(small_disk: Path, here: Path, tiny_model: Path) -> None:
     write_rows(here / "rows.csv")
     answer = finished(start(words_of_run(tiny_model, "disk/run"), here))
