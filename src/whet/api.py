@@ -31,6 +31,8 @@ from whet.folder import (
     has_checkpoint,
     how_to_go_on,
     made_and_locked,
+    no_finished_run,
+    refuse_unfinished,
     require_space,
     unwritable,
 )
@@ -426,6 +428,8 @@ def inspect(
         data, target, text=text, model=model, test=test, valid=valid, seed=seed, metric=metric, max_length=max_length,
         device=device, group=group, time_column=time_column, encoding=encoding, head=head, settings=settings,
     )  # fmt: skip
+    if model is not None:
+        refuse_unfinished(Path(model).expanduser())
     refuse_unread(wanted, [name for name, value in given.items() if value is not None], with_rows=data is not None)
     with scratch_folder() as scratch:
         return observed(inspect_model(wanted, given_objects(data, test, valid, metric), scratch), observers)  # type: ignore[no-any-return]
@@ -433,6 +437,7 @@ def inspect(
 
 def load(folder: str | Path, *, device: str = "cpu") -> Predictor:
     """The packaged model of a run."""
+    refuse_unfinished(Path(folder))
     return Predictor.load(Path(folder), device=device)
 
 
@@ -445,6 +450,7 @@ def evaluate(folder: str | Path, rows: Any, *, metric: str | None = None, seed: 
     """Judge a run's model on rows with targets, by the run's own metric unless another is named."""
     from whet.evaluate import evaluate_rows
 
+    refuse_unfinished(Path(folder))
     return evaluate_rows(Path(folder), rows, metric=metric, seed=seed)
 
 
@@ -491,9 +497,7 @@ def story_of(folder: str | Path) -> Story:
     """The story of a finished run."""
     path = Path(folder)
     if not (path / METRICS).exists():
-        raise RunError(
-            "There is no finished run here.", where=str(path), fix="`whet runs` lists runs; --resume finishes one"
-        )
+        raise no_finished_run(path)
     return from_record(read_story(path))
 
 

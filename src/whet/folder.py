@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from whet.backbones.weights import RECORD
 from whet.data.rows import Finding
 from whet.errors import MachineError, RunError
 from whet.report.words import size
@@ -132,6 +133,24 @@ def next_number(taken: list[Path], name: str) -> int:
 def is_unfinished(folder: Path) -> bool:
     """Whether a run began here and did not end."""
     return (folder / PLAN).exists() and not (folder / METRICS).exists()
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Where a run began and made no model yet, nothing can answer.
+
+    Raises:
+        RunError: with how to finish it.
+    """
+    begun = (folder / PLAN).is_file() or (folder / WORK).is_dir()
+    if begun and not any((place / RECORD).is_file() for place in (folder, folder / MODEL)):
+        raise no_finished_run(folder)
+
+
+def no_finished_run(folder: Path) -> RunError:
+    """What is said of a folder without a finished run."""
+    return RunError(
+        "There is no finished run here.", where=str(folder), fix="`whet runs` lists runs; --resume finishes one"
+    )
 
 
 @contextmanager
