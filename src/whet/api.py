@@ -184,8 +184,10 @@ def finetune(
     stands = False
     with terminable(), made_and_locked(folder) as made:
         unfinished = (folder / PLAN).exists()
-        from_scratch = resume and not has_checkpoint(folder)
+        from_scratch = from_the_start(folder, unfinished) if resume and not has_checkpoint(folder) else None
         try:
+            if from_scratch is not None:
+                observed(told_at_once(from_scratch), list(observers))
             prepared = open_run(folder, wanted, given, resume)
             stands = True
             clock.mark("read, check and plan")
@@ -196,7 +198,9 @@ def finetune(
             )  # fmt: skip
             with opened(prepared.plan.track, folder / TRACKS) as trackers:
                 everyone = [*trackers, *observers]
-                outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, everyone)
+                if from_scratch is not None:
+                    listened(told_at_once(from_scratch), folder, [])
+                outcome: Outcome = listened(events, folder, everyone)
         except BaseException as error:
             kept = unfinished or has_checkpoint(folder)
             told = unwritable(error, folder, kept) if isinstance(error, OSError) else error
@@ -236,10 +240,15 @@ def climbed(prepared: Prepared, folder: Path, command: str, clock: Clock) -> Any
     )
 
 
-def from_the_start(events: Any) -> Any:
-    """The same events, after a word that there was nothing to resume."""
-    yield Said(stage="resume", message="There is no checkpoint to resume from; the run starts from the beginning.")
-    return (yield from events)
+def from_the_start(folder: Path, unfinished: bool) -> Said:
+    """A word that there was nothing to resume; it comes before anything is planned, and stands in the log too."""
+    lacking = "no checkpoint to resume from" if unfinished else f"no run to resume in {folder}"
+    return Said(stage="resume", message=f"There is {lacking}; the run starts from the beginning.")
+
+
+def told_at_once(said: Said) -> Any:
+    """One event, before any others."""
+    yield said
 
 
 def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool) -> Prepared:

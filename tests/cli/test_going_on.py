@@ -262,3 +262,18 @@ def test_an_unfinished_run_is_called_so_wherever_a_finished_one_is_needed(
     assert answer.code == 2
     assert "There is no finished run here.\n  where: run\n" in answer.err
     assert "--resume finishes one" in answer.err
+
+
+@pytest.mark.parametrize("mode", [(), ("--json",)], ids=["plain", "json"])
+def test_resuming_what_is_not_there_says_first_of_all_that_it_starts_anew(
+    mode: tuple[str, ...], here: Path, tiny_model: Path, whet: Command
+) -> None:
+    write_rows(here / "rows.csv", 40)
+    answer = whet("finetune", "rows.csv", "--target", "label", "--model", tiny_model, "--method", "probe",
+                  "--out", "nowhere", "--resume", *QUICK, *mode)  # fmt: skip
+    assert answer.code == 0, answer.err
+    said = "There is no run to resume in nowhere; the run starts from the beginning."
+    first = next(line for line in (answer.out + answer.err).splitlines() if line.strip())
+    assert said in (answer.out if mode else answer.err + answer.out)
+    assert said in (first if mode else answer.out + answer.err)
+    assert read_events(here / "nowhere")[0]["message"] == said
