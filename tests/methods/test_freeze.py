@@ -53,7 +53,13 @@ def test_what_is_frozen_does_not_move_and_the_rest_does(tiny_model: Path) -> Non
 
 @pytest.mark.parametrize(
     ("patterns", "words"),
-    [(("embedings",), "'embeddings'"), (("layer.9",), "Nothing in the model"), (("body", "head"), "nothing is left")],
+    [
+        (("embedings",), "'embeddings'"),
+        (("layer.9",), "Nothing in the model"),
+        (("body", "head"), "nothing is left"),
+        (("body",), "nothing but the head is left"),
+        (("embeddings", "encoder"), "the method 'probe', which solves the head"),
+    ],
 )
 def test_a_freeze_that_cannot_work_is_refused(patterns: tuple[str, ...], words: str, backbone: Backbone) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -17,7 +17,8 @@ def without_frozen(stages: Sequence[Stage], backbone: Backbone, patterns: Sequen
     """The stages without the parameters that a pattern names.
 
     Raises:
-        ConfigError: a pattern names nothing, with near names; or nothing is left to train in a stage.
+        ConfigError: a pattern names nothing, with near names; nothing is left to train in a stage; or in all of them
+            nothing but the head.
     """
     if not patterns:
         return list(stages)
@@ -31,7 +32,10 @@ def without_frozen(stages: Sequence[Stage], backbone: Backbone, patterns: Sequen
                 where="training.freeze",
                 fix="use " + " or ".join(map(repr, near)) + "; `whet plan` lists the model's blocks",
             )
-    return [stage if isinstance(stage.fit, Solve) else thinned(stage, backbone, patterns) for stage in stages]
+    kept = [stage if isinstance(stage.fit, Solve) else thinned(stage, backbone, patterns) for stage in stages]
+    if any(stage.groups for stage in stages) and not any(stage.groups for stage in kept):
+        raise nothing_left(patterns, "nothing but the head is left to train")
+    return kept
 
 
 def thinned(stage: Stage, backbone: Backbone, patterns: Sequence[str]) -> Stage:
@@ -44,12 +48,17 @@ def thinned(stage: Stage, backbone: Backbone, patterns: Sequence[str]) -> Stage:
     left: tuple[RateGroup, ...] = tuple(group for group in groups if group.names)
     head = stage.head and bool(kept(backbone.created))
     if not left and not head:
-        raise ConfigError(
-            f"With {', '.join(map(repr, patterns))} frozen, nothing is left to train in the stage {stage.name!r}.",
-            where="training.freeze",
-            fix="freeze less, or use the method 'probe'",
-        )
+        raise nothing_left(patterns, f"nothing is left to train in the stage {stage.name!r}")
     return replace(stage, groups=left, head=head)
+
+
+def nothing_left(patterns: Sequence[str], what: str) -> ConfigError:
+    """Steps for what the probe solves at once, or for nothing, are refused."""
+    return ConfigError(
+        f"With {', '.join(map(repr, patterns))} frozen, {what}.",
+        where="training.freeze",
+        fix="freeze less, or use the method 'probe', which solves the head",
+    )
 
 
 def matches(pattern: str, name: str) -> bool:
