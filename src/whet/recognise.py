@@ -9,6 +9,7 @@ import numpy as np
 from whet import catalog
 from whet.data.columns import ColumnSummary, describe_columns, require_columns
 from whet.data.rows import Columns, Rows
+from whet.data.times import parse_times
 from whet.earlier import EarlierRun
 from whet.errors import ConfigError, DataError, closest
 from whet.plan import member_of
@@ -20,7 +21,11 @@ SAMPLE_ROWS = 2000
 
 
 def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> tuple[Columns, str]:
-    """The columns as named; the input column is inferred where it was not."""
+    """The columns as named; the input column is inferred where it was not.
+
+    Raises:
+        DataError: a named column is not there, or no column is like an input.
+    """
     target = names_of(data.get("target"))
     summaries = describe_columns(rows)
     if not target:
@@ -43,6 +48,8 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> t
     if inputs:
         return columns, best[2] or next(iter(catalog.members("modality")))
     if best[0] <= 0:
+        if columns.time is not None:
+            parse_times(rows, columns.time)  # where it holds none, that is what went wrong
         listed = ", ".join(f"{s.name} ({s.kind})" for s in summaries)
         raise DataError(
             "No column looks like an input that a model could read.",

@@ -159,10 +159,18 @@ def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:
         encoding=data.get("encoding"),
         group=columns.group,
         time=columns.time,
-        max_length=data.get("max_length") or (None if checked.run is None else checked.run.record["max_length"]),
+        max_length=window_of(data, checked),
         test_fraction=checked.settings.test_fraction,
         valid_fraction=checked.settings.valid_fraction if checked.split.valid is not None else 0.0,
     )
+
+
+def window_of(data: Mapping[str, Any], checked: Checked) -> int | None:
+    """Tokens a window as named, 0 too, which is refused; else those of the earlier run."""
+    named: int | None = data.get("max_length")
+    if named is None and checked.run is not None:
+        named = checked.run.record["max_length"]
+    return named
 
 
 def model_plan(model: ModelSource) -> ModelPlan:

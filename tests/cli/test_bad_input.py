@@ -66,6 +66,19 @@ def test_a_test_file_in_which_no_class_is_known_is_refused_before_anything_is_fi
     assert listing(here) == {"rows.csv", "other.csv"}
 
 
+@pytest.mark.parametrize("length", [-1, 0, 3])
+def test_a_window_too_small_is_refused(length: int, whet: Command, here: Path, tiny_model: Path) -> None:
+    write_rows(here / "rows.csv", 40)
+    answer = whet("plan", "rows.csv", "--target", "label", "--model", tiny_model, "--max-length", length, *PROBE)
+    assert_refused(answer, f"max_length {length} cannot work", "choose between 8 and")
+
+
+def test_a_text_column_named_as_times_is_what_is_wrong(whet: Command, here: Path) -> None:
+    write_rows(here / "rows.csv", 40)
+    answer = whet("check", "rows.csv", "--target", "label", "--time-column", "text")
+    assert_refused(answer, "The column 'text' holds no times: it begins with 'my card number 0", "rows.csv, row 1")
+
+
 MADE: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("image.csv", b"\x89PNG\r\n\x1a\n" + bytes(100), ("PNG",)),
     ("noise.csv", bytes(range(256)) * 40 + bytes(2000), ("not text", "NUL")),

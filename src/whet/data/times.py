@@ -65,7 +65,9 @@ def parse_times(rows: Rows, name: str) -> tuple[np.ndarray[Any, Any], list[Findi
         start += batch.num_rows
     if not left:
         raise DataError(
-            f"The time {stuck[:60]!r} cannot be read in the same way as those before it.",
+            f"The time {stuck[:60]!r} cannot be read in the same way as those before it."
+            if reached
+            else f"The column {name!r} holds no times: it begins with {stuck[:60]!r}.",
             where=rows.place(int(rows.ids[reached]), name),
             fix="write dates as 2024-03-31 or 2024-03-31T18:30:00, or give plain numbers",
         )

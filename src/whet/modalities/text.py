@@ -50,7 +50,7 @@ class Text:
             tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *stated])
         return TextProcessor(
             tokenizer,
-            max_length=max_length or window or 512,
+            max_length=max_length if max_length is not None else window or 512,
             pairs=pairs,
             segments=pairs and int(config.get("type_vocab_size", 0) or 0) > 1,
             pad_id=padding_id(folder, config, tokenizer),
