@@ -323,7 +323,9 @@ def predict(
         return
     if out is not None:
         raise_no_file(what)
-    show_answer(api.load(run, device=device), what if second is None else (what, second), as_json)
+    predictor = api.load(run, device=device)
+    require_texts(predictor, run, 1 if second is None else 2)
+    show_answer(predictor, what if second is None else (what, second), as_json)
 
 
 @app.command()
@@ -422,6 +424,20 @@ def raise_no_file(what: str) -> None:
     from whet.errors import DataError
 
     raise DataError(f"There is no file {what!r}.", where="whet predict", fix="leave --out out to answer a single text")
+
+
+def require_texts(predictor: Any, run: str, given: int) -> None:
+    """As many texts as the model reads."""
+    from whet.errors import DataError
+
+    wanted = len(predictor.columns.inputs)
+    if wanted != given:
+        texts = " ".join(f'"{word} text"' for word in ("a", "another")[:wanted])
+        raise DataError(
+            f"The model reads {wanted} text{'s' * (wanted > 1)} at a time, and got {given}.",
+            where="whet predict",
+            fix=f"whet predict {shlex.quote(run)} {texts}; put a text with blanks in quotes, and many rows in a file",
+        )
 
 
 def with_rate(words: list[str], rate: float) -> str:

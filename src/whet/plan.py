@@ -292,8 +292,12 @@ def read_partial(path: Path) -> dict[str, Any]:
             fix="start from the file that `whet plan` writes",
         ) from error
     if not isinstance(found, dict):
-        held = "is empty" if found is None else f"holds a {type(found).__name__} and no settings"
-        raise ConfigError(f"The plan file {held}.", where=str(path), fix="start from the file `whet plan` writes")
+        what = (
+            "The plan file is empty." if found is None else "This is no plan file: it holds no 'name: value' settings."
+        )
+        raise ConfigError(
+            what, where=str(path), fix="give the file that `whet plan` writes; rows are named without --plan"
+        )
     check_keys(found, str(path))
     return found
 

@@ -79,6 +79,11 @@ def test_a_text_column_named_as_times_is_what_is_wrong(whet: Command, here: Path
     assert_refused(answer, "The column 'text' holds no times: it begins with 'my card number 0", "rows.csv, row 1")
 
 
+def test_a_file_of_rows_is_no_plan_file(whet: Command, here: Path) -> None:
+    write_rows(here / "rows.csv", 40)
+    assert_refused(whet("finetune", "--plan", "rows.csv"), "This is no plan file", "rows.csv", "`whet plan` writes")
+
+
 MADE: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("image.csv", b"\x89PNG\r\n\x1a\n" + bytes(100), ("PNG",)),
     ("noise.csv", bytes(range(256)) * 40 + bytes(2000), ("not text", "NUL")),
@@ -296,6 +301,8 @@ def test_a_run_answers_bad_questions_with_the_reason(run: Path, whet: Command, h
     assert_refused(whet("evaluate", "run", "other.csv"), "'text'")
     assert_refused(whet("evaluate", "run", "absent.csv"), "absent.csv")
     assert_refused(whet("predict", "nowhere", "a text"), "nowhere")
+    answer = whet("predict", "run", "a text", "another")
+    assert_refused(answer, "reads 1 text at a time, and got 2", 'try:   whet predict run "a text"')
     assert_refused(whet("report", "nowhere"), "no finished run")
     assert_refused(whet("predict", "run", "rows.csv", "--out", "other.csv/answers.csv"), "other.csv")
 

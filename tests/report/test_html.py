@@ -136,3 +136,16 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
         write_report(stories.multi_label(), target)
     assert target.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"0": 121, "1": 151}, "2 classes in train: 1 with 151 rows, 0 with 121"),
+        ({"a": 3, "b": 9, "c": 1}, "3 classes in train: from b with 9 rows to c with 1"),
+    ],
+)
+def test_class_counts_keep_names_and_numbers_apart(counts: dict[str, int], words: str) -> None:
+    story = stories.story()
+    text = re.sub(r"<[^>]+>", "", render_report(replace(story, data=replace(story.data, class_counts=counts))))
+    assert words in text

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 
 from hypothesis import example, given
@@ -87,6 +88,24 @@ def test_errors_come_first_and_the_level_hides_the_rest() -> None:
 @given(text=st.text(max_size=30), width=st.integers(min_value=1, max_value=12))
 def test_padding_always_fills_the_cell(text: str, width: int) -> None:
     assert display_width(padded(text, width)) == width
+
+
+def test_a_machine_is_told_whole_in_any_width() -> None:
+    stream = io.StringIO()
+    found = "float32 17, float32-medium 21, bfloat16 351 GFLOP/s, while other programs ran " * 3
+    terminal.print_doctor([{"what": "chosen", "found": found}], Console(file=stream, width=60))
+    assert stream.getvalue().replace("chosen", "").split() == found.split()
+    assert all(len(line) <= 60 for line in stream.getvalue().splitlines())
+
+
+def test_a_plan_leaves_out_what_is_empty() -> None:
+    plan = {"training": {"freeze": [], "rate": 0.1, "loss": "", "optimizer": {"name": "adamw", "extra": {}}},
+            "forecast": {"parts": {}, "gain": ""}, "track": [], "seed": 0}  # fmt: skip
+    assert " ".join(plain(plan_lines(plan)).split()) == "training rate 0.1 · optimizer (name adamw) run seed 0"
+
+
+def test_that_a_run_was_stopped_stands_apart_from_what_it_took() -> None:
+    assert re.search(r"\) · stopped by you", printed(replace(stories.story(), interrupted=True)))
 
 
 def test_a_table_reads_units_from_its_keys() -> None:

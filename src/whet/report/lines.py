@@ -113,9 +113,14 @@ def paragraph_lines(kept: Mapping[str, str], width: int = 80) -> list[Line]:
 
 
 def _settings(part: Mapping[str, Any]) -> str:
-    flat = {name: value for name, value in part.items() if value is not None and value != [] and value != {}}
+    flat = {name: value for name, value in part.items() if not _is_empty(value)}
     flat = {name: value for name, value in flat.items() if not (isinstance(value, list) and isinstance(value[0], dict))}
     return " · ".join(f"{_spaced(name)} {_value(value)}" for name, value in flat.items())
+
+
+def _is_empty(value: object) -> bool:
+    """None, an empty text or list, or a part of which nothing is left to say."""
+    return value is None or value in ("", [], ()) or (isinstance(value, Mapping) and not _settings(value))
 
 
 def _value(value: object) -> str:

@@ -51,7 +51,9 @@ def _class_counts(counts: Mapping[str, int]) -> Html | None:
     ordered = dict(sorted(counts.items(), key=lambda one: -one[1]))
     most, least = next(iter(ordered)), next(reversed(ordered))  # two classes even where all are alike
     summary = f"{plural(len(counts), 'class').replace('classs', 'classes')} in train: "
-    line = join([summary, label(most), f" {count(counts[most])} rows … ", label(least), f" {count(counts[least])}"])
+    first, between = ("", ", ") if len(counts) == 2 else ("from ", " to ")
+    ends = [f" with {plural(counts[most], 'row')}{between}", label(least), f" with {count(counts[least])}"]
+    line = join([summary + first, label(most), *ends])
     picture = bars("Rows of each class in train", ordered)
     return details(line, tag("div", picture, class_="columns"), open_=len(counts) <= CLASSES_AT_ONCE)
 

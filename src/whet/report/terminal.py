@@ -76,7 +76,7 @@ def print_verdict(story: Story, console: "Console") -> None:
     took = cost_of(story.seconds, story.forecast.seconds, story.forecast_taken)
     if story.actual.memory_bytes is not None and story.forecast.memory_bytes is not None:
         took += f" · {size(story.actual.memory_bytes)} memory (forecast {size(story.forecast.memory_bytes)})"
-    stopped = "  stopped by you: the model is the best until then" if story.interrupted else ""
+    stopped = " · stopped by you: the model is the best until then" if story.interrupted else ""
     lines: list[Line] = [[("  took    ", "dim"), (took, ""), (stopped, "yellow")]]
     for name, account in story.accounts.items():
         lines.append([(f"  {one_line(name):<7} ", "dim"), (one_line(account_words(account)), "")])
@@ -102,8 +102,10 @@ def print_runs(records: Sequence[Mapping[str, Any]], console: "Console") -> None
 
 
 def print_doctor(records: Sequence[Mapping[str, Any]], console: "Console") -> None:
-    """What this machine has, one fact a row."""
-    print_table(records, console, "Nothing could be measured on this machine.")
+    """What this machine has, one fact a paragraph: none is cut, as a table would."""
+    facts = {str(record["what"]): str(record["found"]) for record in records}
+    lines = paragraph_lines(facts, _width(console))
+    show(lines or [[("  Nothing could be measured on this machine.", "")]], console)
 
 
 def print_table(records: Sequence[Mapping[str, Any]], console: "Console", nothing: str = "Nothing to show.") -> None:
