@@ -11,7 +11,7 @@ from typing import Any
 from whet.data.checks import run_checks, view_of
 from whet.data.clean import clean
 from whet.data.columns import require_columns
-from whet.data.markers import are_numbers, markers_missing, spoiled_number, target_texts
+from whet.data.markers import is_numeric, markers_missing, spoiled_number
 from whet.data.read import Sources, read
 from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split, SplitSettings, split_rows
@@ -102,9 +102,7 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
     columns, modality = find_columns(sources.train, data, modality)
     require_columns(sources.train, columns)
     task = with_loss(find_task(sources.train, columns, wanted.get("task"), run), objects.loss)
-    if task.kind == "regression" or (
-        task.kind == "classification" and are_numbers(target_texts(sources.train, columns))
-    ):
+    if task.kind == "regression" or (task.kind == "classification" and is_numeric(sources.train, columns)):
         sources = markers_missing(sources, columns)
     spoiled = spoiled_number(sources.train, columns) if task.kind == "classification" else []
     findings = [*sources.findings, *spoiled]

@@ -6,7 +6,7 @@ numbers mean.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -47,17 +47,26 @@ def is_number_text(value: str) -> bool:
         return False
 
 
-def target_texts(rows: Rows, columns: Columns) -> Counter[str]:
-    """How often each value of a target of text is there; empty for any other target, or several."""
-    found: Counter[str] = Counter()
+def tallies(rows: Rows, columns: Columns) -> Iterator[dict[str, int]]:
+    """How often each value is there, for a batch of rows at a time; nothing unless one column of text is the target."""
     name = columns.target[0]
     field = rows.table.schema.field(name)
     if len(columns.target) > 1 or not is_text(field.type) or is_nested(field):
-        return found
+        return
     for batch in rows.batches([name], size=16384):
         column = batch.column(0)
         tally = column.filter(pa.array(~missing_mask(column))).value_counts()
-        found.update(dict(zip(tally.field(0).to_pylist(), tally.field(1).to_pylist(), strict=True)))
+        yield dict(zip(tally.field(0).to_pylist(), tally.field(1).to_pylist(), strict=True))
+
+
+def is_numeric(rows: Rows, columns: Columns) -> bool:
+    """Whether a target of text holds numbers, and nothing else but markers."""
+    found = False
+    for tally in tallies(rows, columns):
+        kept = [value for value in tally if not is_marker(value)]
+        if not all(map(is_number_text, kept)):
+            return False
+        found = found or bool(kept)
     return found
 
 
@@ -78,10 +87,15 @@ def markers_missing(sources: Sources, columns: Columns) -> Sources:
 
 def spoiled_number(rows: Rows, columns: Columns) -> list[Finding]:
     """A word where a few texts make classes of what would else be a number."""
-    counts = target_texts(rows, columns)
-    strange = {value: count for value, count in counts.items() if not (is_number_text(value) or is_marker(value))}
-    numbers = len({float(value) for value in counts if is_number_text(value)})
-    if not strange or numbers <= MANY_NUMBERS or sum(strange.values()) > FEW * sum(counts.values()):
+    strange: Counter[str] = Counter()
+    numbers: set[float] = set()
+    for tally in tallies(rows, columns):
+        strange.update({value: n for value, n in tally.items() if not (is_number_text(value) or is_marker(value))})
+        if strange.total() > FEW * len(rows):
+            return []
+        if len(numbers) <= MANY_NUMBERS:  # the rest need not be kept
+            numbers.update(float(value) for value in tally if is_number_text(value))
+    if not strange or len(numbers) <= MANY_NUMBERS:
         return []
     name = columns.target[0]
     first = int(rows.ids[_first(rows, name, strange)])
@@ -90,21 +104,23 @@ def spoiled_number(rows: Rows, columns: Columns) -> list[Finding]:
         Finding(
             check="task",
             level="warning",
-            message=f"The target holds {numbers:,} different numbers, and {sum(strange.values()):,} of "
+            message=f"The target holds more than {MANY_NUMBERS} different numbers, and {strange.total():,} of "
             f"{len(rows):,} rows hold something else ({shown}); so every value is taken for a class.",
             where=rows.place(first, name),
             fix="correct or empty these cells, and if it is a quantity add --set task.name=regression",
-            count=sum(strange.values()),
+            count=strange.total(),
             row_ids=(first,),
         )
     ]
 
 
 def _without_markers(rows: Rows, columns: Columns) -> tuple[Rows, list[Finding]]:
-    found = {value: count for value, count in target_texts(rows, columns).items() if is_marker(value)}
+    found: Counter[str] = Counter()
+    for tally in tallies(rows, columns):
+        found.update({value: count for value, count in tally.items() if is_marker(value)})
     if not found:
         return rows, []
-    name, count = columns.target[0], sum(found.values())
+    name, count = columns.target[0], found.total()
     position = rows.table.column_names.index(name)
     column = rows.table.column(position)
     marked = pc.is_in(column, value_set=pa.array(list(found), column.type))
