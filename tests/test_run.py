@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import whet
@@ -286,3 +287,23 @@ def test_a_long_text_with_a_dot_is_answered_and_a_missing_file_is_not(
     assert long.exit_code == 0, long.exception
     missing = CliRunner().invoke(app, ["predict", "run", "tickts.csv"])
     assert isinstance(missing.exception, DataError)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
+def test_a_reader_is_told_how_far_the_package_answers_as_the_model_that_was_judged(tiny_model: Path, kind: str) -> None:
+    """In bfloat16 they may differ; the words are those of the answers that were judged and of the reloaded model."""
+    rows = rows_of(kind, 300, seed=4)
+    bf16 = [one.replace("float32", "bfloat16") for one in PLAIN]
+    result = finetuned(rows, tiny_model, settings=bf16)
+    (told,) = (note for note in result.story.notes if note.startswith("Judged in bfloat16"))
+    judged = pq.read_table("run/predictions.parquet").to_pylist()
+    shipped = whet.load("run").predict([rows[one["row"] - 1]["text"] for one in judged])
+    assert len(judged) == 60
+    pairs = list(zip((one["predicted"] for one in judged), shipped, strict=True))
+    if kind == "regression":
+        most = max(abs(ours - theirs) for ours, theirs in pairs)
+        assert f"at most {most:.4g} apart on 60 test rows" in told
+    else:
+        assert f"decides {sum(ours == theirs for ours, theirs in pairs)} of 60 test rows tried alike" in told
+    plain = finetuned(rows, tiny_model, out="plain")
+    assert not [note for note in plain.story.notes if note.startswith("Judged in")]

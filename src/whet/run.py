@@ -31,6 +31,7 @@ from whet.report.card import render_card
 from whet.report.html import write_report
 from whet.report.story import Story, as_record
 from whet.resolve import Prepared
+from whet.shipped import shipped_words
 from whet.tasks.own_loss import plain_task
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
@@ -141,6 +142,7 @@ def finish(
     answers = {}
     for name, test in prepared.split.tests.items():
         answers[name] = yield from predict_test(prepared, fitted, test)
+    notes = (*notes, *(words for words in [shipped(prepared, answers, folder)] if words))
     clock.mark("predict")
     rivals = yield from fit_baselines(prepared, fitted, answers, clock)
     judgements, judged = judge_all(prepared, answers, rivals)
@@ -178,6 +180,13 @@ def predict_test(prepared: Prepared, fitted: NeuralFitted, test: TestSet) -> Gen
     examples = prepared.task.encode(test.rows, prepared.columns, prepared.processor, fitted.state, targeted=False)
     answers = yield from fitted.answer(examples)
     return replace(answers, units=test.units)
+
+
+def shipped(prepared: Prepared, answers: Mapping[str, Predictions], folder: Path) -> str:
+    """How far the package answers as the model that is judged, tried on the first test set."""
+    name, test = next(iter(prepared.split.tests.items()), ("", None))
+    precision = prepared.plan.machinery.precision
+    return "" if test is None else shipped_words(folder / MODEL, precision, test, answers[name])
 
 
 def fit_baselines(
