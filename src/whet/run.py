@@ -46,12 +46,17 @@ EARLIER = "earlier"
 
 @dataclass(frozen=True, eq=False)
 class RunRows:
-    """Training and validation rows, encoded; rows of one unit (group, equal input) stay together in folds."""
+    """Training and validation rows, encoded; rows of one unit (group, equal input) stay together in folds.
+
+    Args:
+        grouped: Whether units are groups that the user named: then intervals draw them whole, else single rows.
+    """
 
     train: Examples
     valid: Examples | None
     units: Array | None
     valid_units: Array | None
+    grouped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +103,8 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
     if split.valid is not None:
         valid = task.encode(split.valid, columns, prepared.processor, prepared.state, targeted=True)
     units = units_of(split.train, prepared)
-    rows = RunRows(train, valid, units, None if split.valid is None else units_of(split.valid, prepared))
+    valid_units = None if split.valid is None else units_of(split.valid, prepared)
+    rows = RunRows(train, valid, units, valid_units, grouped=columns.group is not None)
     for note in window_notes(rows):
         yield Said(stage="encode", message=note)
     give_back()
