@@ -23,7 +23,7 @@ class FrozenProbe(Learner):
         return len(columns.inputs) == 1
 
     def is_model(self, model: Fitted) -> bool:
-        return isinstance(model, NeuralFitted) and not model.features_moved and model.solved == self.method.solve
+        return isinstance(model, NeuralFitted) and model.untouched and model.solved == self.method.solve
 
     def fit(self, material: Material) -> NeuralFitted:
         """Features come from the cache where they are there."""
