@@ -36,7 +36,7 @@ class NeuralFitted:
     Args:
         starts_equal: Whether its method left the pre-trained features as they were, before any step.
         features_moved: Whether steps, or the model itself, changed features since then.
-        solved: How its head was last solved.
+        solved: How its head was last solved, and on how many rows.
         prior: The head that an earlier run left for these features; heads are solved towards it.
         collapsed: The one answer that it gives whatever it reads, if so.
     """
@@ -55,6 +55,7 @@ class NeuralFitted:
     starts_equal: bool = True
     features_moved: bool = False
     solved: Solve | None = None
+    solved_rows: int = 0
     prior: Head | None = None
     interrupted: bool = False
     collapsed: str = ""

@@ -198,7 +198,7 @@ class Neural:
             model.head.weight.copy_(solved.weight)
             model.head.bias.copy_(solved.bias)
         fitted.working.push_head()
-        fitted.solved = how
+        fitted.solved, fitted.solved_rows = how, rows.train.rows
         fitted.state = self.task.tune(solved.held_out.numpy(), targets, self.state)
         fitted.look(solved.held_out.numpy(), examples)
         fitted.trainable = max(fitted.trainable, sum(p.numel() for p in model.head.parameters()))

@@ -19,9 +19,9 @@ from whet.learners.fitted import NeuralFitted
 from whet.learners.neural import TrainingRows
 from whet.methods.method import Method
 from whet.resolve import Prepared
-from whet.run import RunRows, fit_method
+from whet.run import RunRows, fit_method, together
 from whet.tasks.predictions import Kind, Predictions
-from whet.tasks.task import Examples, join_examples
+from whet.tasks.task import Examples
 from whet.training.batches import strata_of
 from whet.training.events import Event, Said
 from whet.training.settings import Training
@@ -82,16 +82,6 @@ def cross_fit(
         trainable, steps = max(trainable, fitted.trainable), steps + fitted.steps
         collapsed = collapsed or fitted.collapsed
     return Attempt(joined(found), trainable, steps, collapsed)
-
-
-def together(rows: RunRows) -> tuple[Examples, Array | None]:
-    """Training and validation rows, and their units."""
-    if rows.valid is None:
-        return rows.train, rows.units
-    units = None
-    if rows.units is not None and rows.valid_units is not None:
-        units = np.concatenate([rows.units, rows.valid_units])
-    return join_examples(rows.train, rows.valid), units
 
 
 def split(whole: Examples, units: Array | None, seen: Array, method: Method, seed: int) -> TrainingRows:

@@ -23,9 +23,9 @@ from whet.plan import Auto, LeftOut, Rung
 from whet.report.story import Rung as Told
 from whet.report.words import duration, gained, metric_value, plural, times
 from whet.resolve import Prepared
-from whet.run import RunRows, fit_method
+from whet.run import RunRows, fit_method, to_learn
 from whet.rungs import can_choose, stopping_rows, too_few
-from whet.search.crossfit import Attempt, cross_fit, nothing, together
+from whet.search.crossfit import Attempt, cross_fit, nothing
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.training.draws import numpy_generator
@@ -115,10 +115,8 @@ def fit_winner(
         return attempt.fitted, [], False
     if rung.epochs:
         folder = None if checkpoints is None else checkpoints / "winner"
-        learning = TrainingRows(rows.train, rows.valid, rows.units)
-        return (yield from fit_method(prepared, rung.method, training, learning, folder)), [], False
-    everything, units = together(rows)
-    fit = fit_method(prepared, rung.method, training, TrainingRows(everything, None, units), None)
+        return (yield from fit_method(prepared, rung.method, training, to_learn(rows, rung.method), folder)), [], False
+    fit = fit_method(prepared, rung.method, training, to_learn(rows, rung.method), None)
     if attempt.fitted is None:
         return (yield from fit), [], False
     with listening() as asked:
