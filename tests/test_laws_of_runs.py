@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -398,12 +399,15 @@ def test_the_ladder_climbs_while_half_a_point_is_possible(gain_high: float | Non
     from whet.report.story import Rung
     from whet.search.ladder import why_not
 
-    last = Rung(name="top-layers", trainable_parameters=1, steps=1, seconds=1.0, gain_high=gain_high, kept=True)
+    last = Rung(
+        name="top-layers", trainable_parameters=1, steps=1, seconds=1.0, rows=66, gain_high=gain_high, kept=True
+    )
     counted: Any = type("Counted", (), {"rows": 100})()
     held, nothing = RunRows(counted, counted, None, None), RunRows(counted, None, None, None)
     assert (why_not(Auto(seconds=1.0, folds=0), [last], held, False) is None) == climbs
     assert (why_not(Auto(seconds=1.0, folds=3), [last], nothing, False) is None) == climbs
     assert why_not(Auto(seconds=1.0, folds=0), [last], nothing, False) is not None
+    assert "of one group" in str(why_not(Auto(seconds=1.0, folds=3), [replace(last, rows=0)], nothing, False))
     assert "stop" in str(why_not(Auto(seconds=1.0, folds=0), [last], held, True))
 
 

@@ -307,3 +307,35 @@ def test_a_reader_is_told_how_far_the_package_answers_as_the_model_that_was_judg
         assert f"decides {sum(ours == theirs for ours, theirs in pairs)} of 60 test rows tried alike" in told
     plain = finetuned(rows, tiny_model, out="plain")
     assert not [note for note in plain.story.notes if note.startswith("Judged in")]
+
+
+def test_baselines_learn_from_validation_rows_of_a_file_of_their_own(here: Path, tiny_model: Path, kind: str) -> None:
+    from whet.run import learning_rows
+
+    more = rows_of(kind, 40, seed=3)
+    (here / "valid.jsonl").write_text("\n".join(json.dumps({"n": 1, **row}) for row in more))
+    prepared = whet.plan(rows_of(kind), "target", model=tiny_model, valid="valid.jsonl", settings=PLAIN)
+    train, valid = prepared.split.train, prepared.split.valid
+    assert valid is not None
+    rows, targets, units = learning_rows(prepared)
+    assert rows.values("text") == train.values("text") + valid.values("text")
+    own = [prepared.task.encode_targets(part, prepared.columns, prepared.state) for part in (train, valid)]
+    np.testing.assert_array_equal(targets, np.concatenate(own))
+    assert len(units) == len(rows) == len(train) + len(valid)
+    assert not {*rows.values("text")[: len(train)]} & {*prepared.split.tests["test"].rows.values("text")}
+
+
+def test_a_probe_and_the_frozen_probe_learn_from_the_same_rows_where_validation_rows_are_given(
+    here: Path, tiny_model: Path
+) -> None:
+    (here / "data").mkdir()
+    for name, rows, seed in (("train", 60, 0), ("valid", 40, 3), ("test", 40, 4)):
+        lines = [json.dumps(row) for row in rows_of("classification", rows, seed=seed)]
+        (here / "data" / f"{name}.jsonl").write_text("\n".join(lines))
+    result = finetuned("data", tiny_model)
+    (one,) = result.judgements
+    assert any("frozen probe: its answers are the model's own" in words for words in one.dropped)
+    harmful = (*PLAIN, "training.learning_rate=9", "training.epochs=1")
+    tuned = finetuned("data", tiny_model, method="top-layers", settings=harmful, out="tuned")
+    assert any("No step lowered" in note for note in tuned.story.notes)
+    assert tuned.judgements[0].scores["frozen-probe"] == one.scores["model"]

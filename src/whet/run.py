@@ -15,7 +15,8 @@ import numpy as np
 
 from whet import catalog
 from whet.data.fingerprints import row_units
-from whet.data.rows import Rows, raw_values
+from whet.data.rehearse import with_rows
+from whet.data.rows import Columns, Rows, raw_values
 from whet.data.split import TestSet
 from whet.data.targets import open_targets
 from whet.deploy.package import package
@@ -34,7 +35,7 @@ from whet.resolve import Prepared
 from whet.shipped import shipped_words
 from whet.tasks.own_loss import plain_task
 from whet.tasks.predictions import Predictions
-from whet.tasks.task import Examples
+from whet.tasks.task import Examples, join_examples
 from whet.telling import tell, window_notes
 from whet.training.events import Event, Fitting, Judged, Said
 from whet.training.memory import give_back
@@ -47,12 +48,17 @@ EARLIER = "earlier"
 
 @dataclass(frozen=True, eq=False)
 class RunRows:
-    """Training and validation rows, encoded; rows of one unit (group, equal input) stay together in folds."""
+    """Training and validation rows, encoded; rows of one unit (group, equal input) stay together in folds.
+
+    Args:
+        grouped: Whether units are groups that the user named: then intervals draw them whole, else single rows.
+    """
 
     train: Examples
     valid: Examples | None
     units: Array | None
     valid_units: Array | None
+    grouped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +91,7 @@ def run(prepared: Prepared, folder: Path, *, command: str, clock: Clock) -> Gene
     """Fit the plan's one method, judge it once, package it."""
     rows = yield from encode(prepared, clock)
     method, training = prepared.plan.method, prepared.plan.training
-    training_rows = TrainingRows(rows.train, rows.valid, rows.units)
-    fitted = yield from fit_method(prepared, method, training, training_rows, folder / WORK / "checkpoints")
+    fitted = yield from fit_method(prepared, method, training, to_learn(rows, method), folder / WORK / "checkpoints")
     clock.mark("fit")
     return (yield from finish(prepared, fitted, rows, folder, command=command, clock=clock))
 
@@ -99,7 +104,8 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
     if split.valid is not None:
         valid = task.encode(split.valid, columns, prepared.processor, prepared.state, targeted=True)
     units = units_of(split.train, prepared)
-    rows = RunRows(train, valid, units, None if split.valid is None else units_of(split.valid, prepared))
+    valid_units = None if split.valid is None else units_of(split.valid, prepared)
+    rows = RunRows(train, valid, units, valid_units, grouped=columns.group is not None)
     for note in window_notes(rows):
         yield Said(stage="encode", message=note)
     give_back()
@@ -110,6 +116,24 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
 def units_of(rows: Rows, prepared: Prepared) -> Array:
     """(N,) the group of each row, or else equal numbers for rows with equal inputs."""
     return row_units(rows, prepared.columns)
+
+
+def to_learn(rows: RunRows, method: Method) -> TrainingRows:
+    """Training rows, and validation rows to stop by; for a method without steps to stop, all rows together."""
+    if method.epochs:
+        return TrainingRows(rows.train, rows.valid, rows.units)
+    everything, units = together(rows)
+    return TrainingRows(everything, None, units)
+
+
+def together(rows: RunRows) -> tuple[Examples, Array | None]:
+    """Training and validation rows, and their units."""
+    if rows.valid is None:
+        return rows.train, rows.units
+    units = None
+    if rows.units is not None and rows.valid_units is not None:
+        units = np.concatenate([rows.units, rows.valid_units])
+    return join_examples(rows.train, rows.valid), units
 
 
 def fit_method(
@@ -201,7 +225,7 @@ def fit_baselines(
     found: dict[str, dict[str, Predictions]] = {}
     for name in prepared.plan.evaluation.baselines:
         learner = catalog.find("learner", name)()
-        if learner.is_model(fitted):
+        if learner.is_model(fitted, material):
             found[name] = dict(answers)
             continue
         yield Said(stage="judge", message=f"Fitting the baseline {catalog.title('learner', name)}.")
@@ -212,12 +236,22 @@ def fit_baselines(
 
 
 def learning_rows(prepared: Prepared) -> tuple[Rows, Array, Array]:
-    """Every row that is not a test row, with targets and units: baselines need none to stop by."""
-    split, task = prepared.split, prepared.task
-    rows = split.train
-    if split.valid is not None and split.valid.table is rows.table:
-        rows = Rows(rows.table, rows.source, np.sort(np.concatenate([rows.ids, split.valid.ids])))
-    return rows, task.encode_targets(rows, prepared.columns, prepared.state), units_of(rows, prepared)
+    """Every row that is not a test row, with targets and units: baselines need none to stop by.
+
+    Where validation rows are of another table, only inputs are laid under each other: a target may be written in two
+    ways, and both are understood by themselves.
+    """
+    rows, valid, columns = prepared.split.train, prepared.split.valid, prepared.columns
+    parts = [rows]
+    if valid is not None and valid.table is rows.table:
+        rows = Rows(rows.table, rows.source, np.sort(np.concatenate([rows.ids, valid.ids])), rows.mapping)
+        parts = [rows]
+    elif valid is not None:
+        parts, inputs = [rows, valid], Columns(columns.inputs, ())
+        first, second = with_rows([rows], valid, inputs, inputs)
+        rows = Rows(first.table, rows.source, np.concatenate([first.ids, second.ids]), rows.mapping)
+    targets = [prepared.task.encode_targets(part, columns, prepared.state) for part in parts]
+    return rows, np.concatenate(targets), np.concatenate([units_of(part, prepared) for part in parts])
 
 
 def judge_all(

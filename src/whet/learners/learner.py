@@ -18,7 +18,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a learner may see: training rows with targets, and what the task made of them.
+    """What a learner may see: rows with targets, and what the task made of them.
+
+    ``train`` is read for its inputs: rows of several tables may lie in it, and their targets are in ``targets`` alone.
 
     Shapes:
         targets: (N, ...) as ``task.encode_targets`` gives them; classification (N,) int64, multi-label (N, K)
@@ -68,8 +70,8 @@ class Learner(Protocol):
         """
         return True
 
-    def is_model(self, model: Fitted) -> bool:
-        """Whether the model under judgement is this very learner, so that its answers need not be found twice."""
+    def is_model(self, model: Fitted, material: Material) -> bool:
+        """Whether the model under judgement is this very learner on this material, and need not be fitted twice."""
         return False
 
     def fit(self, material: Material) -> Fitted:

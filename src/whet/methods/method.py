@@ -83,8 +83,12 @@ class FeatureLoss(Protocol):
     It couples examples, so a batch must be one piece: accumulation is refused.
     """
 
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
-        """(B,) float32: each example's loss, from features (B, D) and class numbers (B,); 0 where it has no partner."""
+    def __call__(self, features: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """(B,) float32: each example's loss, 0 where it has no partner: one of its class that is of another row.
+
+        Shapes:
+            features: (B, D); targets: (B,) class numbers; rows: (B,) row numbers, one for all pieces of a long text.
+        """
         ...
 
 

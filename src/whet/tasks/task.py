@@ -102,6 +102,7 @@ class Batch:
         index: (B,) positions among the examples.
         held: cached tensors that cross the cut under replay, else empty.
         shares: (B,) of itself in what each example is mixed to, with the one it is paired with; None mixes nothing.
+        rows: (B,) position of each example's row: pieces of one text have one.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -111,6 +112,7 @@ class Batch:
     index: Array
     held: dict[str, torch.Tensor] = field(default_factory=dict)
     shares: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
