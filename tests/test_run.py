@@ -309,6 +309,7 @@ def test_a_reader_is_told_how_far_the_package_answers_as_the_model_that_was_judg
     assert not [note for note in plain.story.notes if note.startswith("Judged in")]
 
 
+@pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
 def test_baselines_learn_from_validation_rows_of_a_file_of_their_own(here: Path, tiny_model: Path, kind: str) -> None:
     from whet.run import learning_rows
 
