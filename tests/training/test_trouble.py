@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from learners.make import QUICK, bytes_of, drained, made
+from learners.make import QUICK, TOP, bytes_of, drained, made
 from whet.backbones.text_encoder import TextEncoder
 from whet.errors import RunError
 from whet.methods.full import Full
@@ -125,6 +125,48 @@ def test_an_update_that_fails_again_is_taken_in_float32(
     assert torch.equal(masters[name].bfloat16(), live[name])
 
 
+IN_PARTS: dict[str, Any] = {
+    "method": TOP,
+    "valid": 0,
+    "training": Training(batch_size=4, micro_batch_size=1),
+    "most_tokens": 1,
+    "training_precision": "float32",
+}
+"""Replayed, one row a micro-batch: in float32 the masters are the live model, stand-ins and all."""
+
+
+def test_an_update_that_is_taken_in_float32_sees_its_own_rows_under_replay(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 1 around trouble."""
+    update, failed = loop.update, [0, 0]
+
+    def fails_twice(state: loop.FitState, *rest: Any) -> None:
+        if state.step == 1 and failed[-1] < 2:
+            failed[-1] += 1
+            raise NotFiniteError
+        update(state, *rest)
+
+    monkeypatch.setattr(loop, "update", fails_twice)
+    found = []
+    for replay in ("off", "auto"):
+        failed.append(0)
+        fitted, _ = drained(*made(tiny_model, replay=replay, **IN_PARTS))
+        assert any("verified equal" in note for note in fitted.notes) == (replay == "auto")
+        found.append(bytes_of(fitted))
+    assert failed[-2:] == [2, 2]
+    assert found[0] == found[1]
+
+
+def test_an_update_that_is_never_finite_under_replay_names_every_row_of_it(
+    tiny_model: Path, failing: set[tuple[int, float]]
+) -> None:
+    failing.update({(2, 1.0), (2, 0.5)})
+    with pytest.raises(RunError, match="the output of every layer is finite") as caught:
+        drained(*made(tiny_model, **IN_PARTS))
+    assert caught.value.args[1].count(",") == 3
+
+
 def test_an_update_that_is_never_finite_stops_the_run_and_names_its_rows(tiny_model: Path) -> None:
     def bad_for_one_class(outputs: Tensor, targets: Tensor) -> Tensor:
         losses = functional.cross_entropy(outputs, targets, reduction="none")
@@ -142,7 +184,7 @@ def test_an_update_that_is_never_finite_stops_the_run_and_names_its_rows(tiny_mo
 def test_the_first_bad_layer_is_named(tiny_model: Path) -> None:
     backbone = TextEncoder().load(tiny_model, outputs=3, seed=0)
     inputs = {"input_ids": torch.arange(5, 21).reshape(2, 8)}
-    assert first_bad_layer(backbone.model, inputs) == ""
+    assert first_bad_layer(backbone.model, lambda: backbone.model(**inputs)) == ""
     with torch.no_grad():
         backbone.model.get_submodule(backbone.blocks[1]).get_parameter("output.dense.bias")[0] = float("inf")
-    assert first_bad_layer(backbone.model, inputs) == f"{backbone.blocks[1]}.output.dense"
+    assert first_bad_layer(backbone.model, lambda: backbone.model(**inputs)) == f"{backbone.blocks[1]}.output.dense"

@@ -61,7 +61,7 @@ class Objective(Protocol):
         ...
 
     def on(self, model: HeadedModel) -> "Objective":
-        """The same, of another model and without replay."""
+        """The same, of another model; without replay, unless it is the very model that replays."""
         ...
 
 
@@ -402,11 +402,13 @@ def after_trouble(
         return Said(stage=stage, message=message)
     exact = Working(working.masters, working.masters)
     with with_gradients(working.masters, state.gradients()):
+        same = objective.on(working.masters)
         try:
-            event = take_step(state, stage, source, objective.on(working.masters), exact, budget, seed)
+            event = take_step(state, stage, source, same, exact, budget, seed)
         except NotFiniteError:
             epoch, within = divmod(state.step, source.steps_per_epoch)
-            raise still_not_finite(working.masters, source.window(stage, epoch, within), source.row_ids) from None
+            window = source.window(stage, epoch, within)
+            raise still_not_finite(working.masters, window, same, source.row_ids) from None
     working.push(state.masters())
     return event
 
