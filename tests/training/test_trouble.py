@@ -181,6 +181,38 @@ def test_an_update_that_is_never_finite_stops_the_run_and_names_its_rows(tiny_mo
     assert bytes_of(drained(*made(tiny_model, **OPTIONS))[0]) == before
 
 
+def test_a_first_update_that_is_not_finite_ends_the_same_with_replay_and_without(tiny_model: Path) -> None:
+    """Replay tries that update first; its few rows to verify by are fine."""
+
+    def bad_for_one_row(outputs: Tensor, targets: Tensor) -> Tensor:
+        losses = (outputs.squeeze(1) - targets).square()
+        return losses * torch.where((targets == targets.max()) & (len(targets) > 8), float("nan"), 1.0)
+
+    ended = []
+    for replay in ("off", "auto"):
+        training = Training(batch_size=28, patience=0)
+        learner, rows = made(tiny_model, kind="regression", method=TOP, valid=0, training=training, replay=replay)
+        learner = replace(learner, task=with_loss(learner.task, bad_for_one_row))
+        with pytest.raises(RunError, match="not finite, in float32 either") as caught:
+            drained(learner, rows)
+        ended.append((caught.value.args, learner.backbone.model.state_dict()))
+    assert ended[0][0] == ended[1][0]
+    assert "training rows" in ended[0][0][1]
+    for name, tensor in ended[0][1].items():
+        assert torch.equal(tensor, ended[1][1][name]), name
+
+
+def test_a_first_update_that_is_not_finite_once_turns_replay_off(
+    tiny_model: Path, failing: set[tuple[int, float]]
+) -> None:
+    failing.add((0, 1.0))
+    fitted, events = drained(*made(tiny_model, **IN_PARTS))
+    said = [event.message for event in events if isinstance(event, Said)]
+    assert said[0].startswith("Replay is off for this model: the first update is not finite")
+    assert said[1].startswith("Update 1 was not finite: back to update 0")
+    assert bytes_of(fitted) == bytes_of(drained(*made(tiny_model, replay="off", **IN_PARTS))[0])
+
+
 def test_the_first_bad_layer_is_named(tiny_model: Path) -> None:
     backbone = TextEncoder().load(tiny_model, outputs=3, seed=0)
     inputs = {"input_ids": torch.arange(5, 21).reshape(2, 8)}

@@ -35,8 +35,9 @@ from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, Ta
 from whet.training.precision import Working, parameter_dict
 from whet.training.recompute import recomputed
 from whet.training.regularise import DIVERGENCES, Regularised
-from whet.training.replay import activations, set_training, verify
+from whet.training.replay import Verdict, activations, set_training, verify
 from whet.training.settings import Training
+from whet.training.trouble import NotFiniteError
 
 Array = np.ndarray[Any, Any]
 MOST_EVALUATIONS = 20
@@ -45,6 +46,7 @@ LOOKED_AT = 256
 """Training rows whose answers are looked at after a stage without validation rows."""
 LEAST_GAIN = 1.02
 """A cache that could not make a stage so many times faster is not filled."""
+TRIAL_FAILED = "the first update is not finite, so nothing could be compared after it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,33 +259,37 @@ class Descent:
         self, fitted: NeuralFitted, source: ReplaySource, cut: Cut, groups: tuple[RateGroup, ...]
     ) -> Generator[Event, None, bool]:
         """Verify replay before the stage and again after one trial update, which is taken back."""
-        working, loss = fitted.working, TaskLoss(fitted.task, fitted.state)
+        loss = TaskLoss(fitted.task, fitted.state)
         number = len(source.examples)
         index = np.sort(numpy_generator("verify", self.seed).permutation(number)[: min(8, number)])
-        names = names_of(groups)
-        with drawn_head(working.live):
-            verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
+
+        def look() -> Verdict:
+            with drawn_head(fitted.working.live):
+                return verify(fitted.working.live, cut, source.batch(index), loss, seed=self.seed)
+
+        verdict = look()
         if verdict.holds:
-            kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
-            buffers = {name: buffer.clone() for name, buffer in working.live.named_buffers()}
-            trial = start_state(working, groups, self.rate, self.training, undecayed(fitted.backbone))
-            with cut.inject(working.live) as holder:
-                set_training(working.live, cut)
-                budget = self._budget(fitted, source, None, None)
-                take_step(trial, self.stage.name, source, self.objective(fitted, holder), working, budget, self.seed)
-            with drawn_head(working.live):
-                verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
-            trial.release(working)
-            with torch.no_grad():
-                for name, parameter in parameter_dict(working.masters, names).items():
-                    parameter.copy_(kept[name])
-                for name, buffer in working.live.named_buffers():
-                    buffer.copy_(buffers[name])
-            working.push(kept)
+            with tried(fitted.working, names_of(groups)):
+                verdict = look() if self._trial(fitted, source, cut, groups) else Verdict(False, TRIAL_FAILED)
         if not verdict.holds:
             yield from say(fitted, self.stage, f"Replay is off for this model: {verdict.reason}.")
             return False
         fitted.notes.append(f"{self.stage.name}: replayed from {cut.name}, verified equal bit by bit.")
+        return True
+
+    def _trial(self, fitted: NeuralFitted, source: ReplaySource, cut: Cut, groups: tuple[RateGroup, ...]) -> bool:
+        """Take the stage's first update under replay; False if it is not finite, and then nothing is applied."""
+        working = fitted.working
+        state = start_state(working, groups, self.rate, self.training, undecayed(fitted.backbone))
+        try:
+            with cut.inject(working.live) as holder:
+                set_training(working.live, cut)
+                budget = self._budget(fitted, source, None, None)
+                take_step(state, self.stage.name, source, self.objective(fitted, holder), working, budget, self.seed)
+        except NotFiniteError:
+            return False
+        finally:
+            state.release(working)
         return True
 
     def _budget(
@@ -391,6 +397,22 @@ def require_validation(training: Training, validated: bool) -> None:
 
 
 @contextmanager
+def tried(working: Working, names: tuple[str, ...]) -> Iterator[None]:
+    """What is done inside to the named parameters and to the buffers of the live model is taken back at the end."""
+    kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
+    buffers = {name: buffer.clone() for name, buffer in working.live.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in parameter_dict(working.masters, names).items():
+                parameter.copy_(kept[name])
+            for name, buffer in working.live.named_buffers():
+                buffer.copy_(buffers[name])
+        working.push(kept)
+
+
+@contextmanager
 def drawn_head(model: HeadedModel) -> Iterator[None]:
     """A head that is still zero gets random weights meanwhile: through zeros no difference could be seen."""
     head = model.head.weight
@@ -398,8 +420,10 @@ def drawn_head(model: HeadedModel) -> Iterator[None]:
         yield
         return
     head.data.copy_(torch.randn(head.shape, generator=torch.Generator().manual_seed(0)))
-    yield
-    head.data.zero_()
+    try:
+        yield
+    finally:
+        head.data.zero_()
 
 
 def names_of(groups: tuple[RateGroup, ...]) -> tuple[str, ...]:
