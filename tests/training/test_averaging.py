@@ -92,14 +92,15 @@ def test_a_soup_is_never_worse_than_its_best_ingredient_and_is_the_mean_of_what_
         torch.testing.assert_close(found, torch.stack(group).mean(0), rtol=1e-10, atol=1e-12)
 
 
-def test_a_soup_leaves_out_what_is_no_number_and_what_a_run_takes_again() -> None:
+def test_a_soup_leaves_out_what_is_no_number_and_is_what_it_was_after_a_checkpoint() -> None:
     soup, carried = GreedySoup(), Carried()
     for step, loss in enumerate([0.9, 0.5, float("nan"), 0.4, 0.45]):
         soup.measured(carried, weights(), step, loss)
     soup.measured(carried, weights(), 3, 0.41)
     assert [(one.step, one.loss) for one in carried.ingredients] == [(3, 0.41), (4, 0.45), (1, 0.5), (0, 0.9)]
-    carried.forget_after(1)
-    assert [one.step for one in carried.ingredients] == [1, 0]
+    again = Carried()
+    again.choose(carried.chosen(), torch.device("cpu"))
+    assert [(one.step, one.loss) for one in again.ingredients] == [(3, 0.41), (4, 0.45), (1, 0.5), (0, 0.9)]
     alone = soup.end(carried, [], lambda _: 9.9)
     assert alone.weights is carried.ingredients[0].weights
     assert not alone.started

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,11 +13,12 @@ from torch.nn import functional
 from learners.make import QUICK, TOP, bytes_of, drained, made
 from whet.backbones.text_encoder import TextEncoder
 from whet.errors import RunError
+from whet.learners.fitted import NeuralFitted
 from whet.methods.full import Full
 from whet.tasks.own_loss import with_loss
 from whet.training import loop
-from whet.training.events import Checkpointed, Said, Stepped
-from whet.training.settings import Training
+from whet.training.events import Checkpointed, Evaluated, Said, Stepped
+from whet.training.settings import Average, Training
 from whet.training.trouble import NotFiniteError, first_bad_layer
 
 METHOD = Full(learning_rate=3e-3, epochs=3, solve=QUICK)
@@ -75,6 +76,63 @@ def test_what_was_returned_to_is_what_was_there(tiny_model: Path, failing: set[t
         again, _ = drained(*made(tiny_model, **OPTIONS))
     for name, tensor in plain.model.state_dict().items():
         assert torch.allclose(again.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6), name
+
+
+def going_back(folder: Path, average: Average) -> tuple[NeuralFitted, list[Any]]:
+    """Validation loss is due at every third of 24 updates; patience never ends it."""
+    training = replace(OPTIONS["training"], average=average, evaluations_per_epoch=2)
+    method = Full(learning_rate=3e-3, epochs=4, solve=QUICK)
+    return drained(*made(folder, method=method, rows=48, training=training))
+
+
+@pytest.mark.parametrize("average", get_args(Average))
+def test_going_back_undoes_all_that_decides_the_rest_of_the_stage(
+    tiny_model: Path, failing: set[tuple[int, float]], monkeypatch: pytest.MonkeyPatch, average: Average
+) -> None:
+    """Also what evaluations of the undone updates had left: best weights, patience, ingredients."""
+    failing.add((7, 1.0))
+    taken, seen = {}, []
+    take, back = loop.FitState.take_snapshot, loop.FitState.return_to_snapshot
+
+    def whole(state: loop.FitState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        beside = ("snapshot", "shared", "failed", "slower")  # what is to outlast a return
+        tensors = {name: one.clone() for name, one in state.tensors().items() if not name.startswith(beside)}
+        return tensors, {name: one for name, one in state.counters().items() if not name.startswith(beside)}
+
+    def taking(state: loop.FitState) -> None:
+        take(state)
+        taken[state.step] = whole(state)
+
+    def returning(state: loop.FitState, working: Any) -> None:
+        before = whole(state)
+        back(state, working)
+        seen.append((state.step, before, whole(state)))
+
+    monkeypatch.setattr(loop.FitState, "take_snapshot", taking)
+    monkeypatch.setattr(loop.FitState, "return_to_snapshot", returning)
+    going_back(tiny_model, average)
+    (step, before, after), *_ = seen
+    wanted = taken[step]
+    assert (step, len(seen)) == (4, 1)
+    assert before[1]["evaluated"] == 6
+    assert after[1] == wanted[1]
+    assert after[0].keys() == wanted[0].keys()
+    assert all(torch.equal(one, wanted[0][name]) for name, one in after[0].items())
+
+
+@pytest.mark.parametrize(("fails", "every", "measured"), [(6, 4, [0, 3, 6, 6, 9]), (10, 6, [0, 3, 6, 9, 9, 12])])
+def test_going_back_measures_again_what_was_undone_and_nothing_else(
+    tiny_model: Path,
+    failing: set[tuple[int, float]],
+    monkeypatch: pytest.MonkeyPatch,
+    fails: int,
+    every: int,
+    measured: list[int],
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT", every)
+    failing.add((fails, 1.0))
+    _, events = going_back(tiny_model, "none")
+    assert [event.step for event in events if isinstance(event, Evaluated)][: len(measured)] == measured
 
 
 def test_a_run_killed_around_its_trouble_gives_the_same_bytes(

@@ -26,8 +26,7 @@ GRID = tuple(step / 10 for step in range(11))
 """Weights of what was tuned that "wise-ft" tries, the start at one end and what was tuned at the other."""
 MEAN, SOUP, LOSS = "average", "soup", "loss"
 """How an average's tensors are called in a checkpoint."""
-PREFIXES = (MEAN, SOUP)
-COPIES = {"none": 0, "ema": 2, "swa": 2, "soup": INGREDIENTS, "wise-ft": 1}
+COPIES = {"none": 0, "ema": 2, "swa": 2, "soup": 2 * INGREDIENTS, "wise-ft": 1}
 """Of what trains, in memory, with the snapshot's."""
 MEASURED = {"none": 0, "ema": 0, "swa": 0, "soup": INGREDIENTS, "wise-ft": len(GRID)}
 """Further evaluations at the end of a stage, at most."""
@@ -57,12 +56,12 @@ class Carried:
     ingredients: list[Ingredient] = field(default_factory=list)
 
     def moving(self) -> dict[str, Tensor]:
-        """What belongs to a snapshot."""
+        """What is written to at updates."""
         return {f"{MEAN}/{number}": one for number, one in enumerate(self.mean)}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What belongs to a checkpoint."""
-        found = self.moving()
+    def chosen(self) -> dict[str, Tensor]:
+        """What is replaced at evaluations, but never written to."""
+        found = {}
         for one in self.ingredients:
             found[f"{SOUP}/{one.step}/{LOSS}"] = torch.tensor(one.loss, dtype=torch.float64)
             found |= {f"{SOUP}/{one.step}/{number}": weights for number, weights in enumerate(one.weights)}
@@ -73,23 +72,18 @@ class Carried:
         found = numbered(tensors, f"{MEAN}/")
         self.mean = [one.to(device, copy=True) for one in found]
 
-    def restore(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """Everything as ``tensors`` gave it."""
-        self.put_back(tensors, device)
+    def choose(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """The ingredients as ``chosen`` gave them."""
         steps = {int(key.split("/")[1]) for key in tensors if key.startswith(f"{SOUP}/")}
         self.ingredients = [
             Ingredient(
                 step,
                 float(tensors[f"{SOUP}/{step}/{LOSS}"]),
-                [one.to(device, copy=True) for one in numbered(tensors, f"{SOUP}/{step}/")],
+                [one.to(device) for one in numbered(tensors, f"{SOUP}/{step}/")],
             )
             for step in steps
         ]
         self.ingredients.sort(key=best_first)
-
-    def forget_after(self, step: int) -> None:
-        """Drop the ingredients of updates that a run takes again."""
-        self.ingredients = [one for one in self.ingredients if one.step <= step]
 
 
 @dataclass(frozen=True, eq=False)

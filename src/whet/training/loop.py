@@ -28,7 +28,9 @@ from whet.training.precision import Working
 from whet.training.settings import Training
 from whet.training.trouble import SNAPSHOT, NotFiniteError, still_not_finite, with_gradients
 
-LOWEST, SNAPSHOTS, MOMENTS = "lowest", "snapshot", "moment"
+LOWEST, SNAPSHOTS, MOMENTS, BEST, SHARED = "lowest", "snapshot", "moment", "best", "shared"
+RETURNED = ("step", "evaluated", "best_loss", "best_step", "worse", "uncounted")
+"""The counters that a run returns to with its snapshot; what went wrong since then it remembers."""
 SURE = 2.0
 """Standard errors by which a validation loss must exceed the lowest one for its weights to be passed over."""
 NEAR, FEWEST = 0.1, 30
@@ -76,7 +78,7 @@ class FitState:
         best: Copies of the trainable masters to be restored, see ``evaluate``; ``best_step`` is their step.
         lowest: (N,) what each validation row adds to the lowest loss, which is ``best_loss``.
         decisions: What was decided outside the plan, such as a stop by the clock; a resumed run obeys them.
-        snapshot: Masters and moments as they were at ``snapshot_step``, to return to.
+        snapshot: Everything as it was at ``snapshot_step``, to return to; ``snapshot_counters`` are its numbers.
         failed: Steps that were not finite; ``slower`` is the factor on the rate since then.
         carried: What the average of the weights carries on.
         started: Whether the stage ended with the weights that it began with; said what its average did.
@@ -95,6 +97,7 @@ class FitState:
     decisions: list[dict[str, Any]] = field(default_factory=list)
     snapshot: dict[str, Tensor] = field(default_factory=dict)
     snapshot_step: int = -1
+    snapshot_counters: dict[str, Any] = field(default_factory=dict)
     failed: list[int] = field(default_factory=list)
     slower: float = 1.0
     carried: Carried = field(default_factory=Carried)
@@ -120,58 +123,75 @@ class FitState:
         return self.by_name([group.whole.grad for group in self.groups if group.whole.grad is not None])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Masters, moments, best weights and snapshot by name, for a checkpoint."""
-        found = self.moving() | self.carried.tensors() | {f"best/{n}": t for n, t in self.best.items()}
-        found |= {f"{SNAPSHOTS}/{n}": t for n, t in self.snapshot.items()}
-        if self.lowest is not None:
-            found[LOWEST] = self.lowest
-        return found
+        """Everything by name, for a checkpoint; what is still what it was at the snapshot is there once."""
+        found, shared = self.moving() | self.chosen(), set(self.shared())
+        return found | {f"{SNAPSHOTS}/{n}": t for n, t in self.snapshot.items() if n not in shared}
 
     def moving(self) -> dict[str, Tensor]:
         """Masters, moments and their average by name."""
         found = {f"master/{n}": p for n, p in self.masters().items()} | self.carried.moving()
         return found | {f"{MOMENTS}/{key}": one for key, one in self.optimizer.tensors().items()}
 
+    def chosen(self) -> dict[str, Tensor]:
+        """Best weights, their loss, and the moments to be averaged: replaced by others, but never written to."""
+        found = {f"{BEST}/{n}": t for n, t in self.best.items()} | self.carried.chosen()
+        return found if self.lowest is None else found | {LOWEST: self.lowest}
+
+    def shared(self) -> list[str]:
+        """What the snapshot has in common with the state."""
+        chosen = self.chosen()
+        return [name for name, tensor in self.snapshot.items() if chosen.get(name) is tensor]
+
     def counters(self) -> dict[str, Any]:
         """The JSON-able rest."""
-        return {
-            "step": self.step,
-            "evaluated": self.evaluated,
-            "best_loss": self.best_loss,
-            "best_step": self.best_step,
-            "worse": self.worse,
+        return self.returned() | {
             "decisions": self.decisions,
             "snapshot_step": self.snapshot_step,
+            "snapshot_counters": self.snapshot_counters,
+            SHARED: self.shared(),
             "failed": self.failed,
             "slower": self.slower,
-            "uncounted": self.uncounted,
         }
 
+    def returned(self) -> dict[str, Any]:
+        """The counters that belong to a snapshot."""
+        return {name: getattr(self, name) for name in RETURNED}
+
     def take_snapshot(self) -> None:
-        """Keep masters and moments as they are now."""
-        self.snapshot = {name: tensor.detach().clone() for name, tensor in self.moving().items()}
-        self.snapshot_step = self.step
+        """Keep everything as it is now; what is never written to, without a copy of its own."""
+        self.snapshot = {}  # two of them would be the most that a stage holds
+        self.snapshot = {name: tensor.detach().clone() for name, tensor in self.moving().items()} | self.chosen()
+        self.snapshot_step, self.snapshot_counters = self.step, self.returned()
 
     @torch.no_grad()
     def return_to_snapshot(self, working: Working) -> None:
         """Become what was kept, and halve the rate from there."""
         self.put_back(working, self.snapshot)
-        self.carried.forget_after(self.snapshot_step)
-        self.step, self.slower = self.snapshot_step, self.slower / 2
+        self.choose(self.snapshot)
+        self.count(self.snapshot_counters)
+        self.slower /= 2
 
     @torch.no_grad()
     def restore(self, working: Working, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Become what a checkpoint holds."""
-        masters = self.masters()
-        self.best = {n: tensors[f"best/{n}"].to(masters[n], copy=True) for n in masters if f"best/{n}" in tensors}
+        self.put_back(working, tensors)
+        self.choose(tensors)
+        chosen, prefix = self.chosen(), f"{SNAPSHOTS}/"
+        self.snapshot = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        self.snapshot |= {name: chosen[name] for name in counters[SHARED]}
+        self.count({name: value for name, value in counters.items() if name != SHARED})
+
+    def choose(self, tensors: dict[str, Tensor]) -> None:
+        """Best weights, their loss, and the moments to be averaged as ``chosen`` gave them."""
+        device, prefix = self.groups[0].whole.device, f"{BEST}/"
+        self.best = {key.removeprefix(prefix): t.to(device) for key, t in tensors.items() if key.startswith(prefix)}
         self.lowest = tensors.get(LOWEST)
-        kept = {key.partition("/")[2]: one for key, one in tensors.items() if key.startswith(f"{SNAPSHOTS}/")}
-        self.snapshot = {key: one.clone() for key, one in kept.items()}
-        rest = {key: one for key, one in tensors.items() if not key.startswith(f"{SNAPSHOTS}/")}
-        self.put_back(working, rest)
-        self.carried.restore(rest, self.groups[0].whole.device)
-        for key, value in counters.items():
-            setattr(self, key, value)
+        self.carried.choose(tensors, device)
+
+    def count(self, counters: dict[str, Any]) -> None:
+        """Counters as ``counters`` or ``returned`` gave them."""
+        for name, value in counters.items():
+            setattr(self, name, value)
 
     @torch.no_grad()
     def put_back(self, working: Working, tensors: dict[str, Tensor]) -> None:
