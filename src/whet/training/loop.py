@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from whet.backbones.backbone import HeadedModel
 from whet.methods.method import RateGroup
 from whet.tasks.task import Batch, Term
-from whet.training.averaging import PLAIN, Carried, Ended, NoAverage, Weights, copies
+from whet.training.averaging import PLAIN, Carried, Ended, NoAverage, Over, Weights, copies
 from whet.training.compact import CompactEmbedding
 from whet.training.draws import seed_torch
 from whet.training.events import Evaluated, Event, Said, Stepped, Stopped
@@ -526,7 +526,7 @@ def end_average(state: FitState, working: Working, budget: Budget, average: NoAv
     tuned = state.wholes()
     if state.best_step > 0:
         tuned = [torch.cat([state.best[name].reshape(-1) for name in group.names]) for group in state.groups]
-    ended = average.end(state.carried, tuned, measure)
+    ended = average.end(state.carried, Over(tuned, state.best_step, budget.steps, measure))
     state.started = state.best_step <= 0 if ended.started is None else ended.started
     state.said = ended.said
     return ended
