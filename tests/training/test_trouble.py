@@ -95,7 +95,7 @@ def test_going_back_undoes_all_that_decides_the_rest_of_the_stage(
     take, back = loop.FitState.take_snapshot, loop.FitState.return_to_snapshot
 
     def whole(state: loop.FitState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        beside = ("snapshot", "shared", "failed", "slower")  # what is to outlast a return
+        beside = ("snapshot", "shared", "failed", "slower", "seconds")  # what is to outlast a return
         tensors = {name: one.clone() for name, one in state.tensors().items() if not name.startswith(beside)}
         return tensors, {name: one for name, one in state.counters().items() if not name.startswith(beside)}
 

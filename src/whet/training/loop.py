@@ -83,6 +83,7 @@ class FitState:
         carried: What the average of the weights carries on.
         started: Whether the stage ended with the weights that it began with; said what its average did.
         uncounted: Steps whose window had no weight at all; they changed nothing.
+        seconds: Spent on the stage until the event that is out, also by runs that this one goes on from.
     """
 
     groups: tuple[FlatGroup, ...]
@@ -104,6 +105,7 @@ class FitState:
     started: bool = False
     said: str = ""
     uncounted: int = 0
+    seconds: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -151,6 +153,7 @@ class FitState:
             SHARED: self.shared(),
             "failed": self.failed,
             "slower": self.slower,
+            "seconds": self.seconds,
         }
 
     def returned(self) -> dict[str, Any]:
@@ -294,21 +297,26 @@ def fit(
     That is the best of what was measured, or what the average makes of it. The state stays as it was after the last
     update, so that a stage resumed at its end comes to the same end.
     """
-    began = time.monotonic()
+    began, before_us = time.monotonic(), state.seconds
     reason = "done"
+
+    def spent() -> float:
+        return before_us + time.monotonic() - began
+
     while True:
         if evaluation_due(state, budget):
             with answering(state, precision), holding(state, precision, state.carried.mean):
                 found = evaluate(state, stage, budget)
             with answering(state, precision):
                 average.measured(state.carried, state.wholes(), state.step, found.loss)
+            state.seconds = spent()
             yield found
         if state.step >= budget.steps:
             break
         if patience_gone(state, budget) and not average.whole:
             reason = "early"
             break
-        if (ended := ended_from_outside(state, stage, began, budget)) is not None:
+        if (ended := ended_from_outside(state, stage, spent(), budget)) is not None:
             reason = ended
             break
         before = state.step
@@ -320,6 +328,7 @@ def fit(
             event = after_trouble(state, stage, source, objective, precision, budget, seed)
         if state.step > before:
             average.stepped(state.carried, state.wholes(), state.step, budget.steps)
+        state.seconds = spent()
         yield event
     state.optimizer.finish()
     kept = end_average(state, precision, budget, average)
@@ -499,15 +508,15 @@ def patience_gone(state: FitState, budget: Budget) -> bool:
     return budget.settings.patience > 0 and state.worse >= budget.settings.patience
 
 
-def ended_from_outside(state: FitState, stage: str, began: float, budget: Budget) -> str | None:
-    """ "clock" or "interrupt" if either ends the stage, now or in the run that is being resumed."""
+def ended_from_outside(state: FitState, stage: str, seconds: float, budget: Budget) -> str | None:
+    """ "clock" or "interrupt" if either ends the stage, after so many seconds or in the run that is being resumed."""
     for decision in state.decisions:
         if decision["stage"] == stage and decision["step"] == state.step:
             return str(decision["reason"])
     limit = budget.settings.most_seconds
     if budget.asked():
         reason, said = "interrupt", "stopped by the user"
-    elif limit and time.monotonic() - began > limit:
+    elif limit and seconds > limit:
         reason, said = "clock", "stopped by the clock"
     else:
         return None
