@@ -76,12 +76,7 @@ class Descent:
         watched = valid if stage.objective is None else None
         average = averaging(self.training)
         require_validation(self.training, watched is not None)
-        source, held_out, cut = yield from self._sources(fitted, train, watched)
-        self.require_steps(source)
-        if cut is not None and not (yield from self._holds(fitted, source, cut, groups)):
-            cut, source.cached = None, None
-            if held_out is not None:
-                held_out.cached = None
+        source, held_out, cut = yield from self._verified(fitted, train, watched)
         every = dict(working.masters.named_parameters())
         fitted.trainable = max(fitted.trainable, sum(every[name].numel() for name in names))
         sets = [train.inputs] if watched is None else [train.inputs, watched.inputs]
@@ -120,14 +115,19 @@ class Descent:
             some = train.select(np.unique(np.linspace(0, train.rows - 1, min(LOOKED_AT, train.rows)).astype(np.int64)))
             most = self.machinery.most_tokens
             fitted.look(answers(working.live, self.source(fitted, some), None, most).cpu().numpy(), some)
+        self._note(fitted, state)
+        return moved and state.step > 0
+
+    def _note(self, fitted: NeuralFitted, state: FitState) -> None:
+        """What a stage that is over adds to the account of the fit."""
+        name = self.stage.name
         fitted.steps += state.step
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
-        fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
-        fitted.notes += [f"{stage.name}: {state.said}"] if state.said else []
+        fitted.notes += [f"{name}: {d['decision']} after step {d['step']}." for d in state.decisions]
+        fitted.notes += [f"{name}: {state.said}"] if state.said else []
         if state.failed:
             updates = ", ".join(str(step + 1) for step in state.failed)
-            fitted.notes.append(f"{stage.name}: not finite, and not applied: update {updates}; the rate was halved.")
-        return moved and state.step > 0
+            fitted.notes.append(f"{name}: not finite, and not applied: update {updates}; the rate was halved.")
 
     def _look_back(
         self,
@@ -227,7 +227,7 @@ class Descent:
     def _sources(
         self, fitted: NeuralFitted, train_rows: Examples, valid_rows: Examples | None
     ) -> Generator[Event, None, tuple[ReplaySource, ReplaySource | None, Cut | None]]:
-        """Batches of training and validation rows, under replay if it is possible, affordable and verified."""
+        """Batches of training and validation rows, under replay if it is possible and affordable."""
         train = self.source(fitted, train_rows)
         valid = None if valid_rows is None else self.source(fitted, valid_rows)
         cut = self.cut(fitted.backbone)
@@ -254,6 +254,23 @@ class Descent:
             train.cached = None
             return train, valid, None
         return train, valid, cut
+
+    def _verified(
+        self, fitted: NeuralFitted, train_rows: Examples, valid_rows: Examples | None
+    ) -> Generator[Event, None, tuple[ReplaySource, ReplaySource | None, Cut | None]]:
+        """The same, under replay only where it is verified.
+
+        Raises:
+            ConfigError: no batch can be made of the training rows.
+        """
+        train, valid, cut = yield from self._sources(fitted, train_rows, valid_rows)
+        self.require_steps(train)
+        if cut is None or (yield from self._holds(fitted, train, cut, self.groups(fitted.backbone))):
+            return train, valid, cut
+        for source in (train, valid):
+            if source is not None:
+                source.cached = None
+        return train, valid, None
 
     def _holds(
         self, fitted: NeuralFitted, source: ReplaySource, cut: Cut, groups: tuple[RateGroup, ...]
