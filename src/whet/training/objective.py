@@ -57,7 +57,7 @@ class TaskObjective:
     holder: Holder | None
 
     def on(self, model: HeadedModel) -> "TaskObjective":
-        return replace(self, live=model, holder=None)
+        return replace(self, live=model, holder=self.holder if model is self.live else None)
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         return self.task.weights(batch.targets, batch.weights, self.state)
@@ -78,7 +78,7 @@ class FeatureObjective:
     holder: Holder | None
 
     def on(self, model: HeadedModel) -> "FeatureObjective":
-        return replace(self, live=model, holder=None)
+        return replace(self, live=model, holder=self.holder if model is self.live else None)
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         return {FEATURES: batch.weights * partnered(batch.targets, rows_of(batch))}

@@ -46,7 +46,8 @@ class Training:
         mixup: Features are mixed in pairs, with shares from a beta distribution of this parameter; 0 is off.
         r_drop: Weight of the divergence between two forwards that drop differently; 0 is off, and a step costs twice.
         sampling: "rows" takes every row once an epoch; "balanced" draws as many, every class equally often.
-        most_seconds: Clock limit of a stage; a stop by the clock is said and stored as a decision. 0 is none.
+        most_seconds: Clock limit of a stage, with what it took before it was resumed; a stop by the clock is said and
+            stored as a decision. 0 is none.
     """
 
     epochs: float | None = None
