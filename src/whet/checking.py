@@ -209,7 +209,7 @@ def unknown_rows(run: EarlierRun, why: str, fix: str, where: str = "") -> Findin
 def lost_link(wanted: Mapping[str, Any]) -> tuple[Finding, ...]:
     """A word where a plan went on from a run whose folder is gone."""
     model = wanted.get("model") or {}
-    if isinstance(model, str) or model.get("origin") != "run":
+    if isinstance(model, str) or model.get("origin") != "run" or not model.get("folder"):
         return ()
     folder = Path(model["folder"])
     folder = folder.parent if folder.name == MODEL else folder
