@@ -6,7 +6,7 @@ show, log or stop it; the result comes with the last one.
 
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,6 @@ from whet.training.memory import give_back
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
-EARLIER = "earlier"
-"""The baseline that test rows of an earlier run are about: has anything been lost?"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +258,7 @@ def judge_all(
     """The only place where test targets are opened."""
     evaluation, task = prepared.plan.evaluation, prepared.task
     also = [metric_named(name, task.kind) for name in evaluation.also]
-    judgements, judged = [], {}
+    judgements, judged, before = [], {}, earlier_model(rivals)
     for name, test in prepared.split.tests.items():
         table = open_targets(test.sealed)
         table = table.rename_columns([*table.column_names[:1], *prepared.columns.target])  # an earlier run's are others
@@ -280,7 +278,7 @@ def judge_all(
                 also=also,
                 seed=prepared.plan.seed,
                 notes=notes,
-                keeps=EARLIER if test.origin and EARLIER in others else None,
+                keeps=before if test.origin else None,
             )
         )
     return tuple(judgements), judged
@@ -291,10 +289,15 @@ def scores_of(judgements: tuple[Judgement, ...]) -> dict[str, dict[str, float]]:
     return {one.test: {score.metric: score.value for score in one.scores["model"]} for one in judgements}
 
 
+def earlier_model(baselines: Iterable[str]) -> str | None:
+    """The baseline that is what the run goes on from, if one of them is."""
+    return next((name for name in baselines if catalog.find("learner", name).earlier), None)
+
+
 def unknown_to_earlier(prepared: Prepared, targets: Array) -> list[str]:
     """A word on test rows that the earlier model had to miss."""
     growth = prepared.pretrained.start
-    if growth is None or not growth.added or EARLIER not in prepared.plan.evaluation.baselines:
+    if growth is None or not growth.added or earlier_model(prepared.plan.evaluation.baselines) is None:
         return []
     new = [prepared.state["labels"].index(label) for label in growth.added]
     missed = int((np.isin(targets, new) if targets.ndim == 1 else targets[:, new].any(axis=1)).sum())

@@ -58,6 +58,9 @@ class Learner(Protocol):
     learns: ClassVar[bool] = True
     """Whether it is fitted at all; one that is not is a second model that answers."""
 
+    earlier: ClassVar[bool] = False
+    """Whether it is what the run goes on from: on test rows of an earlier run the question is whether any was lost."""
+
     def share(self, rows: int, characters: int) -> float:
         """The share of so many rows and characters that it learns from: all, unless it draws a sample."""
         return 1.0
