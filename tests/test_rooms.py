@@ -25,7 +25,7 @@ ORDER = [
     ["dry_run", "sample"],
     ["trial"],
     ["forecast"],
-    ["footprint", "rungs"],
+    ["footprint", "payback", "rungs"],
     ["folder"],
     ["earlier", "wanted"],
     ["recognise"],
