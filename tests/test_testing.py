@@ -90,6 +90,18 @@ class ForgetsItsUnit(Regression):
         return state["scale"], state["mean"], state
 
 
+class DivergesFromItself(Classification):
+    divergence = staticmethod(lambda one, other: (one - other + 1).square().mean(1))
+
+
+class ContrastsNumbers(Regression):
+    contrastable = True
+
+
+class BalancesNumbers(Regression):
+    balanceable = True
+
+
 class DecidesByItsScale(Classification):
     def decode(self, outputs: Any, row_ids: Any, state: Any) -> Any:
         found = super().decode(outputs, row_ids, state)
@@ -101,6 +113,9 @@ class DecidesByItsScale(Classification):
     [
         (ForgetsItsUnit(), "do not fit the state"),
         (DecidesByItsScale(), "at any temperature"),
+        (DivergesFromItself(), "diverge|both ways"),
+        (ContrastsNumbers(), "one a row"),
+        (BalancesNumbers(), "fall into classes"),
         (CouplesExamples(), "couples examples"),
         (WeighsByAnswer(), "follow from targets"),
         (DecodesWrongly(), "lowest loss must decode"),

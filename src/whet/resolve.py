@@ -105,7 +105,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     valid_rows = 0 if split.valid is None else len(split.valid)
     if isinstance(method, Auto):
         own_loss = plain_task(task) is not task  # a contrast would not heed it
-        classes = speeds.outputs if task.kind == "classification" and not own_loss else 0
+        classes = speeds.outputs if task.contrastable and not own_loss else 0
         counts = Counts(pairs, classes, len(split.train) + valid_rows, valid_rows)
         speeds, fitting = all_fitted(speeds, worth_measuring(method, speeds, training, counts))
     else:

@@ -10,6 +10,7 @@ import torch
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Finding, Rows
 from whet.modalities.modality import Processor
+from whet.tasks.divergence import Divergence
 from whet.tasks.predictions import Kind, Predictions
 
 Array = np.ndarray[Any, Any]
@@ -159,6 +160,21 @@ class Task(Protocol):
     @property
     def tempered(self) -> bool:
         """Whether outputs may be divided by a temperature: how they compare is learnt, how large they are is free."""
+        ...
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """How far two answers to the same rows differ; None where that is not known, and R-Drop is then refused."""
+        ...
+
+    @property
+    def balanceable(self) -> bool:
+        """Whether targets fall into classes, of which each can be drawn equally often (``batches.strata_of``)."""
+        ...
+
+    @property
+    def contrastable(self) -> bool:
+        """Whether features can be contrasted by class: every row is of one, and its target is that class's number."""
         ...
 
     @property
