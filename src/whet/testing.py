@@ -6,7 +6,7 @@ its author what is missing; scikit-learn's estimator checks are the model. A che
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +25,7 @@ from whet.learners.descent import undecayed
 from whet.learners.learner import Learner, Material
 from whet.learners.majority import Majority
 from whet.learners.neural import Pretrained
-from whet.methods.method import Descend, Method, RateGroup, Solve, Stage
+from whet.methods.method import Method, RateGroup, Solve, Stage
 from whet.modalities.modality import Modality
 from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
@@ -239,6 +239,7 @@ def check_task(task: Task) -> None:
     right = found.decided == targets if task.kind != "regression" else np.isclose(found.decided, targets, rtol=0.05)
     require(bool(np.mean(right) > 0.95), "outputs with the lowest loss must decode to the targets")
     check_scale(task, state, outputs.numpy(), rows.ids)
+    check_settings(task)
     check_divergence(task, outputs)
     check_classes(task, targets)
     check_growth(task, state, outputs.numpy(), rows.ids)
@@ -265,6 +266,18 @@ def check_scale(task: Task, state: State, outputs: Array, ids: Array) -> None:
     if task.tempered and task.kind == "classification":
         cooled = task.decode(outputs / 2, ids, state)
         require(np.array_equal(cooled.decided, plain.decided), "a tempered task must decide alike at any temperature")
+
+
+def check_settings(task: Task) -> None:
+    """The settings that a task says shape its loss and weights are its own, and ``proper`` changes no others."""
+    known = {entry.name for entry in fields(task)}  # type: ignore[arg-type]
+    named = [*task.loss_settings, *task.weight_settings]
+    strays = [name for name in named if name not in known]
+    require(not strays, f"loss_settings and weight_settings must name fields of the task, not {strays}")
+    require(len(set(named)) == len(named), "a setting shapes the weights or the loss alone, so it is named once")
+    proper = task.proper()
+    others = [name for name in known - set(task.loss_settings) if getattr(proper, name) != getattr(task, name)]
+    require(not others, f"proper() changes {others}, which loss_settings does not name")
 
 
 def check_divergence(task: Task, outputs: Tensor) -> None:
@@ -491,7 +504,9 @@ def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> Non
             require(not names, f"stage {stage.name!r} solves the head, so it cannot move {names[:3]}")
         else:
             require(bool(names) or stage.head, f"stage {stage.name!r} trains nothing")
-    if any(isinstance(stage.fit, Descend) for stage in stages):
+    if not any(stage.descends for stage in stages):
+        require(not method.epochs, "a method without steps must state 0 epochs")
+    else:
         require(method.learning_rate > 0, "a method that descends must state a learning_rate above 0")
         require(method.epochs >= 1, "a method that descends must state at least one epoch")
 

@@ -42,6 +42,8 @@ class Classification:
     focal_gamma: float = 0.0
     kind: ClassVar[Kind] = "classification"
     tempered: ClassVar[bool] = True
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing", "focal_gamma")
+    weight_settings: ClassVar[tuple[str, ...]] = ("class_weights",)
     divergence = staticmethod(between_classes)
     balanceable: ClassVar[bool] = True
     contrastable: ClassVar[bool] = True

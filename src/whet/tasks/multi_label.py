@@ -40,6 +40,8 @@ class MultiLabel:
     focal_gamma: float = 0.0
     kind: ClassVar[Kind] = "multi-label"
     tempered: ClassVar[bool] = True
+    loss_settings: ClassVar[tuple[str, ...]] = ("focal_gamma",)
+    weight_settings: ClassVar[tuple[str, ...]] = ()
     divergence = staticmethod(between_labels)
     balanceable: ClassVar[bool] = True
     contrastable: ClassVar[bool] = False

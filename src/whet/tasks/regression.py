@@ -32,6 +32,8 @@ class Regression:
 
     kind: ClassVar[Kind] = "regression"
     tempered: ClassVar[bool] = False
+    loss_settings: ClassVar[tuple[str, ...]] = ()
+    weight_settings: ClassVar[tuple[str, ...]] = ()
     divergence = staticmethod(between_numbers)
     balanceable: ClassVar[bool] = False
     contrastable: ClassVar[bool] = False

@@ -163,6 +163,16 @@ class Task(Protocol):
         ...
 
     @property
+    def loss_settings(self) -> tuple[str, ...]:
+        """Names of its settings that shape ``loss`` and nothing else: a head that is solved heeds none of them."""
+        ...
+
+    @property
+    def weight_settings(self) -> tuple[str, ...]:
+        """Names of its settings that shape ``weights``, which a head that is solved heeds too."""
+        ...
+
+    @property
     def divergence(self) -> Divergence | None:
         """How far two answers to the same rows differ; None where that is not known, and R-Drop is then refused."""
         ...
@@ -245,3 +255,9 @@ class Task(Protocol):
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """(N, K) outputs, pieces of a row already averaged, to predictions."""
         ...
+
+
+def changed(task: Task, names: Sequence[str]) -> tuple[str, ...]:
+    """Which of some settings of a task are not at their defaults."""
+    usual = type(task)()
+    return tuple(name for name in names if getattr(task, name) != getattr(usual, name))
