@@ -30,7 +30,7 @@ ORDER = [
     ["earlier", "wanted"],
     ["recognise"],
     ["checking"],
-    ["choices"],
+    ["choices", "unread"],
     ["resolve"],
     ["request"],
     ["going_on", "shipped"],

@@ -73,10 +73,15 @@ def test_result_and_reloaded_model_answer_alike(tiny_model: Path) -> None:
     assert result.model is result.predictor.model
 
 
+def epochs(method: str, count: int) -> tuple[str, ...]:
+    """Plain settings, with so many passes for a method that takes steps."""
+    return PLAIN if method == "probe" else (*PLAIN, f"training.epochs={count}")
+
+
 @pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
 @pytest.mark.parametrize("method", ["probe", "top-layers", "full", "auto"])
 def test_every_method_fits_every_kind_of_target(kind: str, method: str, tiny_model: Path) -> None:
-    settings = (*PLAIN, "training.epochs=1", *(["data.valid_fraction=0.4"] if method == "auto" else []))
+    settings = (*epochs(method, 1), *(["data.valid_fraction=0.4"] if method == "auto" else []))
     result = finetuned(rows_of(kind), tiny_model, method=method, settings=settings)
     tried = [rung for rung in result.story.rungs if not rung.why.startswith("Not tried")]
     assert len(tried) > 1 or method != "auto"
@@ -215,14 +220,14 @@ def test_a_validation_class_that_training_never_saw_stops_nothing(method: str, t
     train = rows_of("classification", 80)
     valid = rows_of("classification", 30, seed=3)
     valid[0]["target"] = valid[1]["target"] = "entirely new"
-    settings = (*PLAIN, "training.epochs=2")
+    settings = epochs(method, 2)
     result = finetuned(train, tiny_model, valid=valid, method=method, settings=settings)
     assert "entirely new" not in result.predictor.labels
 
 
 @pytest.mark.parametrize("method", ["probe", "top-layers"])
 def test_a_class_that_comes_late_in_time_stops_nothing(method: str, tiny_model: Path) -> None:
-    settings = (*PLAIN, "training.epochs=2")
+    settings = epochs(method, 2)
     rows = late_class(rows_of("classification", 100))
     result = finetuned(rows, tiny_model, time_column="when", method=method, settings=settings)
     assert result.verdict.sentence

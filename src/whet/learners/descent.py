@@ -34,7 +34,7 @@ from whet.training.movement import hashes, listed, never_moved, strays
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Working, parameter_dict
 from whet.training.recompute import recomputed
-from whet.training.regularise import DIVERGENCES, Regularised
+from whet.training.regularise import Regularised
 from whet.training.replay import Verdict, activations, set_training, verify
 from whet.training.settings import Training
 from whet.training.trouble import NotFiniteError
@@ -352,13 +352,13 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
     Raises:
         ConfigError: naming what does not go together.
     """
-    if training.sampling == "balanced" and task.kind == "regression":
+    if training.sampling == "balanced" and not task.balanceable:
         raise ConfigError(
-            "Balanced sampling draws every class equally often, and a regression has none.",
+            f"Balanced sampling draws every class equally often, and a {task.kind} has none.",
             where="training.sampling",
             fix="leave it out",
         )
-    if training.r_drop and task.kind not in DIVERGENCES:
+    if training.r_drop and task.divergence is None:
         raise ConfigError(
             f"R-Drop compares two answers, and how far those of a {task.kind} differ is not known.",
             where="training.r_drop",
@@ -385,7 +385,7 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
             where="training.average",
             fix="use 'ema' or 'swa', or another method",
         )
-    if task.kind != "classification":
+    if not task.contrastable:
         raise ConfigError(
             f"The stage {stage.name!r} contrasts classes, and a {task.kind} has none.",
             where="method",

@@ -86,7 +86,7 @@ class Neural:
         """Every stage of the method in order; resumes from the newest whole checkpoint where there is one."""
         torch.set_num_threads(self.machinery.threads)
         backbone, stages = self.stages()
-        descends = any(isinstance(stage.fit, Descend) for stage in stages)
+        descends = any(stage.descends for stage in stages)
         precision = self.machinery.training_precision if descends else self.machinery.precision
         working = Working.of(backbone.model, precision, torch.device(self.machinery.device))
         fitted = NeuralFitted(
@@ -154,7 +154,7 @@ class Neural:
         backbone, stages = stages_of(self.method, self.backbone, self.training)
         for stage in stages:
             require_possible(stage, self.task, self.training)
-        descends = any(isinstance(stage.fit, Descend) for stage in stages)
+        descends = any(stage.descends for stage in stages)
         if descends and self.training.r_drop and not drops(backbone.model):
             raise ConfigError(
                 "R-Drop compares two forwards that drop differently, and this model drops nothing.",

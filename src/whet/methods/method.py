@@ -112,6 +112,16 @@ class Stage:
     still: tuple[str, ...] = field(default=())
     """Trainable parameters whose gradient is zero by construction."""
 
+    @property
+    def descends(self) -> bool:
+        """Whether it takes gradient steps."""
+        return isinstance(self.fit, Descend)
+
+    @property
+    def minimises_loss(self) -> bool:
+        """Whether its steps minimise the task's loss, which validation rows then watch."""
+        return self.descends and self.objective is None
+
 
 class Method(Protocol):
     """Decides which parameters move, and when."""
@@ -123,7 +133,7 @@ class Method(Protocol):
 
     @property
     def epochs(self) -> int:
-        """Passes over the training rows, used where the plan names none."""
+        """Passes over the training rows, used where the plan names none; 0 if no stage takes steps."""
         ...
 
     @property

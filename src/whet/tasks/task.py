@@ -10,6 +10,7 @@ import torch
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Finding, Rows
 from whet.modalities.modality import Processor
+from whet.tasks.divergence import Divergence
 from whet.tasks.predictions import Kind, Predictions
 
 Array = np.ndarray[Any, Any]
@@ -164,6 +165,31 @@ class Task(Protocol):
         ...
 
     @property
+    def loss_settings(self) -> tuple[str, ...]:
+        """Names of its settings that shape ``loss`` and nothing else: a head that is solved heeds none of them."""
+        ...
+
+    @property
+    def weight_settings(self) -> tuple[str, ...]:
+        """Names of its settings that shape ``weights``, which a head that is solved heeds too."""
+        ...
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """How far two answers to the same rows differ; None where that is not known, and R-Drop is then refused."""
+        ...
+
+    @property
+    def balanceable(self) -> bool:
+        """Whether targets fall into classes, of which each can be drawn equally often (``batches.strata_of``)."""
+        ...
+
+    @property
+    def contrastable(self) -> bool:
+        """Whether features can be contrasted by class: every row is of one, and its target is that class's number."""
+        ...
+
+    @property
     def baselines(self) -> tuple[str, ...]:
         """Catalog names of the learners that the model is judged against."""
         ...
@@ -231,3 +257,9 @@ class Task(Protocol):
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """(N, K) outputs, pieces of a row already averaged, to predictions."""
         ...
+
+
+def changed(task: Task, names: Sequence[str]) -> tuple[str, ...]:
+    """Which of some settings of a task are not at their defaults."""
+    usual = type(task)()
+    return tuple(name for name in names if getattr(task, name) != getattr(usual, name))
