@@ -346,7 +346,7 @@ def test_what_cannot_go_on_is_refused_with_the_reason(here: Path, first: Path, t
             planned(new, first, rehearse=(first, share))
     (here / "broken").mkdir()
     shutil.copy(first / "plan.yaml", here / "broken")
-    with pytest.raises(RunError, match="never finished"):
+    with pytest.raises(RunError, match="no finished run"):
         planned(new, here / "broken")
 
 

@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from whet.errors import RunError
-from whet.folder import EVENTS, METRICS, WORK, EventLog, choose_folder, locked, made_and_locked, read_events
+from whet.errors import MachineError, RunError
+from whet.folder import (
+    EVENTS,
+    METRICS,
+    WORK,
+    EventLog,
+    choose_folder,
+    locked,
+    made_and_locked,
+    read_events,
+    require_space,
+)
 from whet.training.events import Said
 
 
@@ -53,3 +63,15 @@ def test_an_event_after_a_torn_line_is_read(tmp_path: Path) -> None:
     log(Said(stage="resume", message="after"))
     log.close()
     assert [event["message"] for event in read_events(tmp_path)] == ["whole", "after"]
+
+
+def test_a_run_that_its_disk_cannot_hold_is_refused_and_a_cache_that_does_not_fit_is_said(tmp_path: Path) -> None:
+    run, cache, free = tmp_path / "runs" / "one", tmp_path / "cache", shutil.disk_usage(tmp_path).free
+    with pytest.raises(MachineError, match=r"(?s)will write about.* are free.*runs/one.*--out"):
+        require_space(run, 2 * free, cache, 0)
+    [found] = require_space(run, free // 2, cache, free)
+    assert "beside the run" in found.message
+    assert "cache=off" in found.fix
+    assert require_space(run, free // 2, None, free) == []
+    assert require_space(run, free // 2, cache, free // 4) == []
+    assert list(tmp_path.iterdir()) == []

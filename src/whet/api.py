@@ -31,6 +31,9 @@ from whet.folder import (
     has_checkpoint,
     how_to_go_on,
     made_and_locked,
+    no_finished_run,
+    refuse_unfinished,
+    require_space,
     unwritable,
 )
 from whet.going_on import refuse_changed, write_request
@@ -195,8 +198,8 @@ def finetune(
                 everyone = [*trackers, *observers]
                 outcome: Outcome = listened(from_the_start(events) if from_scratch else events, folder, everyone)
         except BaseException as error:
-            told = unwritable(error, folder) if isinstance(error, OSError) else error
             kept = unfinished or has_checkpoint(folder)
+            told = unwritable(error, folder, kept) if isinstance(error, OSError) else error
             if not kept and not (folder / METRICS).exists():
                 discard(folder, made)
             if kept and ended_from_outside(error, stands) and not (folder / METRICS).exists():
@@ -246,10 +249,18 @@ def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool)
         plan = Plan.read(folder / PLAN)
         refuse_changed(folder, plan, wanted)
         return followed(reopen(plan, given, scratch), wanted, folder)
-    prepared = prepare(wanted, given, scratch)
+    prepared = with_space(prepare(wanted, given, scratch), folder)
     write_request(folder, prepared.plan, wanted)
     prepared.plan.write(folder / PLAN)
     return prepared
+
+
+def with_space(prepared: Prepared, folder: Path) -> Prepared:
+    """The same, with a word where the cache may not fit; refused where the run folder's part does not."""
+    forecast, cache = prepared.plan.forecast, prepared.pretrained.cache
+    beside = forecast.disk_bytes - forecast.run_disk_bytes
+    found = require_space(folder, forecast.run_disk_bytes, cache, beside)
+    return replace(prepared, findings=(*prepared.findings, *found))
 
 
 def followed(prepared: Prepared, wanted: Mapping[str, Any], folder: Path) -> Prepared:
@@ -417,6 +428,8 @@ def inspect(
         data, target, text=text, model=model, test=test, valid=valid, seed=seed, metric=metric, max_length=max_length,
         device=device, group=group, time_column=time_column, encoding=encoding, head=head, settings=settings,
     )  # fmt: skip
+    if model is not None:
+        refuse_unfinished(Path(model).expanduser())
     refuse_unread(wanted, [name for name, value in given.items() if value is not None], with_rows=data is not None)
     with scratch_folder() as scratch:
         return observed(inspect_model(wanted, given_objects(data, test, valid, metric), scratch), observers)  # type: ignore[no-any-return]
@@ -424,6 +437,7 @@ def inspect(
 
 def load(folder: str | Path, *, device: str = "cpu") -> Predictor:
     """The packaged model of a run."""
+    refuse_unfinished(Path(folder))
     return Predictor.load(Path(folder), device=device)
 
 
@@ -436,6 +450,7 @@ def evaluate(folder: str | Path, rows: Any, *, metric: str | None = None, seed: 
     """Judge a run's model on rows with targets, by the run's own metric unless another is named."""
     from whet.evaluate import evaluate_rows
 
+    refuse_unfinished(Path(folder))
     return evaluate_rows(Path(folder), rows, metric=metric, seed=seed)
 
 
@@ -482,9 +497,7 @@ def story_of(folder: str | Path) -> Story:
     """The story of a finished run."""
     path = Path(folder)
     if not (path / METRICS).exists():
-        raise RunError(
-            "There is no finished run here.", where=str(path), fix="`whet runs` lists runs; --resume finishes one"
-        )
+        raise no_finished_run(path)
     return from_record(read_story(path))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from whet.data.checks import run_checks, view_of
 from whet.data.clean import clean
 from whet.data.columns import require_columns
+from whet.data.markers import are_numbers, markers_missing, spoiled_number, target_texts
 from whet.data.read import Sources, read
 from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split, SplitSettings, split_rows
@@ -115,7 +116,12 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
     columns, modality = find_columns(sources.train, data, modality)
     require_columns(sources.train, columns)
     task = with_loss(find_task(sources.train, columns, wanted.get("task"), run), objects.loss)
-    findings = list(sources.findings)
+    if task.kind == "regression" or (
+        task.kind == "classification" and are_numbers(target_texts(sources.train, columns))
+    ):
+        sources = markers_missing(sources, columns)
+    spoiled = spoiled_number(sources.train, columns) if task.kind == "classification" else []
+    findings = [*sources.findings, *spoiled]
     sources = clean(sources, columns, several=task.kind == "multi-label")
     findings += [finding for finding in sources.findings if finding not in findings]
     separator = separator_of_task(task, sources.train, columns)
@@ -131,7 +137,12 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
         learning = len(sources.train) if sources.tests else round(len(sources.train) * (1 - settings.test_fraction))
         share = valid_fraction(data, wanted.get("method"), learning, pairs=len(columns.inputs) > 1)
         settings = replace(settings, valid_fraction=share)
-    split = split_rows(sources, columns, settings, sealed_folder=scratch / "sealed")
+    try:
+        split = split_rows(sources, columns, settings, sealed_folder=scratch / "sealed")
+    except DataError as error:
+        if not spoiled:
+            raise
+        raise DataError(f"{error.what} {spoiled[0].message}", spoiled[0].where, spoiled[0].fix) from error
     findings += list(split.findings)
     name = str(given) if isinstance(given, str | Path) else "rows"
     return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings), settings, run)

@@ -22,8 +22,8 @@ from whet.data.rehearse import draw_share, in_columns, with_rows
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split, SplitSettings, TestSet, strata_of
 from whet.deploy.predictor import Predictor, read_record
-from whet.errors import ConfigError, DataError, ModelError, RunError
-from whet.folder import MODEL, PLAN
+from whet.errors import ConfigError, DataError, ModelError
+from whet.folder import MODEL, PLAN, refuse_unfinished
 from whet.plan import EarlierPlan, Plan
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Growth, State, Task
@@ -182,12 +182,7 @@ def find_run(place: Path) -> EarlierRun | None:
     inside = place / MODEL
     model = place if (place / RECORD).is_file() else inside
     if not (model / RECORD).is_file():
-        if (place / PLAN).is_file():
-            raise RunError(
-                f"The run {place.name!r} never finished: it has no model.",
-                where=str(place),
-                fix="finish it with the command that started it and --resume, or name another run",
-            )
+        refuse_unfinished(place)
         return None
     run = model.resolve().parent if (model.resolve().parent / PLAN).is_file() else model.resolve()
     plan = Plan.read(run / PLAN) if (run / PLAN).is_file() else None

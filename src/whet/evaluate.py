@@ -8,6 +8,7 @@ import numpy as np
 from whet import catalog
 from whet.data.clean import clean
 from whet.data.fingerprints import group_codes, input_hashes
+from whet.data.markers import are_numbers, markers_missing
 from whet.data.read import Sources, read_table
 from whet.data.rows import Columns, Rows
 from whet.data.split import unseen_classes
@@ -33,13 +34,19 @@ def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -
     columns = Columns(predictor.columns.inputs, predictor.columns.target, group)
     task, state = predictor.task, predictor.state
     several = task.kind == "multi-label"
-    cleaned = clean(Sources(rows, None, {}, ()), columns, several=several)
+    sources = Sources(rows, None, {}, ())
+    if set(columns.target) <= set(rows.names) and (
+        task.kind == "regression" or (task.kind == "classification" and are_numbers(predictor.labels))
+    ):
+        sources = markers_missing(sources, columns)
+    cleaned = clean(sources, columns, several=several)
     rows = cleaned.train
     name = metric or (None if plan is None else plan.evaluation.metric)
     notes = [finding.message for finding in cleaned.findings]
-    if several:
-        separator = state["form"].get("separator")
+    if task.kind != "regression":
+        separator = state["form"].get("separator") if several else None
         unseen = unseen_classes(rows.source, rows, columns, separator, set(predictor.labels))
+    if several:  # the judge speaks of classes itself
         notes += [finding.message for finding in unseen]
     if name is None or (metric is None and name not in catalog.members("metric")):
         if name is not None:

@@ -14,13 +14,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from whet.backbones.weights import RECORD
+from whet.data.rows import Finding
 from whet.errors import MachineError, RunError
+from whet.report.words import size
 from whet.training.events import Event, as_record
 
 PLAN, EVENTS, METRICS, MODEL = "plan.yaml", "events.jsonl", "metrics.json", "model"
 WORK, TRACKS = ".work", "tracks"
 LEFT = {PLAN, EVENTS, WORK, TRACKS, ".lock", MODEL, "predictions.parquet", "report.html", "README.md", "story.json"}
 """What an unfinished run may leave, and a resumed one takes up again."""
+NOTHING_TO_RESUME = "there was no checkpoint yet to go on from"
 NOTHING_KEPT = "Nothing was worth keeping yet; the same command starts anew."
 
 
@@ -79,6 +83,42 @@ def make_folder(folder: Path) -> list[Path]:
     return made
 
 
+def require_space(folder: Path, run_bytes: int, cache: Path | None, cache_bytes: int) -> list[Finding]:
+    """Refuse a run whose folder will not hold what is forecast; a word where only its cache will not fit beside it.
+
+    Args:
+        run_bytes: What the run folder will hold; cache_bytes: what the cache will hold, at most.
+        cache: Its folder; None keeps nothing.
+
+    Raises:
+        MachineError: the run folder's file system has less free.
+    """
+    place, free = nearest(folder), shutil.disk_usage(nearest(folder)).free
+    if run_bytes > free:
+        raise MachineError(
+            f"The run will write about {size(run_bytes)} and {size(free)} are free.",
+            where=str(folder),
+            fix="free some space, or choose a place on a larger disk with --out",
+        )
+    if cache is None:
+        return []
+    other = nearest(cache)
+    shared = place.stat().st_dev == other.stat().st_dev
+    free = (free - run_bytes) if shared else shutil.disk_usage(other).free
+    if cache_bytes <= free:
+        return []
+    beside = " beside the run" if shared else ""
+    message = f"The cache may take {size(cache_bytes)}, and {size(free)} are free for it{beside}."
+    fix = "free some space, or keep none with --set cache=off" + ("" if shared else "; without it the run needs memory")
+    return [Finding("disk", "warning", message, str(cache), fix)]
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the first above it that is there."""
+    place = folder.absolute()
+    return next(one for one in (place, *place.parents) if one.exists())
+
+
 def is_partial(name: str) -> bool:
     """Whether a killed run was writing this file or folder."""
     return name == f"{MODEL}.new" or (name.startswith(".") and name.endswith(".part"))
@@ -93,6 +133,24 @@ def next_number(taken: list[Path], name: str) -> int:
 def is_unfinished(folder: Path) -> bool:
     """Whether a run began here and did not end."""
     return (folder / PLAN).exists() and not (folder / METRICS).exists()
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Where a run began and made no model yet, nothing can answer.
+
+    Raises:
+        RunError: with how to finish it.
+    """
+    begun = (folder / PLAN).is_file() or (folder / WORK).is_dir()
+    if begun and not any((place / RECORD).is_file() for place in (folder, folder / MODEL)):
+        raise no_finished_run(folder)
+
+
+def no_finished_run(folder: Path) -> RunError:
+    """What is said of a folder without a finished run."""
+    return RunError(
+        "There is no finished run here.", where=str(folder), fix="`whet runs` lists runs; --resume finishes one"
+    )
 
 
 @contextmanager
@@ -174,13 +232,18 @@ def write_json(path: Path, content: Any) -> None:
     beside.replace(path)
 
 
-def unwritable(error: OSError, folder: Path) -> MachineError:
-    """A disk's refusal during a run, in the form of every other error."""
+def unwritable(error: OSError, folder: Path, kept: bool) -> MachineError:
+    """A disk's refusal during a run, in the form of every other error.
+
+    Args:
+        kept: Whether a checkpoint is there to go on from.
+    """
+    again = "go on with --resume" if kept else "give the same command again; " + NOTHING_TO_RESUME
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return MachineError(
         "The disk is full." if full else f"A file cannot be used: {error.strerror or error}.",
         where=str(error.filename or folder),
-        fix="free some space, then go on with --resume" if full else "check the path and your rights to it",
+        fix=f"free some space, then {again}" if full else "check the path and your rights to it",
     )
 
 

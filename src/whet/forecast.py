@@ -256,15 +256,15 @@ def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = 
     chosen = [rung.method for rung in method.rungs] if isinstance(method, Auto) else [method]
     kept_tokens = speeds.tokens + speeds.valid_tokens
     kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training))
-    disk = int(
-        speeds.parameters * NUMBER_BYTES + kept_tokens * speeds.width * 2 + speeds.rows * speeds.width * 4 + kept
-    )
+    in_run = int(speeds.parameters * NUMBER_BYTES + kept)
+    in_cache = int(kept_tokens * speeds.width * 2 + speeds.rows * speeds.width * 4)
     seconds = sum(parts.values())
     return Forecast(
         seconds=round(seconds, 1),
         least_seconds=round(seconds - sooner, 1) if sooner else 0.0,
         memory_bytes=max(memory_of(speeds, one, after=number > 0) for number, one in enumerate(chosen)),
-        disk_bytes=disk,
+        disk_bytes=in_run + in_cache,
+        run_disk_bytes=in_run,
         parts={name: round(value, 1) for name, value in parts.items() if value},
         replay_gain=gain,
         fitting=fitting,

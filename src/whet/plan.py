@@ -160,6 +160,7 @@ class Forecast:
     Args:
         seconds: At most, if nothing ends a stage early; least_seconds: if the ladder ends as soon as it may.
         memory_bytes: The most that the process holds at once.
+        disk_bytes: All that is written; run_disk_bytes: what of it lies in the run folder, the rest in the cache.
         parts: Seconds of each part; "steps" are what an early end shortens; a ladder has "start of rung 1" and so on.
         fitting: How a batch was made to fit memory, in words; nothing where it fitted as it was.
         compiling: What a trial of compiled blocks showed, in words; nothing where none was worth it.
@@ -168,6 +169,7 @@ class Forecast:
     seconds: float
     memory_bytes: int
     disk_bytes: int
+    run_disk_bytes: int = 0
     least_seconds: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     replay_gain: str = ""

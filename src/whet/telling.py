@@ -107,12 +107,15 @@ def data_facts(prepared: Prepared) -> DataFacts:
     """Where the rows came from and how they were divided."""
     labels, counts = prepared.state.get("labels", []), prepared.state.get("counts", [])
     facts = split_facts(prepared.split, prepared.plan.data.source, prepared.columns, prepared.findings)
-    return replace(facts, class_counts=dict(zip(labels, counts, strict=False)))
+    return replace(facts, class_counts=dict(zip(labels, counts, strict=False)), task=prepared.task.kind)
 
 
 def checked_facts(checked: Checked) -> DataFacts:
     """The same for rows that were only checked."""
-    return split_facts(checked.split, checked.source, checked.columns, checked.findings)
+    state, _ = checked.task.prepare(checked.split.train, checked.columns)
+    counts = dict(zip(state.get("labels", []), state.get("counts", []), strict=False))
+    facts = split_facts(checked.split, checked.source, checked.columns, checked.findings)
+    return replace(facts, class_counts=counts, task=checked.task.kind)
 
 
 def split_facts(split: Split, source: str, columns: Columns, findings: tuple[Finding, ...]) -> DataFacts:

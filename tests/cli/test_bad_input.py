@@ -58,6 +58,14 @@ def test_a_bad_file_of_rows_is_refused(name: str, words: tuple[str, ...], whet: 
     assert listing(here) == set()
 
 
+def test_a_test_file_in_which_no_class_is_known_is_refused_before_anything_is_fitted(whet: Command, here: Path) -> None:
+    write_rows(here / "rows.csv", 40)
+    (here / "other.csv").write_text("text,label\n" + "".join(f"row {i},{i / 7:.2f}\n" for i in range(30)))
+    answer = whet("finetune", "rows.csv", "--target", "label", "--test", "other.csv", *PROBE)
+    assert_refused(answer, "None of the classes of other is known", "'0.00'", "other.csv, column 'label'")
+    assert listing(here) == {"rows.csv", "other.csv"}
+
+
 MADE: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("image.csv", b"\x89PNG\r\n\x1a\n" + bytes(100), ("PNG",)),
     ("noise.csv", bytes(range(256)) * 40 + bytes(2000), ("not text", "NUL")),
@@ -367,6 +375,15 @@ def small_disk(here: Path) -> Iterator[Path]:
     """A disk of 200 KB, where this process may mount one."""
     with mounted(here / "disk", "200k") as disk:
         yield disk
+
+
+def test_a_run_that_its_disk_cannot_hold_is_refused_while_planning(
+    small_disk: Path, whet: Command, here: Path, tiny_model: Path
+) -> None:
+    write_rows(here / "rows.csv")
+    answer = whet(*words_of_run(tiny_model, "disk/run", "full"))
+    assert_refused(answer, "The run will write about", "are free", "disk/run")
+    assert listing(small_disk) == set()
 
 
 def test_a_full_disk_while_writing_leaves_nothing(small_disk: Path, here: Path, tiny_model: Path) -> None:

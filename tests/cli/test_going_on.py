@@ -240,3 +240,25 @@ def test_other_weights_are_refused(killed: Path, here: Path, whet: Command) -> N
     path.write_bytes(whole)
     assert answer.code == 2
     assert "The pre-trained weights are not those of the plan" in answer.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "run", "a text"),
+        ("evaluate", "run", "rows.csv"),
+        ("inspect", "run"),
+        ("report", "run"),
+        ("finetune", "rows.csv", "--target", "label", "--model", "run"),
+        ("finetune", "rows.csv", "--target", "label", "--rehearse", "run", "0.2"),
+    ],
+    ids=" ".join,
+)
+def test_an_unfinished_run_is_called_so_wherever_a_finished_one_is_needed(
+    words: tuple[str, ...], killed: Path, here: Path, whet: Command
+) -> None:
+    shutil.copytree(killed, here, dirs_exist_ok=True)
+    answer = whet(*words)
+    assert answer.code == 2
+    assert "There is no finished run here.\n  where: run\n" in answer.err
+    assert "--resume finishes one" in answer.err

@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from whet.evaluation.classification import Accuracy
+from whet.evaluation.judge import judge
 from whet.evaluation.records import Comparison
 from whet.evaluation.verdict import kept_verdict
+
+from .make import answered
 
 SAME = Comparison(
     baseline="earlier", metric="accuracy", difference=0.0, low=-0.004, high=0.004, point=0.01, model_only_right=3,
@@ -35,3 +39,16 @@ def test_the_word_follows_from_the_interval(low: float, high: float, answer: str
 
 def test_the_same_answers_are_not_worse() -> None:
     assert kept_verdict([], Accuracy(), 500, "earlier").answer == "not worse"
+
+
+@pytest.mark.parametrize(("classes", "promised"), [([0, 1, 2], True), ([1], False), ([-1], False)])
+def test_rows_of_one_class_promise_no_number_of_rows(classes: list[int], promised: bool) -> None:
+    rng = np.random.default_rng(3)
+    targets = np.resize(np.array(classes), 60)
+    model, rival = (answered(np.abs(targets), 3, 0.7, rng) for _ in range(2))
+    model = replace(model, targets=targets)
+    found = judge(model, {"majority": rival}, test="test", metric=Accuracy(), seed=0)
+    assert found.verdict.answer == "cannot tell"
+    assert (found.verdict.rows_needed is not None) == promised
+    assert all((one.rows_needed is not None) == promised for one in found.comparisons)
+    assert ("cannot show how well classes are told apart" in found.verdict.sentence) != promised

@@ -267,6 +267,9 @@ def unseen_classes(
         separator: What stands between the labels of a text target; None where a text is one class.
         known: The classes, or labels, of training.
         how: What becomes of these rows; by default what judge does with them.
+
+    Raises:
+        DataError: they are to be judged, and not one of their classes is known.
     """
     keys = target_keys(rows, columns, separator)
     counts: dict[str, int] = {}
@@ -276,8 +279,10 @@ def unseen_classes(
                 counts[label] = counts.get(label, 0) + count
     if not counts:
         return []
-    named = [f"{spelled(label)} ({count:,})" for label, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     several = _several(rows, columns, separator)
+    if not how and not any(known.intersection(labels) for labels in keys.labels()):
+        raise _all_unknown(name, rows, columns, counts, known, "labels" if several else "classes")
+    named = [f"{spelled(label)} ({count:,})" for label, count in sorted(counts.items(), key=lambda pair: -pair[1])]
     many = counted(len(counts), *(("label", "labels") if several else ("class", "classes")))
     how = how or ("They are not counted: no answer can name them." if several else "Their rows count as wrong.")
     return [
@@ -290,6 +295,18 @@ def unseen_classes(
             count=sum(counts.values()),
         )
     ]
+
+
+def _all_unknown(
+    name: str, rows: Rows, columns: Columns, counts: dict[str, int], known: set[str], word: str
+) -> DataError:
+    """Every answer on such rows is wrong, so that no score of them says anything."""
+    theirs, ours = some(sorted(counts)), some(sorted(known))
+    return DataError(
+        f"None of the {word} of {name} is known from training: {theirs}; train has {ours}.",
+        where=f"{rows.source}, column " + ", ".join(map(repr, columns.target)),
+        fix=f"give test rows of the {word} that train has, spelt alike, or add such rows to train",
+    )
 
 
 def _several(rows: Rows, columns: Columns, separator: str | None) -> bool:

@@ -69,6 +69,9 @@ def judge(
         for name, rival in rivals.items()
     )
     units, unit = units_of(model), "row" if model.units is None else "group"
+    never = _one_class(model) if keeps is None else ""
+    if never:
+        comparisons = tuple(replace(found, rows_needed=None) for found in comparisons)
     return Judgement(
         test=test,
         rows=len(model),
@@ -85,7 +88,7 @@ def judge(
         worst=_worst(model),
         dropped=tuple(f"{baseline_title(name)}: its answers are the model's own on every row." for name in dropped),
         notes=(*notes, *_notes(model, resamples), *hidden),
-        verdict=verdict_of(comparisons, metric, units, dropped, unit=unit)
+        verdict=verdict_of(comparisons, metric, units, dropped, unit=unit, never=never)
         if keeps is None
         else kept_verdict(comparisons, metric, units, keeps, unit=unit),
     )
@@ -120,6 +123,17 @@ def _aligned(baseline: Predictions, model: Predictions) -> Predictions:
     assert baseline.kind == model.kind, "every learner must answer in the same kind"
     assert baseline.labels == model.labels, "every learner must answer with the same labels"
     return replace(baseline, targets=targets_of(model), units=model.units)
+
+
+def _one_class(predictions: Predictions) -> str:
+    """Why more rows like these settle nothing: they are all of one class, or of none that is known; "" otherwise."""
+    if predictions.kind != "classification":
+        return ""
+    known = np.unique(targets_of(predictions)[targets_of(predictions) >= 0])
+    if len(known) > 1:
+        return ""
+    only = "of no class that training saw" if not len(known) else f"of one class, {predictions.labels[known[0]]!r}"
+    return f"All test rows are {only}: more like them cannot show how well classes are told apart."
 
 
 def _confusion(predictions: Predictions) -> tuple[tuple[int, ...], ...]:

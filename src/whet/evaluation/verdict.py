@@ -9,7 +9,13 @@ from whet.evaluation.records import Comparison, Verdict
 
 
 def verdict_of(
-    comparisons: Sequence[Comparison], metric: Metric, rows: int, dropped: Sequence[str] = (), *, unit: str = "row"
+    comparisons: Sequence[Comparison],
+    metric: Metric,
+    rows: int,
+    dropped: Sequence[str] = (),
+    *,
+    unit: str = "row",
+    never: str = "",
 ) -> Verdict:
     """*Better* only if better than every baseline; else *not better* if that is known of any; else *cannot tell*.
 
@@ -17,6 +23,7 @@ def verdict_of(
         comparisons: The model against each baseline, by the same metric.
         rows: Number of test rows, or of groups of them; unit: which of the two.
         dropped: Names of baselines whose answers are the model's own.
+        never: Why no number of such rows can settle it; "" where more of them can.
     """
     if not comparisons:
         return _nothing_to_compare(metric, dropped)
@@ -25,7 +32,7 @@ def verdict_of(
     if worse:
         return _not_better(min(worse, key=lambda found: found.high), metric)
     if unknown:
-        return _cannot_tell(min(unknown, key=lambda found: found.difference), metric, rows, unit)
+        return _cannot_tell(min(unknown, key=lambda found: found.difference), metric, rows, unit, never)
     hardest = min(comparisons, key=lambda found: found.difference)
     best = baseline_title(hardest.baseline)
     gap = _gap(hardest, metric, "that of the best baseline", "the best baseline")
@@ -77,9 +84,11 @@ def _not_better(found: Comparison, metric: Metric) -> Verdict:
     return Verdict("not better", metric.name, found.baseline, sentence, None)
 
 
-def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str) -> Verdict:
+def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str, never: str) -> Verdict:
     gap = f"{_gap(found, metric, '', 'it')} ({_interval(found, metric)})"
     start = f"Cannot tell whether it is better than {baseline_title(found.baseline)}: {gap}."
+    if never:
+        return Verdict("cannot tell", metric.name, found.baseline, f"{start} {never}", None)
     if found.rows_needed is None:
         end = f"{counted(rows, f'test {unit} is', f'test {unit}s are')} too few to say how many would be enough."
     elif found.rows_needed > rows:

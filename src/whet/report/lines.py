@@ -71,7 +71,8 @@ def data_lines(data: DataFacts) -> list[Line]:
     rows = ", ".join(f"{count(amount)} {one_line(name, 40)}" for name, amount in data.rows.items())
     inputs = ", ".join(one_line(name, 40) for name in data.columns.inputs)
     targets = joined([one_line(name, 40) for name in data.columns.target[:6]])
-    parts = [rows, plural(len(data.class_counts), "class").replace("classs", "classes") if data.class_counts else ""]
+    classes = plural(len(data.class_counts), "class").replace("classs", "classes") if data.class_counts else ""
+    parts = [rows, " of ".join(part for part in (data.task, classes) if part)]
     tail = " · ".join(part for part in (*parts, f"{inputs} → {targets}") if part)
     return [[("  ", ""), (one_line(data.source, 80), "bold"), (f"  {tail}", "")]]
 

@@ -22,6 +22,7 @@ class DataFacts:
     """The rows of a run. ``split`` is a sentence that says how they were divided.
 
     ``rows`` maps a split or test set to its number of rows, in the order to show; ``class_counts`` those of train.
+    ``task`` is what the target was recognised as; "" where a story was written without it.
     """
 
     source: str
@@ -30,6 +31,7 @@ class DataFacts:
     split: str = ""
     class_counts: dict[str, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    task: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

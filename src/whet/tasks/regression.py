@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
+from whet.data.markers import is_marker
 from whet.data.rows import Columns, Finding, Rows
 from whet.errors import DataError
 from whet.modalities.modality import Processor
@@ -42,7 +43,7 @@ class Regression:
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """One column of numbers, many of them different or not whole; infinite ones are refused later, by their row."""
-        given = [value for value in values if value is not None]
+        given = [value for value in values if value is not None and not is_marker(value)]
         numbers = [number for value in given if (number := number_of(value)) is not None]
         if columns != 1 or not numbers or any(number_of(value) is None and not infinite(value) for value in given):
             return 0.0
