@@ -44,6 +44,19 @@ def test_a_thing_outside_the_catalog_has_no_name() -> None:
         name_of("method", object())
 
 
+@pytest.mark.parametrize(
+    ("kind", "package"),
+    [("method", "whet.methods"), ("tracker", "whet.trackers"), ("optimizer", "whet.training.optimizers")],
+)
+def test_a_package_has_its_members_by_their_class_names_and_no_others(kind: str, package: str) -> None:
+    room = import_module(package)
+    for name in TABLES[kind]:
+        member = find(kind, name)
+        assert getattr(room, member.__name__) is member
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Nothing'"):
+        _ = room.Nothing
+
+
 def test_every_public_name_is_there() -> None:
     whet = import_module("whet")
     assert [name for name in whet.__all__ if not hasattr(whet, name)] == []

@@ -161,8 +161,9 @@ def test_rehearsed_rows_are_a_share_of_every_class_and_no_test_row_is_among_them
     assert dict(zip(mixed.state["labels"], added, strict=True)) == {**wanted, "billing": 0}
     train = input_hashes(mixed.split.train, mixed.columns)
     for test in mixed.split.tests.values():
-        fresh = test.rows.ids[~np.isin(input_hashes(test.rows, mixed.columns), train)]
-        assert not np.intersect1d(fresh, test.leaked).size or test.origin == ""
+        shared = np.isin(input_hashes(test.rows, mixed.columns), train)
+        assert set(test.rows.ids[shared]) <= set(test.leaked)
+    assert not np.isin(input_hashes(mixed.split.tests["test"].rows, mixed.columns), train).any()
     old = mixed.split.tests["test of first"]
     drawn = train[len(alone.split.train) :]
     assert len(drawn) == sum(wanted.values())
@@ -239,6 +240,36 @@ def test_a_third_run_goes_on_from_the_second_with_the_rows_of_both(here: Path, f
     second = api.prepare(Plan.read(here / "second" / "plan.yaml").as_dict(), api.Objects(), here / "scratch")
     own = planned(here / "more.jsonl", here / "second")
     assert len(third.split.train) - len(own.split.train) >= 0.9 * len(second.split.train)
+
+
+def test_test_rows_that_a_run_before_the_earlier_one_learnt_from_are_said_or_that_it_is_gone(
+    here: Path, tiny_model: Path
+) -> None:
+    a = write(here / "a.jsonl", "classification", 90, seed=0)
+    b = write(here / "b.jsonl", "classification", 90, seed=1)
+    made = {"method": "probe", "settings": PLAIN}
+    api.finetune(a, "target", model=tiny_model, out="A", **made)
+    api.finetune(b, "target", model="A", out="B", **made)
+
+    def again() -> Any:
+        return planned(a, here / "B", seed=9)
+
+    def gaps(prepared: Any) -> list[str]:
+        return [one.message for one in prepared.findings if one.check == "earlier" and "not known" in one.message]
+
+    first, second = planned(a, here / "A", seed=9), again()
+    learnt = set(first.split.tests["test"].leaked)
+    assert learnt
+    assert learnt <= set(second.split.tests["test"].leaked)
+    assert any("that A learnt from" in one.message for one in second.findings)
+    assert gaps(second) == []
+    (here / "a.jsonl").rename(here / "kept.jsonl")
+    a = here / "kept.jsonl"
+    assert any("of A" in message for message in gaps(again()))
+    a.rename(here / "a.jsonl")
+    a = here / "a.jsonl"
+    (here / "A").rename(here / "moved")
+    assert any("The run A is gone" in message for message in gaps(again()))
 
 
 def test_the_same_plan_gives_the_same_bytes_and_resume_refuses_another_earlier_model(here: Path, first: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -393,17 +394,27 @@ def test_the_ladder_stays_where_deeper_rungs_change_nothing(here: Path, tiny_mod
 
 
 @pytest.mark.parametrize(("gain_high", "climbs"), [(0.4, False), (0.6, True), (None, True)])
-def test_the_ladder_climbs_while_half_a_point_is_possible(gain_high: float | None, climbs: bool) -> None:
+def test_the_ladder_climbs_while_half_a_point_is_possible(
+    tiny_model: Path, gain_high: float | None, climbs: bool
+) -> None:
+    from whet.modalities.text import Text
     from whet.plan import Auto
     from whet.report.story import Rung
     from whet.search.ladder import why_not
+    from whet.tasks.classification import Classification
+    from whet.testing import tiny_rows
 
-    last = Rung(name="top-layers", trainable_parameters=1, steps=1, seconds=1.0, gain_high=gain_high, kept=True)
-    counted: Any = type("Counted", (), {"rows": 100})()
-    held, nothing = RunRows(counted, counted, None, None), RunRows(counted, None, None, None)
+    last = Rung(
+        name="top-layers", trainable_parameters=1, steps=1, seconds=1.0, rows=66, gain_high=gain_high, kept=True
+    )
+    task, (rows, columns) = Classification(), tiny_rows("classification", 100)
+    processor = Text().processor(tiny_model, max_length=None, pairs=False)
+    some = task.encode(rows, columns, processor, task.prepare(rows, columns)[0], targeted=True)
+    held, nothing = RunRows(some, some, None, None), RunRows(some, None, None, None)
     assert (why_not(Auto(seconds=1.0, folds=0), [last], held, False) is None) == climbs
     assert (why_not(Auto(seconds=1.0, folds=3), [last], nothing, False) is None) == climbs
     assert why_not(Auto(seconds=1.0, folds=0), [last], nothing, False) is not None
+    assert "of one group" in str(why_not(Auto(seconds=1.0, folds=3), [replace(last, rows=0)], nothing, False))
     assert "stop" in str(why_not(Auto(seconds=1.0, folds=0), [last], held, True))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import whet
@@ -72,10 +73,15 @@ def test_result_and_reloaded_model_answer_alike(tiny_model: Path) -> None:
     assert result.model is result.predictor.model
 
 
+def epochs(method: str, count: int) -> tuple[str, ...]:
+    """Plain settings, with so many passes for a method that takes steps."""
+    return PLAIN if method == "probe" else (*PLAIN, f"training.epochs={count}")
+
+
 @pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
 @pytest.mark.parametrize("method", ["probe", "top-layers", "full", "auto"])
 def test_every_method_fits_every_kind_of_target(kind: str, method: str, tiny_model: Path) -> None:
-    settings = (*PLAIN, "training.epochs=1", *(["data.valid_fraction=0.4"] if method == "auto" else []))
+    settings = (*epochs(method, 1), *(["data.valid_fraction=0.4"] if method == "auto" else []))
     result = finetuned(rows_of(kind), tiny_model, method=method, settings=settings)
     tried = [rung for rung in result.story.rungs if not rung.why.startswith("Not tried")]
     assert len(tried) > 1 or method != "auto"
@@ -214,14 +220,14 @@ def test_a_validation_class_that_training_never_saw_stops_nothing(method: str, t
     train = rows_of("classification", 80)
     valid = rows_of("classification", 30, seed=3)
     valid[0]["target"] = valid[1]["target"] = "entirely new"
-    settings = (*PLAIN, "training.epochs=2")
+    settings = epochs(method, 2)
     result = finetuned(train, tiny_model, valid=valid, method=method, settings=settings)
     assert "entirely new" not in result.predictor.labels
 
 
 @pytest.mark.parametrize("method", ["probe", "top-layers"])
 def test_a_class_that_comes_late_in_time_stops_nothing(method: str, tiny_model: Path) -> None:
-    settings = (*PLAIN, "training.epochs=2")
+    settings = epochs(method, 2)
     rows = late_class(rows_of("classification", 100))
     result = finetuned(rows, tiny_model, time_column="when", method=method, settings=settings)
     assert result.verdict.sentence
@@ -286,3 +292,56 @@ def test_a_long_text_with_a_dot_is_answered_and_a_missing_file_is_not(
     assert long.exit_code == 0, long.exception
     missing = CliRunner().invoke(app, ["predict", "run", "tickts.csv"])
     assert isinstance(missing.exception, DataError)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
+def test_a_reader_is_told_how_far_the_package_answers_as_the_model_that_was_judged(tiny_model: Path, kind: str) -> None:
+    """In bfloat16 they may differ; the words are those of the answers that were judged and of the reloaded model."""
+    rows = rows_of(kind, 300, seed=4)
+    bf16 = [one.replace("float32", "bfloat16") for one in PLAIN]
+    result = finetuned(rows, tiny_model, settings=bf16)
+    (told,) = (note for note in result.story.notes if note.startswith("Judged in bfloat16"))
+    judged = pq.read_table("run/predictions.parquet").to_pylist()
+    shipped = whet.load("run").predict([rows[one["row"] - 1]["text"] for one in judged])
+    assert len(judged) == 60
+    pairs = list(zip((one["predicted"] for one in judged), shipped, strict=True))
+    if kind == "regression":
+        most = max(abs(ours - theirs) for ours, theirs in pairs)
+        assert f"at most {most:.4g} apart on 60 test rows" in told
+    else:
+        assert f"decides {sum(ours == theirs for ours, theirs in pairs)} of 60 test rows tried alike" in told
+    plain = finetuned(rows, tiny_model, out="plain")
+    assert not [note for note in plain.story.notes if note.startswith("Judged in")]
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
+def test_baselines_learn_from_validation_rows_of_a_file_of_their_own(here: Path, tiny_model: Path, kind: str) -> None:
+    from whet.run import learning_rows
+
+    more = rows_of(kind, 40, seed=3)
+    (here / "valid.jsonl").write_text("\n".join(json.dumps({"n": 1, **row}) for row in more))
+    prepared = whet.plan(rows_of(kind), "target", model=tiny_model, valid="valid.jsonl", settings=PLAIN)
+    train, valid = prepared.split.train, prepared.split.valid
+    assert valid is not None
+    rows, targets, units = learning_rows(prepared)
+    assert rows.values("text") == train.values("text") + valid.values("text")
+    own = [prepared.task.encode_targets(part, prepared.columns, prepared.state) for part in (train, valid)]
+    np.testing.assert_array_equal(targets, np.concatenate(own))
+    assert len(units) == len(rows) == len(train) + len(valid)
+    assert not {*rows.values("text")[: len(train)]} & {*prepared.split.tests["test"].rows.values("text")}
+
+
+def test_a_probe_and_the_frozen_probe_learn_from_the_same_rows_where_validation_rows_are_given(
+    here: Path, tiny_model: Path
+) -> None:
+    (here / "data").mkdir()
+    for name, rows, seed in (("train", 60, 0), ("valid", 40, 3), ("test", 40, 4)):
+        lines = [json.dumps(row) for row in rows_of("classification", rows, seed=seed)]
+        (here / "data" / f"{name}.jsonl").write_text("\n".join(lines))
+    result = finetuned("data", tiny_model)
+    (one,) = result.judgements
+    assert any("frozen probe: its answers are the model's own" in words for words in one.dropped)
+    harmful = (*PLAIN, "training.learning_rate=9", "training.epochs=1")
+    tuned = finetuned("data", tiny_model, method="top-layers", settings=harmful, out="tuned")
+    assert any("No step lowered" in note for note in tuned.story.notes)
+    assert tuned.judgements[0].scores["frozen-probe"] == one.scores["model"]

@@ -86,7 +86,7 @@ def test_a_rung_that_cannot_work_is_left_out_with_the_reason(tiny_model: Path) -
 def test_every_method_can_be_a_rung(name: str, tiny_model: Path) -> None:
     if name in ("lora", "adapter"):
         pytest.importorskip("peft")
-    ladder = ["probe"] if name == "probe" else ["probe", name]
+    ladder = ["probe", "full" if name == "probe" else name]
     assert names_of(planned(tiny_model, "classification", f"method.methods=[{','.join(ladder)}]")) == ladder
 
 

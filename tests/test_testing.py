@@ -90,6 +90,26 @@ class ForgetsItsUnit(Regression):
         return state["scale"], state["mean"], state
 
 
+class DivergesFromItself(Classification):
+    divergence = staticmethod(lambda one, other: (one - other + 1).square().mean(1))
+
+
+class ContrastsNumbers(Regression):
+    contrastable = True
+
+
+class BalancesNumbers(Regression):
+    balanceable = True
+
+
+class NamesNoSetting(Classification):
+    loss_settings = ("sharpness",)
+
+
+class HidesItsFocus(Classification):
+    loss_settings = ("label_smoothing",)
+
+
 class DecidesByItsScale(Classification):
     def decode(self, outputs: Any, row_ids: Any, state: Any) -> Any:
         found = super().decode(outputs, row_ids, state)
@@ -101,6 +121,11 @@ class DecidesByItsScale(Classification):
     [
         (ForgetsItsUnit(), "do not fit the state"),
         (DecidesByItsScale(), "at any temperature"),
+        (DivergesFromItself(), "diverge|both ways"),
+        (NamesNoSetting(), "must name fields"),
+        (HidesItsFocus(focal_gamma=2.0), "does not name"),
+        (ContrastsNumbers(), "one a row"),
+        (BalancesNumbers(), "fall into classes"),
         (CouplesExamples(), "couples examples"),
         (WeighsByAnswer(), "follow from targets"),
         (DecodesWrongly(), "lowest loss must decode"),

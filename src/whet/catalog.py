@@ -160,6 +160,18 @@ def find(kind: str, name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+def by_class(kind: str, attribute: str, package: str) -> Any:
+    """A member by the name of its class, as an attribute of its package: ``whet.methods.TopLayers``.
+
+    Raises:
+        AttributeError: no member of that kind has a class of this name.
+    """
+    for name, member in members(kind).items():
+        if member.path.partition(":")[2] == attribute:
+            return find(kind, name)
+    raise AttributeError(f"module {package!r} has no attribute {attribute!r}")
+
+
 def title(kind: str, name: str) -> str:
     """How a member is written in a sentence; the name itself where its row says nothing else."""
     member = members(kind).get(name)

@@ -15,9 +15,20 @@ from whet.data.markers import is_numeric, markers_missing, spoiled_number
 from whet.data.read import Sources, read
 from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split, SplitSettings, split_rows
-from whet.earlier import EarlierRun, continued, find_run, growth_findings, named_run, with_rehearsed, with_tests
+from whet.earlier import (
+    EarlierRun,
+    Learnt,
+    continued,
+    find_run,
+    growth_findings,
+    learnt_from,
+    named_run,
+    with_rehearsed,
+    with_tests,
+)
 from whet.errors import ConfigError, DataError, WhetError
 from whet.evaluation.metric import Metric
+from whet.folder import MODEL
 from whet.modalities.modality import Processor
 from whet.plan import Auto, EarlierPlan
 from whet.recognise import find_columns, find_task, separator_of_task
@@ -51,6 +62,7 @@ class Checked:
     Args:
         run: The earlier run that the model is from, if it is from one.
         earlier: That run in the plan; rehearsed: how many rows of an earlier run are in train.
+        chain: What that run learnt from, and every run before it; gaps: why that is not known of all of them.
     """
 
     source: str
@@ -64,6 +76,8 @@ class Checked:
     run: EarlierRun | None = None
     earlier: EarlierPlan = field(default_factory=EarlierPlan)
     rehearsed: int = 0
+    chain: tuple[Learnt, ...] = ()
+    gaps: tuple[Finding, ...] = ()
 
     def taught(self) -> tuple[State, Growth | None, tuple[Finding, ...]]:
         """What training rows and an earlier run taught the task, what becomes of that run's head, and every finding."""
@@ -141,15 +155,19 @@ def with_earlier(found: Checked, wanted: Mapping[str, Any], scratch: Path) -> Ch
     given = wanted.get("earlier") or {}
     plan = EarlierPlan(rehearse=given.get("rehearse"), share=float(given.get("share") or 0.0))
     run, split, findings, rehearsed = found.run, found.split, list(found.findings), 0
+    chain: tuple[Learnt, ...] = ()
+    gaps = lost_link(wanted) if run is None else ()
     if run is not None:
         plan = replace(plan, run=str(run.folder), sha256=run.sha256)
         past, why = past_of(run, given.get("fingerprint"), scratch / "earlier")
         if past is not None:
             plan = replace(plan, fingerprint=past.fingerprint)
-            split, said = with_tests(split, found.columns, past.split, past.columns, run)
+            chain, gaps = (Learnt(run.name, learnt_from(past.split, past.columns)), *past.chain), past.gaps
+            split, said = with_tests(split, found.columns, past.split, past.columns, run, chain)
             findings += said
         elif why is not None:
-            findings.append(why)
+            gaps = (why,)
+    findings += gaps
     if plan.rehearse is not None:
         source = named_run(plan.rehearse)
         past = past_rows(source, given.get("rehearsed") or None, scratch / "rehearsed")
@@ -167,7 +185,9 @@ def with_earlier(found: Checked, wanted: Mapping[str, Any], scratch: Path) -> Ch
         plan = replace(plan, rehearse=str(source.folder), rehearsed=past.fingerprint)
         if not rehearsed:
             findings.append(nothing_to_rehearse(source))
-    return replace(found, split=split, findings=unique(findings), earlier=plan, rehearsed=rehearsed)
+    return replace(
+        found, split=split, findings=unique(findings), earlier=plan, rehearsed=rehearsed, chain=chain, gaps=gaps
+    )
 
 
 def past_of(run: EarlierRun, known: str | None, scratch: Path) -> tuple[Checked | None, Finding | None]:
@@ -177,14 +197,33 @@ def past_of(run: EarlierRun, known: str | None, scratch: Path) -> tuple[Checked 
         known: Their fingerprint where a plan states it, empty where they were gone; None to look for them.
     """
     if known == "":
-        return None, None
+        return None, unknown_rows(run, "They were not there when the plan was made.", "nothing, or plan anew")
     try:
         return past_rows(run, known, scratch), None
     except WhetError as error:
         if known is not None:
             raise
-        message = f"Nothing is judged on the test rows of {run.name}, so forgetting would not show. {error.what}"
-        return None, Finding("earlier", "warning", message, error.where, error.fix)
+        return None, unknown_rows(run, error.what, error.fix, error.where)
+
+
+def unknown_rows(run: EarlierRun, why: str, fix: str, where: str = "") -> Finding:
+    """What cannot be said without the rows of an earlier run."""
+    message = (
+        f"Nothing is judged on the test rows of {run.name}, so forgetting would not show, and test rows that it or a "
+        f"run before it learnt from are not known. {why}"
+    )
+    return Finding("earlier", "warning", message, where or str(run.folder), fix)
+
+
+def lost_link(wanted: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """A word where a plan went on from a run whose folder is gone."""
+    model = wanted.get("model") or {}
+    if isinstance(model, str) or model.get("origin") != "run" or not model.get("folder"):
+        return ()
+    folder = Path(model["folder"])
+    folder = folder.parent if folder.name == MODEL else folder
+    message = f"The run {folder.name} is gone, so test rows that it or a run before it learnt from are not known."
+    return (Finding("earlier", "warning", message, str(folder), "put the folder back, or judge on rows that are new"),)
 
 
 def past_rows(run: EarlierRun, known: str | None, scratch: Path) -> Checked:

@@ -133,27 +133,14 @@ def member_settings(given: Mapping[str, Any]) -> Training:
     return found
 
 
-def require_useful(training: Training, method: Any, checked: Checked) -> None:
-    """Refuse settings of gradient steps that nothing would read.
+def require_held_out(training: Training, method: Any, checked: Checked) -> None:
+    """Refuse an average that chooses by rows that are not there.
 
     Raises:
-        ConfigError: the method takes no steps, or the average chooses by rows that are not there.
+        ConfigError: nothing is held out, and steps are taken.
     """
-    climbs = isinstance(method, Auto)
-    if climbs or method.epochs:
-        steps = not climbs or any(rung.epochs for rung in method.rungs)
-        require_validation(training, checked.split.valid is not None or not steps)
-        return
-    usual, names = Training(), ("average", "dropout", "mixup", "r_drop", "sampling")
-    idle = [f"training.{name}" for name in names if getattr(training, name) != getattr(usual, name)]
-    if checked.task.proper() != checked.task:
-        idle.append("task.focal_gamma")
-    if idle:
-        raise ConfigError(
-            f"The {catalog.name_of('method', method)} takes no gradient steps, so {idle[0]} has nothing to act on.",
-            where=idle[0],
-            fix="leave it out, or use --method top-layers, full or auto",
-        )
+    steps = any(one.epochs for one in (method.rungs if isinstance(method, Auto) else (method,)))
+    require_validation(training, checked.split.valid is not None or not steps)
 
 
 def find_method(wanted: Mapping[str, Any], pairs: bool) -> Any:

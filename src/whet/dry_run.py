@@ -183,8 +183,9 @@ def measure_stage(
         taking = Stepping(descent, state, objective, working)
         took = [taking.seconds(timed, step) for step in range(WARM_STEPS + TIMED_STEPS)]
         fastest = min(seconds / tokens for seconds, tokens in took[WARM_STEPS:])  # the first one prepares kernels
-        state.take_snapshot()
-        state.best = {name: tensor.clone() for name, tensor in state.masters().items()}
+        for _ in range(2):  # the best weights of a snapshot are others than those since
+            state.take_snapshot()
+            state.best = {name: tensor.clone() for name, tensor in state.masters().items()}
         taking.seconds(largest, 0)
         answers(working.live, held_out, holder, machinery.most_tokens)
         remembered = state.optimizer.numbers() / sum(len(group) for group in state.groups)

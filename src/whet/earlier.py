@@ -274,21 +274,36 @@ def refuse_other_record(run: EarlierRun | None, plan: EarlierPlan) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """(N,) uint64 hashes of the inputs that a run learnt from, and its name."""
+
+    run: str
+    hashes: Array
+
+
+def learnt_from(split: Split, columns: Columns) -> Array:
+    """(N,) uint64: hashes of every input that is no test row."""
+    return np.concatenate([input_hashes(rows, columns) for rows in (split.train, split.valid) if rows is not None])
+
+
 def with_tests(
-    split: Split, columns: Columns, past: Split, own: Columns, run: EarlierRun
+    split: Split, columns: Columns, past: Split, own: Columns, run: EarlierRun, chain: Sequence[Learnt]
 ) -> tuple[Split, list[Finding]]:
     """The split with the test sets of an earlier run, and what the two runs have seen of each other's test rows.
 
     Args:
         past: The earlier run's rows, divided as they were; own: its columns.
+        chain: What it learnt from, and every run before it: the model has seen all of that.
     """
-    ours = np.concatenate([input_hashes(rows, columns) for rows in (split.train, split.valid) if rows is not None])
-    theirs = np.concatenate([input_hashes(rows, own) for rows in (past.train, past.valid) if rows is not None])
+    ours = learnt_from(split, columns)
     tests, findings = dict[str, TestSet](), list[Finding]()
     for name, test in split.tests.items():
-        seen = is_in(input_hashes(test.rows, columns), theirs)
-        findings += seen_finding(name, test.rows, seen, f"that {run.name} learnt from: the model has seen them")
-        leaked = np.union1d(test.leaked, test.rows.ids[seen])
+        hashes, leaked = input_hashes(test.rows, columns), test.leaked
+        for one in chain:
+            seen = is_in(hashes, one.hashes)
+            findings += seen_finding(name, test.rows, seen, f"that {one.run} learnt from: the model has seen them")
+            leaked = np.union1d(leaked, test.rows.ids[seen])
         tests[name] = replace(test, leaked=leaked)
     for name, test in past.tests.items():
         rows = in_columns(test.rows, own, columns)

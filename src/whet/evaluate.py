@@ -7,7 +7,7 @@ import numpy as np
 
 from whet import catalog
 from whet.data.clean import clean
-from whet.data.fingerprints import input_hashes, value_codes
+from whet.data.fingerprints import group_codes, input_hashes
 from whet.data.markers import are_numbers, markers_missing
 from whet.data.read import Sources, read_table
 from whet.data.rows import Columns, Rows
@@ -53,7 +53,7 @@ def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -
             notes.append(f"The run was judged by {name}, a function that is not saved; the task's own metric is used.")
         name = task.default_metric(np.zeros(0), state)
     targets = task.encode_targets(rows, columns, state)
-    units = value_codes(rows, group) if group else None
+    units = group_codes(rows, columns) if group else None
     answers = predictor.answer(rows).with_targets(targets, units)
     notes += [*seen_before(rows, columns, plan), "Baselines are not fitted again, so nothing is compared here."]
     also = [metric_named(other, task.kind) for other in task.metrics if other != name]

@@ -332,8 +332,8 @@ def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
 
 def state_numbers(stage: StageCost, average: Average) -> float:
     """Numbers of a checkpoint by number that moves: master, what the optimizer remembers, the same two again in the
-    snapshot, the best so far, and what an average carries."""
-    return 2 * (1 + stage.remembered) + 1 + COPIES[average]
+    snapshot, the best so far and that of the snapshot, and what an average carries."""
+    return 2 * (1 + stage.remembered + 1) + COPIES[average]
 
 
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:

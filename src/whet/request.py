@@ -11,7 +11,7 @@ from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
 from whet.plan import Auto, member_dict, member_of, plain, read_partial, set_value, trackers_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
-from whet.training.settings import Training
+from whet.training.settings import FILLED, Training
 from whet.wanted import method_of
 
 USUAL_SHARES = (0.0, VALID_SHARE, VALID_SHARE_OF_MANY)
@@ -142,9 +142,23 @@ def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], settings: s
     rows_differ = wanted["data"].get("source") != before["data"].get("source") if "data" in before else False
     if not named and (rows_differ or method_name(wanted) != method_name(before)):
         wanted["data"].pop("valid_fraction")
-    method = wanted.get("method")
+    method, filled = wanted.get("method"), before.get("training") or {}
+    resolved = "forecast" in before and method_name(wanted) != method_name(before)
+    if resolved and filled and takes_no_steps(method):
+        asked = {setting.partition("=")[0].strip() for setting in settings}
+        wanted["training"] = {
+            key: value
+            for key, value in wanted["training"].items()
+            if key not in FILLED or f"training.{key}" in asked or value != filled.get(key)
+        }
     if isinstance(method, dict) and not any(setting.strip().startswith("method.folds") for setting in settings):
         wanted["method"] = {key: value for key, value in method.items() if key != "folds"}
+
+
+def takes_no_steps(method: Any) -> bool:
+    """Whether a method, as named, only solves a head."""
+    named = method_of(method)
+    return not isinstance(named, Auto) and not named.epochs
 
 
 def followed_by_none(wanted: Mapping[str, Any]) -> dict[str, Any]:

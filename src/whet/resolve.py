@@ -20,7 +20,7 @@ from whet.choices import (
     find_wanted_model,
     member_settings,
     refuse_other_weights,
-    require_useful,
+    require_held_out,
     usual_length,
 )
 from whet.data.rows import Columns, Finding
@@ -41,6 +41,7 @@ from whet.tasks.task import Growth, State, Task
 from whet.training.machinery import Machinery
 from whet.training.memory import give_back
 from whet.trial import Trial
+from whet.unread import refuse_unread
 from whet.wanted import activations_folder, cache_folder, fresh_earlier, is_whole
 
 
@@ -91,12 +92,13 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     )  # fmt: skip
     training = member_settings(wanted.get("training", {}))
     training = replace(training, schedule=training.schedule or training.optimizer.schedule)
-    require_useful(training, method, checked)
     seed = int(wanted.get("seed", 0))
     kept = activations_folder(wanted, cache)
     compiling = machinery.compile
     machinery = replace(machinery, compile="off" if compiling == "auto" else compiling)
     pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, kept, start)
+    refuse_unread(training, method, checked, pretrained, checked.task.outputs(state))
+    require_held_out(training, method, checked)
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     columns, task, split = checked.columns, checked.task, checked.split
     sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
@@ -105,7 +107,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     valid_rows = 0 if split.valid is None else len(split.valid)
     if isinstance(method, Auto):
         own_loss = plain_task(task) is not task  # a contrast would not heed it
-        classes = speeds.outputs if task.kind == "classification" and not own_loss else 0
+        classes = speeds.outputs if task.contrastable and not own_loss else 0
         counts = Counts(pairs, classes, len(split.train) + valid_rows, valid_rows)
         speeds, fitting = all_fitted(speeds, worth_measuring(method, speeds, training, counts))
     else:
@@ -113,7 +115,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     training = speeds.training
     if isinstance(method, Auto):
         method = fit_rungs(method, speeds, training, counts)
-        require_useful(training, method, checked)
+        require_held_out(training, method, checked)
     elif training.epochs is None and method.epochs:
         training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
     if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
@@ -216,10 +218,11 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     pairs = len(checked.columns.inputs) > 1
     modality = catalog.find("modality", plan.modality)()
     processor = modality.processor(transformer_folder(model.folder), max_length=plan.data.max_length, pairs=pairs)
-    require_useful(plan.training, plan.method, checked)
     state, start, findings = checked.taught()
     kept = None if plan.cache is None else Path(plan.cache) / "activations"
     pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept, start)
+    refuse_unread(plan.training, plan.method, checked, pretrained, checked.task.outputs(state))
+    require_held_out(plan.training, plan.method, checked)
     walked = walk(processor, checked.split.train, checked.columns)
     metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
     split, columns, task = checked.split, checked.columns, checked.task

@@ -6,7 +6,7 @@ show, log or stop it; the result comes with the last one.
 
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 
 from whet import catalog
 from whet.data.fingerprints import row_units
-from whet.data.rows import Rows, raw_values
+from whet.data.rehearse import with_rows
+from whet.data.rows import Columns, Rows, raw_values
 from whet.data.split import TestSet
 from whet.data.targets import open_targets
 from whet.deploy.package import package
@@ -31,27 +32,31 @@ from whet.report.card import render_card
 from whet.report.html import write_report
 from whet.report.story import Story, as_record
 from whet.resolve import Prepared
+from whet.shipped import shipped_words
 from whet.tasks.own_loss import plain_task
 from whet.tasks.predictions import Predictions
-from whet.tasks.task import Examples
+from whet.tasks.task import Examples, join_examples
 from whet.telling import tell, window_notes
 from whet.training.events import Event, Fitting, Judged, Said
 from whet.training.memory import give_back
 from whet.training.settings import Training
 
 Array = np.ndarray[Any, Any]
-EARLIER = "earlier"
-"""The baseline that test rows of an earlier run are about: has anything been lost?"""
 
 
 @dataclass(frozen=True, eq=False)
 class RunRows:
-    """Training and validation rows, encoded; rows of one unit (group, equal input) stay together in folds."""
+    """Training and validation rows, encoded; rows of one unit (group, equal input) stay together in folds.
+
+    Args:
+        grouped: Whether units are groups that the user named: then intervals draw them whole, else single rows.
+    """
 
     train: Examples
     valid: Examples | None
     units: Array | None
     valid_units: Array | None
+    grouped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +89,7 @@ def run(prepared: Prepared, folder: Path, *, command: str, clock: Clock) -> Gene
     """Fit the plan's one method, judge it once, package it."""
     rows = yield from encode(prepared, clock)
     method, training = prepared.plan.method, prepared.plan.training
-    training_rows = TrainingRows(rows.train, rows.valid, rows.units)
-    fitted = yield from fit_method(prepared, method, training, training_rows, folder / WORK / "checkpoints")
+    fitted = yield from fit_method(prepared, method, training, to_learn(rows, method), folder / WORK / "checkpoints")
     clock.mark("fit")
     return (yield from finish(prepared, fitted, rows, folder, command=command, clock=clock))
 
@@ -98,7 +102,8 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
     if split.valid is not None:
         valid = task.encode(split.valid, columns, prepared.processor, prepared.state, targeted=True)
     units = units_of(split.train, prepared)
-    rows = RunRows(train, valid, units, None if split.valid is None else units_of(split.valid, prepared))
+    valid_units = None if split.valid is None else units_of(split.valid, prepared)
+    rows = RunRows(train, valid, units, valid_units, grouped=columns.group is not None)
     for note in window_notes(rows):
         yield Said(stage="encode", message=note)
     give_back()
@@ -109,6 +114,24 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
 def units_of(rows: Rows, prepared: Prepared) -> Array:
     """(N,) the group of each row, or else equal numbers for rows with equal inputs."""
     return row_units(rows, prepared.columns)
+
+
+def to_learn(rows: RunRows, method: Method) -> TrainingRows:
+    """Training rows, and validation rows to stop by; for a method without steps to stop, all rows together."""
+    if method.epochs:
+        return TrainingRows(rows.train, rows.valid, rows.units)
+    everything, units = together(rows)
+    return TrainingRows(everything, None, units)
+
+
+def together(rows: RunRows) -> tuple[Examples, Array | None]:
+    """Training and validation rows, and their units."""
+    if rows.valid is None:
+        return rows.train, rows.units
+    units = None
+    if rows.units is not None and rows.valid_units is not None:
+        units = np.concatenate([rows.units, rows.valid_units])
+    return join_examples(rows.train, rows.valid), units
 
 
 def fit_method(
@@ -141,6 +164,7 @@ def finish(
     answers = {}
     for name, test in prepared.split.tests.items():
         answers[name] = yield from predict_test(prepared, fitted, test)
+    notes = (*notes, *(words for words in [shipped(prepared, answers, folder)] if words))
     clock.mark("predict")
     rivals = yield from fit_baselines(prepared, fitted, answers, clock)
     judgements, judged = judge_all(prepared, answers, rivals)
@@ -180,6 +204,13 @@ def predict_test(prepared: Prepared, fitted: NeuralFitted, test: TestSet) -> Gen
     return replace(answers, units=test.units)
 
 
+def shipped(prepared: Prepared, answers: Mapping[str, Predictions], folder: Path) -> str:
+    """How far the package answers as the model that is judged, tried on the first test set."""
+    name, test = next(iter(prepared.split.tests.items()), ("", None))
+    precision = prepared.plan.machinery.precision
+    return "" if test is None else shipped_words(folder / MODEL, precision, test, answers[name])
+
+
 def fit_baselines(
     prepared: Prepared, fitted: NeuralFitted, answers: Mapping[str, Predictions], clock: Clock
 ) -> Generator[Event, None, dict[str, dict[str, Predictions]]]:
@@ -192,7 +223,7 @@ def fit_baselines(
     found: dict[str, dict[str, Predictions]] = {}
     for name in prepared.plan.evaluation.baselines:
         learner = catalog.find("learner", name)()
-        if learner.is_model(fitted):
+        if learner.is_model(fitted, material):
             found[name] = dict(answers)
             continue
         yield Said(stage="judge", message=f"Fitting the baseline {catalog.title('learner', name)}.")
@@ -203,12 +234,22 @@ def fit_baselines(
 
 
 def learning_rows(prepared: Prepared) -> tuple[Rows, Array, Array]:
-    """Every row that is not a test row, with targets and units: baselines need none to stop by."""
-    split, task = prepared.split, prepared.task
-    rows = split.train
-    if split.valid is not None and split.valid.table is rows.table:
-        rows = Rows(rows.table, rows.source, np.sort(np.concatenate([rows.ids, split.valid.ids])))
-    return rows, task.encode_targets(rows, prepared.columns, prepared.state), units_of(rows, prepared)
+    """Every row that is not a test row, with targets and units: baselines need none to stop by.
+
+    Where validation rows are of another table, only inputs are laid under each other: a target may be written in two
+    ways, and both are understood by themselves.
+    """
+    rows, valid, columns = prepared.split.train, prepared.split.valid, prepared.columns
+    parts = [rows]
+    if valid is not None and valid.table is rows.table:
+        rows = Rows(rows.table, rows.source, np.sort(np.concatenate([rows.ids, valid.ids])), rows.mapping)
+        parts = [rows]
+    elif valid is not None:
+        parts, inputs = [rows, valid], Columns(columns.inputs, ())
+        first, second = with_rows([rows], valid, inputs, inputs)
+        rows = Rows(first.table, rows.source, np.concatenate([first.ids, second.ids]), rows.mapping)
+    targets = [prepared.task.encode_targets(part, columns, prepared.state) for part in parts]
+    return rows, np.concatenate(targets), np.concatenate([units_of(part, prepared) for part in parts])
 
 
 def judge_all(
@@ -217,7 +258,7 @@ def judge_all(
     """The only place where test targets are opened."""
     evaluation, task = prepared.plan.evaluation, prepared.task
     also = [metric_named(name, task.kind) for name in evaluation.also]
-    judgements, judged = [], {}
+    judgements, judged, before = [], {}, earlier_model(rivals)
     for name, test in prepared.split.tests.items():
         table = open_targets(test.sealed)
         table = table.rename_columns([*table.column_names[:1], *prepared.columns.target])  # an earlier run's are others
@@ -237,7 +278,7 @@ def judge_all(
                 also=also,
                 seed=prepared.plan.seed,
                 notes=notes,
-                keeps=EARLIER if test.origin and EARLIER in others else None,
+                keeps=before if test.origin else None,
             )
         )
     return tuple(judgements), judged
@@ -248,10 +289,15 @@ def scores_of(judgements: tuple[Judgement, ...]) -> dict[str, dict[str, float]]:
     return {one.test: {score.metric: score.value for score in one.scores["model"]} for one in judgements}
 
 
+def earlier_model(baselines: Iterable[str]) -> str | None:
+    """The baseline that is what the run goes on from, if one of them is."""
+    return next((name for name in baselines if catalog.find("learner", name).earlier), None)
+
+
 def unknown_to_earlier(prepared: Prepared, targets: Array) -> list[str]:
     """A word on test rows that the earlier model had to miss."""
     growth = prepared.pretrained.start
-    if growth is None or not growth.added or EARLIER not in prepared.plan.evaluation.baselines:
+    if growth is None or not growth.added or earlier_model(prepared.plan.evaluation.baselines) is None:
         return []
     new = [prepared.state["labels"].index(label) for label in growth.added]
     missed = int((np.isin(targets, new) if targets.ndim == 1 else targets[:, new].any(axis=1)).sum())

@@ -24,7 +24,7 @@ FEW_ROWS = 64
 gained 7, 3, 18 and 7 points of accuracy over the probe (sst2, emotion, trec, financial_phrasebank), and the top blocks
 nothing (sst2)."""
 MANY_PARAMETERS = 300_000_000
-"""Of larger models LoRA takes the place of every weight, whose masters, moments and best copies take 28 bytes each."""
+"""Of larger models LoRA takes the place of every weight, whose masters, moments and best copies take 32 bytes each."""
 FEWEST_CHOOSING = 20
 """With fewer rows to choose by, deeper rungs cannot be told apart and are not tried."""
 FEW_CHOOSING, PARTS = 100, 3

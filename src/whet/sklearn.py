@@ -20,10 +20,9 @@ from whet.errors import DataError, RunError
 from whet.evaluation.metric import Metric
 from whet.folder import PLAN, WORK
 from whet.learners.fitted import NeuralFitted, drain
-from whet.learners.neural import TrainingRows
 from whet.request import own_metric, partial_plan
 from whet.resolve import Prepared, prepare
-from whet.run import Clock, encode, fit_method, write_model
+from whet.run import Clock, encode, fit_method, to_learn, write_model
 from whet.search.ladder import climb
 from whet.training.settings import Training
 
@@ -138,8 +137,7 @@ def fit_all(prepared: Prepared) -> NeuralFitted:
         found: NeuralFitted = drain(climb(prepared, rows, None)).fitted
         return found
     plan = prepared.plan
-    training_rows = TrainingRows(rows.train, rows.valid, rows.units)
-    fitted: NeuralFitted = drain(fit_method(prepared, plan.method, plan.training, training_rows, None))
+    fitted: NeuralFitted = drain(fit_method(prepared, plan.method, plan.training, to_learn(rows, plan.method), None))
     return fitted
 
 

@@ -6,7 +6,7 @@ its author what is missing; scikit-learn's estimator checks are the model. A che
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,13 +25,13 @@ from whet.learners.descent import undecayed
 from whet.learners.learner import Learner, Material
 from whet.learners.majority import Majority
 from whet.learners.neural import Pretrained
-from whet.methods.method import Descend, Method, RateGroup, Solve, Stage, TopDown, within
+from whet.methods.method import Method, RateGroup, Solve, Stage, TopDown, within
 from whet.modalities.modality import Modality
 from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples, State, Task
 from whet.trackers.tracker import Tracker, opened
-from whet.training.batches import Source
+from whet.training.batches import Source, strata_of
 from whet.training.events import Checkpointed, Evaluated, Event, Fitting, Judged, Said, Started, Stepped, Stopped
 from whet.training.loop import Budget, FitState, Objective, start_state, take_step
 from whet.training.machinery import Machinery
@@ -221,7 +221,8 @@ def check_task(task: Task) -> None:
 
     Checks the state, targets and shapes; that denominators follow from targets alone and the loss couples no
     examples; that outputs which minimise the loss decode to the targets, also in their own unit and, where the task is
-    tempered, at another temperature; and that every name is in the catalog.
+    tempered, at another temperature; that answers diverge by nothing from themselves, and that targets are such as
+    sampling and contrasts take them, where the task says so; and that every name is in the catalog.
     """
     rows, columns = tiny_rows(task.kind)
     state, _ = task.prepare(rows, columns)
@@ -240,6 +241,9 @@ def check_task(task: Task) -> None:
     right = found.decided == targets if task.kind != "regression" else np.isclose(found.decided, targets, rtol=0.05)
     require(bool(np.mean(right) > 0.95), "outputs with the lowest loss must decode to the targets")
     check_scale(task, state, outputs.numpy(), rows.ids)
+    check_settings(task)
+    check_divergence(task, outputs)
+    check_classes(task, targets)
     check_growth(task, state, outputs.numpy(), rows.ids)
     proper = {
         term.name for term in task.proper().loss(outputs, torch.from_numpy(targets), torch.ones(len(rows)), state)
@@ -264,6 +268,41 @@ def check_scale(task: Task, state: State, outputs: Array, ids: Array) -> None:
     if task.tempered and task.kind == "classification":
         cooled = task.decode(outputs / 2, ids, state)
         require(np.array_equal(cooled.decided, plain.decided), "a tempered task must decide alike at any temperature")
+
+
+def check_settings(task: Task) -> None:
+    """The settings that a task says shape its loss and weights are its own, and ``proper`` changes no others."""
+    known = {entry.name for entry in fields(task)}  # type: ignore[arg-type]
+    named = [*task.loss_settings, *task.weight_settings]
+    strays = [name for name in named if name not in known]
+    require(not strays, f"loss_settings and weight_settings must name fields of the task, not {strays}")
+    require(len(set(named)) == len(named), "a setting shapes the weights or the loss alone, so it is named once")
+    proper = task.proper()
+    others = [name for name in known - set(task.loss_settings) if getattr(proper, name) != getattr(task, name)]
+    require(not others, f"proper() changes {others}, which loss_settings does not name")
+
+
+def check_divergence(task: Task, outputs: Tensor) -> None:
+    """Where two answers can be compared: one number an example, 0 between equal ones, and a slope."""
+    if task.divergence is None:
+        return
+    moved = (outputs + torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    apart = task.divergence(outputs, moved)
+    require(apart.shape == (len(outputs),), "divergence() must give one number an example")
+    require(bool((apart > 0).any()) and bool((apart >= 0).all()), "divergence() must be above 0 for other answers")
+    require(near(apart, task.divergence(moved, outputs)), "divergence() must be the same both ways")
+    require(near(task.divergence(outputs, outputs), torch.zeros(len(outputs))), "equal answers must diverge by 0")
+    apart.sum().backward()  # type: ignore[no-untyped-call]
+    require(moved.grad is not None and bool((moved.grad != 0).any()), "divergence() must be differentiable")
+
+
+def check_classes(task: Task, targets: Array) -> None:
+    """Targets as sampling and contrasts take them, where the task says that they may."""
+    if task.balanceable:
+        require(len(np.unique(strata_of(targets))) > 1, "the targets of a balanceable task must fall into classes")
+    if task.contrastable:
+        whole = targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)
+        require(whole, "the targets of a contrastable task must be class numbers, one a row")
 
 
 def check_modality(modality: Modality, folder: Path | None = None, values: Sequence[tuple[Any, ...]] = ()) -> None:
@@ -467,7 +506,9 @@ def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> Non
             require(not names, f"stage {stage.name!r} solves the head, so it cannot move {names[:3]}")
         else:
             require(bool(names) or stage.head, f"stage {stage.name!r} trains nothing")
-    if any(isinstance(stage.fit, Descend) for stage in stages):
+    if not any(stage.descends for stage in stages):
+        require(not method.epochs, "a method without steps must state 0 epochs")
+    else:
         require(method.learning_rate > 0, "a method that descends must state a learning_rate above 0")
         require(method.epochs >= 1, "a method that descends must state at least one epoch")
 

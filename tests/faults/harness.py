@@ -34,11 +34,10 @@ COMMON = {
     "machinery.precision": "float32",
     "machinery.checkpoint_seconds": 0.005,
     "backbone.attention": "eager",
-    "training.epochs": 3,
-    "training.batch_size": 8,
-    "training.patience": 3,
-    "training.head_learning_rate": 5.0,
 }
+STEPS = {"training.epochs": 3, "training.batch_size": 8}
+LOSS = {"training.patience": 3, "training.head_learning_rate": 5.0}
+"""Of methods that take steps, and of those that minimise the task's loss."""
 OF_METHOD = {"learning_rate": 3e-3, "solve.penalties": [100.0], "solve.folds": 2}
 """So weak a head that steps improve it; set where a method has such a field."""
 LADDER = {"data.valid_fraction": 0.4, "method.methods": ["probe", "bias-only", "full"]}
@@ -276,11 +275,12 @@ def settings_of(method: str) -> dict[str, Any]:
     precision = "bfloat16" if names.index(method) % 2 else "float32"
     settings: dict[str, Any] = COMMON | {"machinery.training_precision": precision}
     if method == "auto":
-        return settings | LADDER | {"method.seconds": 600, "evaluation.baselines": ["majority", "tfidf"]}
+        return settings | STEPS | LOSS | LADDER | {"method.seconds": 600, "evaluation.baselines": ["majority", "tfidf"]}
     settings |= {"evaluation.baselines": ["majority"]}
     known = {one.name for one in fields(catalog.find("method", method))}
     if not getattr(catalog.find("method", method)(), "epochs", 0):
         return settings
+    settings |= STEPS if method == "contrastive" else STEPS | LOSS
     return settings | {f"method.{name}": value for name, value in OF_METHOD.items() if name.partition(".")[0] in known}
 
 

@@ -31,3 +31,10 @@ def test_it_serves_only_a_run_that_goes_on() -> None:
     columns = Columns(("text",), ("target",))
     assert Earlier().serves(columns, continued=True)
     assert not Earlier().serves(columns, continued=False)
+
+
+def test_a_run_knows_what_it_goes_on_from_by_what_the_learner_says_of_itself() -> None:
+    from whet.run import earlier_model
+
+    assert earlier_model(["majority", "frozen-probe", "earlier"]) == "earlier"
+    assert earlier_model(["majority", "frozen-probe"]) is None

@@ -131,6 +131,21 @@ def test_a_stop_by_the_clock_is_a_decision_that_a_resumed_fit_obeys(tiny_model: 
     assert any("clock" in note for note in again.notes)
 
 
+def test_the_clock_of_a_resumed_fit_goes_on_from_what_was_spent_before(tiny_model: Path, tmp_path: Path) -> None:
+    learner, rows = fit_of(tiny_model, tmp_path / "kept", training=Training(batch_size=8, patience=0), valid=0)
+    running = learner.fit(rows)
+    for event in running:
+        if isinstance(event, Stepped) and event.step == 2:
+            break
+        if isinstance(event, Stepped):
+            time.sleep(0.5)
+    running.close()
+    limited = Training(batch_size=8, patience=0, most_seconds=0.5)
+    fitted, events = drained(*fit_of(tiny_model, tmp_path / "kept", training=limited, valid=0))
+    assert not any(isinstance(event, Stepped) for event in events)
+    assert any("stopped by the clock after step 2" in note for note in fitted.notes)
+
+
 def test_a_damaged_checkpoint_is_said_and_the_one_before_gives_the_same_bytes(tiny_model: Path, tmp_path: Path) -> None:
     learner, rows = fit_of(tiny_model, tmp_path / "kept")
     running = learner.fit(rows)

@@ -5,29 +5,38 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from learners.make import QUICK, drained, made
+from whet.data.rows import Columns, Rows
 from whet.errors import ConfigError
+from whet.learners.neural import TrainingRows
 from whet.methods.contrastive import Contrastive, SupervisedContrastive
+from whet.modalities.text import Text
+from whet.tasks.classification import Classification
 from whet.tasks.predictions import Kind
+from whet.tasks.task import Batch
 from whet.training.batches import paired
-from whet.training.objective import partnered
+from whet.training.objective import FeatureObjective, partnered
 from whet.training.settings import Training
 
 
 def test_the_loss_is_that_of_the_paper() -> None:
     draw = torch.Generator().manual_seed(0)
     features, targets, t = torch.randn(6, 4, generator=draw), torch.tensor([0, 1, 0, 2, 1, 0]), 0.3
+    rows = torch.arange(6)
     z = features / features.norm(dim=1, keepdim=True)
-    for i, found in enumerate(SupervisedContrastive(t)(features, targets).tolist()):
+    for i, found in enumerate(SupervisedContrastive(t)(features, targets, rows).tolist()):
         others = [a for a in range(6) if a != i]
         total = sum(math.exp(float(z[i] @ z[a]) / t) for a in others)
         mine = [a for a in others if targets[a] == targets[i]]
         terms = [-math.log(math.exp(float(z[i] @ z[p]) / t) / total) for p in mine]
         assert found == pytest.approx(sum(terms) / len(mine) if mine else 0.0, rel=1e-5)
-    assert partnered(targets).tolist() == [1, 1, 1, 0, 1, 1]
+    assert partnered(targets, rows).tolist() == [1, 1, 1, 0, 1, 1]
 
 
 def test_its_steps_bring_a_class_together() -> None:
@@ -36,7 +45,7 @@ def test_its_steps_bring_a_class_together() -> None:
     optimizer = torch.optim.Adam([features], lr=0.05)
     for _ in range(200):
         optimizer.zero_grad()
-        SupervisedContrastive()(features, targets).sum().backward()  # type: ignore[no-untyped-call]
+        SupervisedContrastive()(features, targets, torch.arange(8)).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     near = torch.nn.functional.cosine_similarity(features.detach().unsqueeze(0), features.detach().unsqueeze(1), dim=2)
     same = targets.unsqueeze(0) == targets.unsqueeze(1)
@@ -46,14 +55,59 @@ def test_its_steps_bring_a_class_together() -> None:
 @pytest.mark.parametrize("size", [2, 7, 32])
 def test_batches_are_pairs_of_one_class_and_every_pair_comes_once(size: int) -> None:
     classes = np.array([0] * 7 + [1] * 4 + [2] * 1 + [5] * 12)
-    batches = paired(classes, size, np.random.default_rng(0))
+    each = np.arange(len(classes))
+    batches = paired(classes, each, size, np.random.default_rng(0))
     rows = np.concatenate(batches)
     assert len(set(rows.tolist())) == len(rows) == 6 + 4 + 0 + 12
     for batch in batches:
         assert len(batch) <= max(2, size)
         assert (classes[batch].reshape(-1, 2)[:, 0] == classes[batch].reshape(-1, 2)[:, 1]).all()
-    other = np.concatenate(paired(classes, size, np.random.default_rng(1)))
+    other = np.concatenate(paired(classes, each, size, np.random.default_rng(1)))
     assert rows.tolist() != other.tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), max_size=12), st.integers(0, 5))
+def test_pairs_are_of_two_rows_and_there_are_as_many_as_can_be(texts: list[tuple[int, int]], seed: int) -> None:
+    """Each text a class and a number of pieces."""
+    row = np.repeat(np.arange(len(texts)), [pieces for _, pieces in texts]).astype(np.int64)
+    classes = np.array([kind for kind, _ in texts], np.int64)[row]
+    pairs = np.concatenate([np.zeros(0, np.int64), *paired(classes, row, 8, np.random.default_rng(seed))]).reshape(
+        -1, 2
+    )
+    assert len(np.unique(pairs)) == pairs.size
+    assert (classes[pairs[:, 0]] == classes[pairs[:, 1]]).all()
+    assert (row[pairs[:, 0]] != row[pairs[:, 1]]).all()
+    most = 0
+    for kind in range(3):
+        sizes = [pieces for one, pieces in texts if one == kind]
+        most += min(sum(sizes) // 2, sum(sizes) - max(sizes, default=0))
+    assert len(pairs) == most
+
+
+def test_a_text_counts_once_however_many_pieces_it_is_and_they_are_no_partners() -> None:
+    draw = torch.Generator().manual_seed(0)
+    features, targets = torch.randn(4, 5, generator=draw), torch.tensor([0, 0, 1, 1])
+    pieces = torch.tensor([0, 0, 0, 1, 2, 3])
+    shares = torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0, 1.0, 1.0])
+    batch = Batch({}, targets[pieces], shares, None, np.arange(6), rows=pieces)
+    weights = FeatureObjective(SupervisedContrastive(), None, None).weights(batch)["features"]  # type: ignore[arg-type]
+    torch.testing.assert_close(torch.bincount(pieces, weights), torch.ones(4))
+    alone = replace(batch, rows=torch.zeros(6, dtype=torch.int64))
+    assert not FeatureObjective(SupervisedContrastive(), None, None).weights(alone)["features"].any()  # type: ignore[arg-type]
+    loss = SupervisedContrastive()(features[pieces], targets[pieces], pieces)
+    torch.testing.assert_close(loss[:3], SupervisedContrastive()(features, targets, torch.arange(4))[:1].expand(3))
+
+
+def test_one_text_of_several_pieces_is_no_class_of_two_rows(tiny_model: Path) -> None:
+    rows = Rows(pa.table({"text": ["refund " * 60, "login " * 60], "target": ["a", "b"]}), "rows")
+    columns = Columns(("text",), ("target",))
+    processor = Text().processor(tiny_model, max_length=10, pairs=False)
+    task = Classification()
+    examples = task.encode(rows, columns, processor, task.prepare(rows, columns)[0], targeted=True)
+    assert len(examples) > 2
+    learner, _ = made(tiny_model, method=Contrastive(solve=QUICK), rows=3, valid=0)
+    with pytest.raises(ConfigError, match="No class has two rows"):
+        drained(learner, TrainingRows(examples, None))
 
 
 def test_rows_that_moved_nothing_say_how_sure_the_head_may_be(tiny_model: Path) -> None:

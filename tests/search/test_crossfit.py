@@ -10,8 +10,8 @@ from whet.checking import Objects
 from whet.methods.full import Full
 from whet.methods.probe import Probe
 from whet.resolve import Prepared, prepare
-from whet.run import Clock, RunRows, encode, fit_method
-from whet.search.crossfit import cross_fit, split, together
+from whet.run import Clock, RunRows, encode, fit_method, together
+from whet.search.crossfit import cross_fit, split
 from whet.testing import tiny_rows
 from whet.training.batches import strata_of
 from whet.training.settings import Training

@@ -26,8 +26,8 @@ PLAIN = (
     "machinery.training_precision=float32",
     "backbone.attention=eager",
     "cache=off",
-    "training.epochs=2",
 )
+SHORT = (*PLAIN, "training.epochs=2")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def tuned(model: Path, **wanted: Any) -> whet.Result:
     rows = tiny_rows("classification", 80)[0].table.to_pylist()
-    wanted = {"method": "top-layers", "out": "run", "settings": PLAIN, **wanted}
+    wanted = {"method": "top-layers", "out": "run", "settings": SHORT, **wanted}
     return whet.finetune(rows, "target", model=model, **wanted)
 
 
@@ -95,7 +95,7 @@ def test_a_plan_file_keeps_its_trackers(here: Path, tiny_model: Path) -> None:
 
 def test_a_tracker_beside_a_plan_file_leaves_the_rest_as_it_was_resolved(here: Path, tiny_model: Path) -> None:
     rows = tiny_rows("classification", 80)[0].table.to_pylist()
-    plan = whet.plan(rows, "target", model=tiny_model, method="full", settings=PLAIN).plan
+    plan = whet.plan(rows, "target", model=tiny_model, method="full", settings=SHORT).plan
     plan.write(here / "plan.yaml")
     other = whet.plan(rows, plan=here / "plan.yaml", track="tensorboard").plan
     assert other.as_dict() == plan.as_dict() | {"track": [{"name": "csv"}, {"name": "tensorboard"}]}
@@ -110,7 +110,7 @@ def test_a_resumed_run_may_be_followed_by_others(here: Path, tiny_model: Path) -
         if isinstance(event, Stepped) and event.step == 3:
             raise Killed
 
-    every_step = (*PLAIN, "machinery.checkpoint_seconds=0")
+    every_step = (*SHORT, "machinery.checkpoint_seconds=0")
     with pytest.raises(Killed):
         tuned(tiny_model, settings=every_step, observers=[kill])
     assert Plan.read(here / "run" / "plan.yaml").track == (CsvLog(),)
@@ -124,16 +124,16 @@ def test_the_log_of_a_killed_and_resumed_run_is_that_of_one_never_stopped(here: 
             raise Killed
 
     with pytest.raises(Killed):
-        tuned(tiny_model, settings=(*PLAIN, "machinery.checkpoint_seconds=0"), observers=[kill])
-    tuned(tiny_model, settings=(*PLAIN, "machinery.checkpoint_seconds=0"), resume=True)
-    tuned(tiny_model, settings=(*PLAIN, "machinery.checkpoint_seconds=0"), out="whole")
+        tuned(tiny_model, settings=(*SHORT, "machinery.checkpoint_seconds=0"), observers=[kill])
+    tuned(tiny_model, settings=(*SHORT, "machinery.checkpoint_seconds=0"), resume=True)
+    tuned(tiny_model, settings=(*SHORT, "machinery.checkpoint_seconds=0"), out="whole")
     resumed, whole = ((here / run / "tracks" / "log.csv").read_text().splitlines() for run in ("run", "whole"))
     assert [line.rpartition(",")[0] for line in resumed] == [line.rpartition(",")[0] for line in whole]
     assert len(whole) > 4
 
 
 def test_a_run_of_a_solved_head_leaves_no_empty_folder(here: Path, tiny_model: Path) -> None:
-    tuned(tiny_model, method="probe")
+    tuned(tiny_model, method="probe", settings=PLAIN)
     assert not (here / "run" / "tracks").exists()
 
 

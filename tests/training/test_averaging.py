@@ -16,7 +16,7 @@ from whet.methods.contrastive import Contrastive
 from whet.methods.full import Full
 from whet.methods.method import Method
 from whet.methods.top_layers import TopLayers
-from whet.training.averaging import GRID, INGREDIENTS, Carried, GreedySoup, StartInterpolation, averaging, between
+from whet.training.averaging import GRID, INGREDIENTS, Carried, GreedySoup, Over, StartInterpolation, averaging, between
 from whet.training.events import Evaluated, Said, Stepped
 from whet.training.settings import Average, Training
 
@@ -58,6 +58,11 @@ def test_swa_is_the_mean_of_the_last_updates(steps: int, share: float, last: int
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
+def over(measure: Callable[[list[Tensor]], float], tuned: list[Tensor] | None = None) -> Over:
+    """A stage of twelve steps that is over, the last of which is the best."""
+    return Over(tuned or [], 12, 12, measure)
+
+
 def bowl(centre: list[Tensor]) -> Callable[[list[Tensor]], float]:
     """A convex validation loss, lowest at ``centre``."""
     return lambda found: sum(float((one - other).square().sum()) for one, other in zip(found, centre, strict=True))
@@ -79,7 +84,7 @@ def test_a_soup_is_never_worse_than_its_best_ingredient_and_is_the_mean_of_what_
         measured.append(loss(found))
         return measured[-1]
 
-    ended = soup.end(carried, [], measure)
+    ended = soup.end(carried, over(measure))
     assert ended.weights is not None
     assert loss(ended.weights) == min([losses[0], *measured])
     assert len(measured) == INGREDIENTS - 1
@@ -92,34 +97,55 @@ def test_a_soup_is_never_worse_than_its_best_ingredient_and_is_the_mean_of_what_
         torch.testing.assert_close(found, torch.stack(group).mean(0), rtol=1e-10, atol=1e-12)
 
 
-def test_a_soup_leaves_out_what_is_no_number_and_what_a_run_takes_again() -> None:
+def test_a_soup_leaves_out_what_is_no_number_and_is_what_it_was_after_a_checkpoint() -> None:
     soup, carried = GreedySoup(), Carried()
     for step, loss in enumerate([0.9, 0.5, float("nan"), 0.4, 0.45]):
         soup.measured(carried, weights(), step, loss)
     soup.measured(carried, weights(), 3, 0.41)
     assert [(one.step, one.loss) for one in carried.ingredients] == [(3, 0.41), (4, 0.45), (1, 0.5), (0, 0.9)]
-    carried.forget_after(1)
-    assert [one.step for one in carried.ingredients] == [1, 0]
-    alone = soup.end(carried, [], lambda _: 9.9)
+    again = Carried()
+    again.choose(carried.chosen(), torch.device("cpu"))
+    assert [(one.step, one.loss) for one in again.ingredients] == [(3, 0.41), (4, 0.45), (1, 0.5), (0, 0.9)]
+    alone = soup.end(carried, over(lambda _: 9.9))
     assert alone.weights is carried.ingredients[0].weights
     assert not alone.started
-    assert soup.end(Carried(), [], lambda _: 0.0).weights is None
+    assert soup.end(Carried(), over(lambda _: 0.0)).weights is None
 
 
 def test_wise_ft_takes_the_lowest_loss_between_start_and_tuned() -> None:
     start, tuned = weights(), weights()
     wise = StartInterpolation()
     for weight in (0.0, 0.3, 1.0):
-        ended = wise.end(wise.begin(start), tuned, bowl(between(start, tuned, weight)))
+        ended = wise.end(wise.begin(start), over(bowl(between(start, tuned, weight)), tuned))
         assert ended.weights is not None
         for one, begun, other in zip(ended.weights, start, tuned, strict=True):
             torch.testing.assert_close(one, begun + weight * (other - begun), rtol=1e-12, atol=1e-12)
         assert ended.started == (weight == 0)
     assert all(map(torch.equal, between(start, tuned, 0.0), start))
     assert all(map(torch.equal, between(start, tuned, 1.0), tuned))
-    equal = wise.end(wise.begin(start), tuned, lambda _: 0.5).weights or []
+    equal = wise.end(wise.begin(start), over(lambda _: 0.5, tuned)).weights or []
     assert all(map(torch.equal, equal, tuned))
     assert {0.0, 1.0} <= set(GRID)
+
+
+def test_swa_says_where_a_moment_before_the_mean_is_kept(tiny_model: Path) -> None:
+    """As after many steps, which overfit; and nothing where the mean itself is the best."""
+    method = Full(learning_rate=3e-3, solve=QUICK)
+    told = set()
+    for epochs in (3, 8):
+        _, events = fitted_with(tiny_model, "swa", method=method, swa_share=0.25, learning_rate=1e-3, epochs=epochs)
+        plain = round(0.75 * max(event.step for event in events if isinstance(event, Stepped)))
+        best = [event.step for event in events if isinstance(event, Evaluated) and event.best][-1]
+        said = [
+            event.message for event in events if isinstance(event, Said) and event.message.startswith("Not the mean")
+        ]
+        wanted = [
+            f"Not the mean of the steps after step {plain} is kept, but the weights after step {best}: "
+            "the mean's validation loss was higher."
+        ]
+        assert said == (wanted if 0 < best <= plain else [])
+        told.add(bool(said))
+    assert told == {True, False}
 
 
 def fitted_with(folder: Path, average: Average, valid: int = 10, method: Method = METHOD, **changes: Any) -> Any:

@@ -3,8 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,16 +18,19 @@ from whet.errors import ConfigError
 from whet.methods.contrastive import Contrastive
 from whet.methods.full import Full
 from whet.methods.method import RateGroup
+from whet.methods.top_layers import TopLayers
 from whet.tasks.classification import Classification
+from whet.tasks.divergence import between_classes, between_labels, between_numbers
 from whet.tasks.multi_label import MultiLabel
 from whet.tasks.regression import Regression
 from whet.tasks.task import Task
+from whet.testing import check_task
 from whet.training.batches import Source
 from whet.training.events import Stepped
 from whet.training.loop import Budget, start_state, take_step
 from whet.training.objective import TaskObjective
 from whet.training.precision import Working
-from whet.training.regularise import DIVERGENCES, Regularised, between_labels, between_numbers, partners
+from whet.training.regularise import Regularised, partners
 from whet.training.settings import Training
 
 TASKS = [
@@ -36,6 +38,7 @@ TASKS = [
     MultiLabel(focal_gamma=1.0), Regression(),
 ]  # fmt: skip
 METHOD = Full(learning_rate=3e-3, epochs=2, solve=QUICK)
+REPLAYED = TopLayers(1, learning_rate=3e-3, epochs=2, solve=QUICK)
 
 
 class Drops(nn.Module):
@@ -142,13 +145,13 @@ def test_divergences_are_those_of_the_definition() -> None:
     one, other = (torch.randn(4, 3, generator=draw, dtype=torch.float64) for _ in range(2))
     p, q = one.softmax(1), other.softmax(1)
     wanted = 0.5 * ((p * (p / q).log()).sum(1) + (q * (q / p).log()).sum(1))
-    torch.testing.assert_close(DIVERGENCES["classification"](one, other), wanted)
+    torch.testing.assert_close(between_classes(one, other), wanted)
     p, q = one.sigmoid(), other.sigmoid()
     both = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log() + q * (q / p).log()
     both = both + (1 - q) * ((1 - q) / (1 - p)).log()
     torch.testing.assert_close(between_labels(one, other), 0.5 * both.mean(1))
     torch.testing.assert_close(between_numbers(one[:, :1], other[:, :1]), (one[:, 0] - other[:, 0]) ** 2)
-    assert all(bool((each(one, one) == 0).all()) for each in DIVERGENCES.values())
+    assert all(bool((each(one, one) == 0).all()) for each in (between_classes, between_labels, between_numbers))
 
 
 @pytest.mark.parametrize("kind", ["classification", "multi-label", "regression"])
@@ -157,8 +160,9 @@ def test_a_fit_with_all_of_it_learns_under_replay_and_repeats(tiny_model: Path, 
     training = Training(
         batch_size=8, micro_batch_size=4, mixup=0.4, r_drop=1.0, dropout=0.2, sampling=sampling, epochs=3
     )
-    options: dict[str, Any] = {"kind": kind, "method": METHOD, "training": training, "dropout": None}
+    options: dict[str, Any] = {"kind": kind, "method": REPLAYED, "training": training, "dropout": None}
     fitted, events = drained(*made(tiny_model, **options))
+    assert any("replayed from" in note for note in fitted.notes)
     losses = [event.loss for event in events if isinstance(event, Stepped)]
     assert all(math.isfinite(loss) for loss in losses)
     running = made(tiny_model, checkpoints=tmp_path, checkpoint_seconds=0.0, **options)
@@ -199,12 +203,28 @@ def test_what_does_not_go_together_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match="would part one") as caught:
         Training(mixup=0.2, micro_batch_size=3)
     assert caught.value.where == "training.micro_batch_size"
-    unknown: Any = SimpleNamespace(kind="ranking")
-    from whet.learners.descent import require_possible
 
-    stage = made(tiny_model, method=METHOD)[0].stages()[1][-1]
-    with pytest.raises(ConfigError, match="is not known"):
-        require_possible(stage, unknown, Training(r_drop=1.0))
+
+class Graded(Classification):
+    """What another package may add: classes all the same, which are neither compared, balanced nor contrasted."""
+
+    divergence: ClassVar[Any] = None
+    balanceable: ClassVar[bool] = False
+    contrastable: ClassVar[bool] = False
+
+
+def test_a_task_says_itself_what_can_be_done_with_its_answers_and_classes(tiny_model: Path) -> None:
+    check_task(Graded())
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("is not known", {"training": Training(r_drop=1.0, dropout=0.2), "dropout": None}),
+        ("equally often", {"training": Training(sampling="balanced")}),
+        ("contrasts classes", {"method": Contrastive(solve=QUICK)}),
+    ]
+    for match, options in ways:
+        learner, _ = made(tiny_model, **{"method": METHOD, **options})
+        assert learner.stages()[1]
+        with pytest.raises(ConfigError, match=match):
+            replace(learner, task=Graded()).stages()
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,22 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from learners.make import QUICK, bytes_of, drained, made, moments_of
+from learners.make import QUICK, TOP, bytes_of, drained, made, moments_of
 from whet.backbones.text_encoder import TextEncoder
 from whet.errors import RunError
+from whet.learners.fitted import NeuralFitted
 from whet.methods.full import Full
 from whet.tasks.own_loss import with_loss
 from whet.training import loop
-from whet.training.events import Said, Stepped
-from whet.training.settings import Training
+from whet.training.events import Evaluated, Said, Stepped
+from whet.training.settings import Average, Training
 from whet.training.trouble import NotFiniteError, first_bad_layer
 
 METHOD = Full(learning_rate=3e-3, epochs=3, solve=QUICK)
@@ -76,6 +77,63 @@ def test_what_was_returned_to_is_what_was_there(tiny_model: Path, failing: set[t
         assert torch.allclose(again.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6), name
 
 
+def going_back(folder: Path, average: Average) -> tuple[NeuralFitted, list[Any]]:
+    """Validation loss is due at every third of 24 updates; patience never ends it."""
+    training = replace(OPTIONS["training"], average=average, evaluations_per_epoch=2)
+    method = Full(learning_rate=3e-3, epochs=4, solve=QUICK)
+    return drained(*made(folder, method=method, rows=48, training=training))
+
+
+@pytest.mark.parametrize("average", get_args(Average))
+def test_going_back_undoes_all_that_decides_the_rest_of_the_stage(
+    tiny_model: Path, failing: set[tuple[int, float]], monkeypatch: pytest.MonkeyPatch, average: Average
+) -> None:
+    """Also what evaluations of the undone updates had left: best weights, patience, ingredients."""
+    failing.add((7, 1.0))
+    taken, seen = {}, []
+    take, back = loop.FitState.take_snapshot, loop.FitState.return_to_snapshot
+
+    def whole(state: loop.FitState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        beside = ("snapshot", "shared", "failed", "slower", "seconds")  # what is to outlast a return
+        tensors = {name: one.clone() for name, one in state.tensors().items() if not name.startswith(beside)}
+        return tensors, {name: one for name, one in state.counters().items() if not name.startswith(beside)}
+
+    def taking(state: loop.FitState) -> None:
+        take(state)
+        taken[state.step] = whole(state)
+
+    def returning(state: loop.FitState, working: Any) -> None:
+        before = whole(state)
+        back(state, working)
+        seen.append((state.step, before, whole(state)))
+
+    monkeypatch.setattr(loop.FitState, "take_snapshot", taking)
+    monkeypatch.setattr(loop.FitState, "return_to_snapshot", returning)
+    going_back(tiny_model, average)
+    (step, before, after), *_ = seen
+    wanted = taken[step]
+    assert (step, len(seen)) == (4, 1)
+    assert before[1]["evaluated"] == 6
+    assert after[1] == wanted[1]
+    assert after[0].keys() == wanted[0].keys()
+    assert all(torch.equal(one, wanted[0][name]) for name, one in after[0].items())
+
+
+@pytest.mark.parametrize(("fails", "every", "measured"), [(6, 4, [0, 3, 6, 6, 9]), (10, 6, [0, 3, 6, 9, 9, 12])])
+def test_going_back_measures_again_what_was_undone_and_nothing_else(
+    tiny_model: Path,
+    failing: set[tuple[int, float]],
+    monkeypatch: pytest.MonkeyPatch,
+    fails: int,
+    every: int,
+    measured: list[int],
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT", every)
+    failing.add((fails, 1.0))
+    _, events = going_back(tiny_model, "none")
+    assert [event.step for event in events if isinstance(event, Evaluated)][: len(measured)] == measured
+
+
 def test_a_run_killed_around_its_trouble_gives_the_same_bytes(
     tiny_model: Path, tmp_path: Path, failing: set[tuple[int, float]]
 ) -> None:
@@ -114,6 +172,48 @@ def test_an_update_that_fails_again_is_taken_in_float32(
     assert torch.equal(masters[name].bfloat16(), live[name])
 
 
+IN_PARTS: dict[str, Any] = {
+    "method": TOP,
+    "valid": 0,
+    "training": Training(batch_size=4, micro_batch_size=1),
+    "most_tokens": 1,
+    "training_precision": "float32",
+}
+"""Replayed, one row a micro-batch: in float32 the masters are the live model, stand-ins and all."""
+
+
+def test_an_update_that_is_taken_in_float32_sees_its_own_rows_under_replay(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 1 around trouble."""
+    update, failed = loop.update, [0, 0]
+
+    def fails_twice(state: loop.FitState, *rest: Any) -> None:
+        if state.step == 1 and failed[-1] < 2:
+            failed[-1] += 1
+            raise NotFiniteError
+        update(state, *rest)
+
+    monkeypatch.setattr(loop, "update", fails_twice)
+    found = []
+    for replay in ("off", "auto"):
+        failed.append(0)
+        fitted, _ = drained(*made(tiny_model, replay=replay, **IN_PARTS))
+        assert any("verified equal" in note for note in fitted.notes) == (replay == "auto")
+        found.append(bytes_of(fitted))
+    assert failed[-2:] == [2, 2]
+    assert found[0] == found[1]
+
+
+def test_an_update_that_is_never_finite_under_replay_names_every_row_of_it(
+    tiny_model: Path, failing: set[tuple[int, float]]
+) -> None:
+    failing.update({(2, 1.0), (2, 0.5)})
+    with pytest.raises(RunError, match="the output of every layer is finite") as caught:
+        drained(*made(tiny_model, **IN_PARTS))
+    assert caught.value.args[1].count(",") == 3
+
+
 def test_an_update_that_is_never_finite_stops_the_run_and_names_its_rows(tiny_model: Path) -> None:
     def bad_for_one_class(outputs: Tensor, targets: Tensor) -> Tensor:
         losses = functional.cross_entropy(outputs, targets, reduction="none")
@@ -128,10 +228,42 @@ def test_an_update_that_is_never_finite_stops_the_run_and_names_its_rows(tiny_mo
     assert bytes_of(drained(*made(tiny_model, **OPTIONS))[0]) == before
 
 
+def test_a_first_update_that_is_not_finite_ends_the_same_with_replay_and_without(tiny_model: Path) -> None:
+    """Replay tries that update first; its few rows to verify by are fine."""
+
+    def bad_for_one_row(outputs: Tensor, targets: Tensor) -> Tensor:
+        losses = (outputs.squeeze(1) - targets).square()
+        return losses * torch.where((targets == targets.max()) & (len(targets) > 8), float("nan"), 1.0)
+
+    ended = []
+    for replay in ("off", "auto"):
+        training = Training(batch_size=28, patience=0)
+        learner, rows = made(tiny_model, kind="regression", method=TOP, valid=0, training=training, replay=replay)
+        learner = replace(learner, task=with_loss(learner.task, bad_for_one_row))
+        with pytest.raises(RunError, match="not finite, in float32 either") as caught:
+            drained(learner, rows)
+        ended.append((caught.value.args, learner.backbone.model.state_dict()))
+    assert ended[0][0] == ended[1][0]
+    assert "training rows" in ended[0][0][1]
+    for name, tensor in ended[0][1].items():
+        assert torch.equal(tensor, ended[1][1][name]), name
+
+
+def test_a_first_update_that_is_not_finite_once_turns_replay_off(
+    tiny_model: Path, failing: set[tuple[int, float]]
+) -> None:
+    failing.add((0, 1.0))
+    fitted, events = drained(*made(tiny_model, **IN_PARTS))
+    said = [event.message for event in events if isinstance(event, Said)]
+    assert said[0].startswith("Replay is off for this model: the first update is not finite")
+    assert said[1].startswith("Update 1 was not finite: back to update 0")
+    assert bytes_of(fitted) == bytes_of(drained(*made(tiny_model, replay="off", **IN_PARTS))[0])
+
+
 def test_the_first_bad_layer_is_named(tiny_model: Path) -> None:
     backbone = TextEncoder().load(tiny_model, outputs=3, seed=0)
     inputs = {"input_ids": torch.arange(5, 21).reshape(2, 8)}
-    assert first_bad_layer(backbone.model, inputs) == ""
+    assert first_bad_layer(backbone.model, lambda: backbone.model(**inputs)) == ""
     with torch.no_grad():
         backbone.model.get_submodule(backbone.blocks[1]).get_parameter("output.dense.bias")[0] = float("inf")
-    assert first_bad_layer(backbone.model, inputs) == f"{backbone.blocks[1]}.output.dense"
+    assert first_bad_layer(backbone.model, lambda: backbone.model(**inputs)) == f"{backbone.blocks[1]}.output.dense"

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from whet import catalog
-from whet.data.fingerprints import input_hashes, repeated, value_codes
+from whet.data.fingerprints import group_codes, input_hashes, repeated
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split, TestSet
 from whet.data.targets import TargetKeys, target_keys
@@ -49,7 +49,7 @@ class CheckView:
 
     def groups(self, name: str) -> Array:
         """(N,) int64 group codes of one split, which must have the group column."""
-        return self._once("groups", name, lambda: value_codes(self.splits[name], str(self.columns.group)))
+        return self._once("groups", name, lambda: group_codes(self.splits[name], self.columns))
 
     def open_splits(self) -> list[str]:
         """The splits whose targets may be read."""

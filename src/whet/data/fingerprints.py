@@ -93,31 +93,40 @@ def is_in(hashes: np.ndarray[Any, Any], pool: np.ndarray[Any, Any]) -> np.ndarra
     return found
 
 
-def value_codes(rows: Rows, name: str) -> np.ndarray[Any, Any]:
-    """(N,) int64: a number for every distinct value of a column; a missing value is a value of its own row.
+def group_codes(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
+    """(N,) int64: a number for every group; a row without one is a group of its own.
 
-    Equal values have equal numbers in any table (they are hashes), so sets of rows can be compared.
+    Equal groups have equal numbers in any table (they are hashes), so sets of rows can be compared and joined. The
+    number of a row without a group is a hash too, of its place and inputs, below 0.
     """
+    assert columns.group is not None
     digest = xxhash.xxh3_64_intdigest
     found = np.empty(len(rows), dtype=np.int64)
     start = 0
-    for batch in rows.batches([name], size=16384):
+    for batch in rows.batches([columns.group], size=16384):
         column = _as_text(batch.column(0))
         encoded = column.dictionary_encode()
         table = [digest(value.encode()) >> 1 for value in encoded.dictionary.to_pylist()]
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
         part = np.array([*table, -1], dtype=np.int64)[codes]
         empty = np.flatnonzero((part < 0) | (part == _EMPTY))
-        part[empty] = -1 - (start + empty)  # no group: alone
+        if len(empty):
+            part[empty] = _alone(rows.select(start + empty), columns)
         found[start : start + batch.num_rows] = part
         start += batch.num_rows
     return found
 
 
+def _alone(rows: Rows, columns: Columns) -> list[int]:
+    """A number below 0 for each row, which no row of another place or with other inputs has."""
+    places = zip(rows.ids.tolist(), input_hashes(rows, columns).tolist(), strict=True)
+    return [-1 - (xxhash.xxh3_64_intdigest(f"{rows.source}/{place}/{text}".encode()) >> 1) for place, text in places]
+
+
 def row_units(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
     """(N,) int64: what stays together in folds: the group of each row, or else rows with equal inputs."""
     if columns.group:
-        return value_codes(rows, columns.group)
+        return group_codes(rows, columns)
     return input_hashes(rows, columns).astype(np.int64)
 
 

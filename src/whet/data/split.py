@@ -13,7 +13,7 @@ import numpy as np
 
 from whet.data.assign import hold_out_groups, hold_out_latest, hold_out_rows, latest_of_group
 from whet.data.clean import counted, require_classes, some, spelled
-from whet.data.fingerprints import input_hashes, is_in, value_codes
+from whet.data.fingerprints import group_codes, input_hashes, is_in
 from whet.data.read import Sources
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.tables import is_list
@@ -139,7 +139,7 @@ class _Drawer:
             self.findings += require_classes(self.keys, rows, columns)
         self.strata = strata_of(rows, columns, settings, self.keys)
         self.hashes = input_hashes(rows, columns)
-        self.groups = value_codes(rows, columns.group) if columns.group else None
+        self.groups = group_codes(rows, columns) if columns.group else None
         self.times = self._times() if columns.time else None
 
     def draw(self, among: Array, fraction: float, purpose: str) -> tuple[Array, Array, list[Finding]]:
@@ -251,7 +251,7 @@ def _test_set(
     if known:
         findings += unseen_classes(name, rows, columns, settings.separator, known)
     has_groups = columns.group is not None and columns.group in rows.names
-    units = value_codes(rows, str(columns.group)) if has_groups else None
+    units = group_codes(rows, columns) if has_groups else None
     path = folder / (re.sub(r"[^\w.-]+", "_", name) + ".arrow")
     seal_targets(rows, columns, path)
     return TestSet(name, rows.without(columns.target), path, units, leaked), findings

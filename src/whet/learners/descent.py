@@ -34,9 +34,10 @@ from whet.training.movement import hashes, listed, never_moved, strays
 from whet.training.objective import FeatureObjective, ReplaySource, TaskLoss, TaskObjective, answers, held_out_loss
 from whet.training.precision import Working, parameter_dict
 from whet.training.recompute import recomputed
-from whet.training.regularise import DIVERGENCES, Regularised
-from whet.training.replay import activations, set_training, verify
+from whet.training.regularise import Regularised
+from whet.training.replay import Verdict, activations, set_training, verify
 from whet.training.settings import Training
+from whet.training.trouble import NotFiniteError
 
 Array = np.ndarray[Any, Any]
 MOST_EVALUATIONS = 20
@@ -45,6 +46,7 @@ LOOKED_AT = 256
 """Training rows whose answers are looked at after a stage without validation rows."""
 LEAST_GAIN = 1.02
 """A cache that could not make a stage so many times faster is not filled."""
+TRIAL_FAILED = "the first update is not finite, so nothing could be compared after it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +76,7 @@ class Descent:
         watched = valid if stage.objective is None else None
         average = averaging(self.training)
         require_validation(self.training, watched is not None)
-        source, held_out, cut = yield from self._sources(fitted, train, watched)
-        self.require_steps(source)
-        if cut is not None and not (yield from self._holds(fitted, source, cut, groups)):
-            cut, source.cached = None, None
-            if held_out is not None:
-                held_out.cached = None
+        source, held_out, cut = yield from self._verified(fitted, train, watched)
         every = dict(working.masters.named_parameters())
         fitted.trainable = max(fitted.trainable, sum(every[name].numel() for name in names))
         sets = [train.inputs] if watched is None else [train.inputs, watched.inputs]
@@ -118,14 +115,19 @@ class Descent:
             some = train.select(np.unique(np.linspace(0, train.rows - 1, min(LOOKED_AT, train.rows)).astype(np.int64)))
             most = self.machinery.most_tokens
             fitted.look(answers(working.live, self.source(fitted, some), None, most).cpu().numpy(), some)
+        self._note(fitted, state)
+        return moved and state.step > 0
+
+    def _note(self, fitted: NeuralFitted, state: FitState) -> None:
+        """What a stage that is over adds to the account of the fit."""
+        name = self.stage.name
         fitted.steps += state.step
         fitted.interrupted |= any(decision["reason"] == "interrupt" for decision in state.decisions)
-        fitted.notes += [f"{stage.name}: {d['decision']} after step {d['step']}." for d in state.decisions]
-        fitted.notes += [f"{stage.name}: {state.said}"] if state.said else []
+        fitted.notes += [f"{name}: {d['decision']} after step {d['step']}." for d in state.decisions]
+        fitted.notes += [f"{name}: {state.said}"] if state.said else []
         if state.failed:
             updates = ", ".join(str(step + 1) for step in state.failed)
-            fitted.notes.append(f"{stage.name}: not finite, and not applied: update {updates}; the rate was halved.")
-        return moved and state.step > 0
+            fitted.notes.append(f"{name}: not finite, and not applied: update {updates}; the rate was halved.")
 
     def _look_back(
         self,
@@ -225,7 +227,7 @@ class Descent:
     def _sources(
         self, fitted: NeuralFitted, train_rows: Examples, valid_rows: Examples | None
     ) -> Generator[Event, None, tuple[ReplaySource, ReplaySource | None, Cut | None]]:
-        """Batches of training and validation rows, under replay if it is possible, affordable and verified."""
+        """Batches of training and validation rows, under replay if it is possible and affordable."""
         train = self.source(fitted, train_rows)
         valid = None if valid_rows is None else self.source(fitted, valid_rows)
         cut = self.cut(fitted.backbone)
@@ -253,37 +255,58 @@ class Descent:
             return train, valid, None
         return train, valid, cut
 
+    def _verified(
+        self, fitted: NeuralFitted, train_rows: Examples, valid_rows: Examples | None
+    ) -> Generator[Event, None, tuple[ReplaySource, ReplaySource | None, Cut | None]]:
+        """The same, under replay only where it is verified.
+
+        Raises:
+            ConfigError: no batch can be made of the training rows.
+        """
+        train, valid, cut = yield from self._sources(fitted, train_rows, valid_rows)
+        self.require_steps(train)
+        if cut is None or (yield from self._holds(fitted, train, cut, self.groups(fitted.backbone))):
+            return train, valid, cut
+        for source in (train, valid):
+            if source is not None:
+                source.cached = None
+        return train, valid, None
+
     def _holds(
         self, fitted: NeuralFitted, source: ReplaySource, cut: Cut, groups: tuple[RateGroup, ...]
     ) -> Generator[Event, None, bool]:
         """Verify replay before the stage and again after one trial update, which is taken back."""
-        working, loss = fitted.working, TaskLoss(fitted.task, fitted.state)
+        loss = TaskLoss(fitted.task, fitted.state)
         number = len(source.examples)
         index = np.sort(numpy_generator("verify", self.seed).permutation(number)[: min(8, number)])
-        names = names_of(groups)
-        with drawn_head(working.live):
-            verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
+
+        def look() -> Verdict:
+            with drawn_head(fitted.working.live):
+                return verify(fitted.working.live, cut, source.batch(index), loss, seed=self.seed)
+
+        verdict = look()
         if verdict.holds:
-            kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
-            buffers = {name: buffer.clone() for name, buffer in working.live.named_buffers()}
-            trial = start_state(working, groups, self.rate, self.training, undecayed(fitted.backbone))
-            with cut.inject(working.live) as holder:
-                set_training(working.live, cut)
-                budget = self._budget(fitted, source, None, None)
-                take_step(trial, self.stage.name, source, self.objective(fitted, holder), working, budget, self.seed)
-            with drawn_head(working.live):
-                verdict = verify(working.live, cut, source.batch(index), loss, seed=self.seed)
-            trial.release(working)
-            with torch.no_grad():
-                for name, parameter in parameter_dict(working.masters, names).items():
-                    parameter.copy_(kept[name])
-                for name, buffer in working.live.named_buffers():
-                    buffer.copy_(buffers[name])
-            working.push(kept)
+            with tried(fitted.working, names_of(groups)):
+                verdict = look() if self._trial(fitted, source, cut, groups) else Verdict(False, TRIAL_FAILED)
         if not verdict.holds:
             yield from say(fitted, self.stage, f"Replay is off for this model: {verdict.reason}.")
             return False
         fitted.notes.append(f"{self.stage.name}: replayed from {cut.name}, verified equal bit by bit.")
+        return True
+
+    def _trial(self, fitted: NeuralFitted, source: ReplaySource, cut: Cut, groups: tuple[RateGroup, ...]) -> bool:
+        """Take the stage's first update under replay; False if it is not finite, and then nothing is applied."""
+        working = fitted.working
+        state = start_state(working, groups, self.rate, self.training, undecayed(fitted.backbone))
+        try:
+            with cut.inject(working.live) as holder:
+                set_training(working.live, cut)
+                budget = self._budget(fitted, source, None, None)
+                take_step(state, self.stage.name, source, self.objective(fitted, holder), working, budget, self.seed)
+        except NotFiniteError:
+            return False
+        finally:
+            state.release(working)
         return True
 
     def _budget(
@@ -329,13 +352,13 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
     Raises:
         ConfigError: naming what does not go together.
     """
-    if training.sampling == "balanced" and task.kind == "regression":
+    if training.sampling == "balanced" and not task.balanceable:
         raise ConfigError(
-            "Balanced sampling draws every class equally often, and a regression has none.",
+            f"Balanced sampling draws every class equally often, and a {task.kind} has none.",
             where="training.sampling",
             fix="leave it out",
         )
-    if training.r_drop and task.kind not in DIVERGENCES:
+    if training.r_drop and task.divergence is None:
         raise ConfigError(
             f"R-Drop compares two answers, and how far those of a {task.kind} differ is not known.",
             where="training.r_drop",
@@ -362,7 +385,7 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
             where="training.average",
             fix="use 'ema' or 'swa', or another method",
         )
-    if task.kind != "classification":
+    if not task.contrastable:
         raise ConfigError(
             f"The stage {stage.name!r} contrasts classes, and a {task.kind} has none.",
             where="method",
@@ -391,6 +414,22 @@ def require_validation(training: Training, validated: bool) -> None:
 
 
 @contextmanager
+def tried(working: Working, names: tuple[str, ...]) -> Iterator[None]:
+    """What is done inside to the named parameters and to the buffers of the live model is taken back at the end."""
+    kept = {name: p.detach().clone() for name, p in parameter_dict(working.masters, names).items()}
+    buffers = {name: buffer.clone() for name, buffer in working.live.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in parameter_dict(working.masters, names).items():
+                parameter.copy_(kept[name])
+            for name, buffer in working.live.named_buffers():
+                buffer.copy_(buffers[name])
+        working.push(kept)
+
+
+@contextmanager
 def drawn_head(model: HeadedModel) -> Iterator[None]:
     """A head that is still zero gets random weights meanwhile: through zeros no difference could be seen."""
     head = model.head.weight
@@ -398,8 +437,10 @@ def drawn_head(model: HeadedModel) -> Iterator[None]:
         yield
         return
     head.data.copy_(torch.randn(head.shape, generator=torch.Generator().manual_seed(0)))
-    yield
-    head.data.zero_()
+    try:
+        yield
+    finally:
+        head.data.zero_()
 
 
 def names_of(groups: tuple[RateGroup, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ class Earlier(Learner):
     """The packaged model of the earlier run, as it is."""
 
     learns: ClassVar[bool] = False
+    earlier: ClassVar[bool] = True
 
     def serves(self, columns: Columns, *, continued: bool) -> bool:
         return continued

@@ -34,7 +34,9 @@ class NeuralFitted:
     """A fine-tuned model with all it needs to answer.
 
     Args:
-        solved: How its head was last solved.
+        starts_equal: Whether its method left the pre-trained features as they were, before any step.
+        features_moved: Whether steps, or the model itself, changed features since then.
+        solved: How its head was last solved, and on how many rows.
         prior: The head that an earlier run left for these features; heads are solved towards it.
         collapsed: The one answer that it gives whatever it reads, if so.
     """
@@ -50,8 +52,10 @@ class NeuralFitted:
     notes: list[str] = field(default_factory=list)
     steps: int = 0
     trainable: int = 0
+    starts_equal: bool = True
     features_moved: bool = False
     solved: Solve | None = None
+    solved_rows: int = 0
     prior: Head | None = None
     interrupted: bool = False
     collapsed: str = ""
@@ -60,6 +64,11 @@ class NeuralFitted:
     def model(self) -> HeadedModel:
         """The float32 model, in evaluation mode."""
         return self.working.masters.eval()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether its features are those of the pre-trained model."""
+        return self.starts_equal and not self.features_moved
 
     def predict(self, rows: Rows) -> Predictions:
         """Answers for rows, without targets."""

@@ -3,7 +3,7 @@
 A deeper method that is not better than this did not need its steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from whet.data.rows import Columns
@@ -22,15 +22,18 @@ class FrozenProbe(Learner):
     def serves(self, columns: Columns, *, continued: bool) -> bool:
         return len(columns.inputs) == 1
 
-    def is_model(self, model: Fitted) -> bool:
-        return isinstance(model, NeuralFitted) and not model.features_moved and model.solved == self.method.solve
+    def is_model(self, model: Fitted, material: Material) -> bool:
+        if not isinstance(model, NeuralFitted) or not model.untouched:
+            return False
+        return model.solved == self.method.solve and model.solved_rows == len(material.train)
 
     def fit(self, material: Material) -> NeuralFitted:
         """Features come from the cache where they are there."""
         pretrained: Pretrained = material.pretrained
         learner = pretrained.learner(material.task, material.state, material.columns, self.method)
         examples = material.task.encode(
-            material.train, material.columns, pretrained.processor, material.state, targeted=True
+            material.train, material.columns, pretrained.processor, material.state, targeted=False
         )
+        examples = replace(examples, targets=material.targets)
         fitted: NeuralFitted = drain(learner.fit(TrainingRows(examples, None, material.units)))
         return fitted

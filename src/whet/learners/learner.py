@@ -18,7 +18,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a learner may see: training rows with targets, and what the task made of them.
+    """What a learner may see: rows with targets, and what the task made of them.
+
+    ``train`` is read for its inputs: rows of several tables may lie in it, and their targets are in ``targets`` alone.
 
     Shapes:
         targets: (N, ...) as ``task.encode_targets`` gives them; classification (N,) int64, multi-label (N, K)
@@ -56,6 +58,9 @@ class Learner(Protocol):
     learns: ClassVar[bool] = True
     """Whether it is fitted at all; one that is not is a second model that answers."""
 
+    earlier: ClassVar[bool] = False
+    """Whether it is what the run goes on from: on test rows of an earlier run the question is whether any was lost."""
+
     def share(self, rows: int, characters: int) -> float:
         """The share of so many rows and characters that it learns from: all, unless it draws a sample."""
         return 1.0
@@ -68,8 +73,8 @@ class Learner(Protocol):
         """
         return True
 
-    def is_model(self, model: Fitted) -> bool:
-        """Whether the model under judgement is this very learner, so that its answers need not be found twice."""
+    def is_model(self, model: Fitted, material: Material) -> bool:
+        """Whether the model under judgement is this very learner on this material, and need not be fitted twice."""
         return False
 
     def fit(self, material: Material) -> Fitted:

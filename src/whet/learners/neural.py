@@ -86,12 +86,13 @@ class Neural:
         """Every stage of the method in order; resumes from the newest whole checkpoint where there is one."""
         torch.set_num_threads(self.machinery.threads)
         backbone, stages = self.stages()
-        descends = any(isinstance(stage.fit, Descend) for stage in stages)
+        descends = any(stage.descends for stage in stages)
         precision = self.machinery.training_precision if descends else self.machinery.precision
         working = Working.of(backbone.model, precision, torch.device(self.machinery.device))
         fitted = NeuralFitted(
             working, backbone, self.task, self.state, self.columns, self.processor, self.machinery, self.cache
         )
+        fitted.starts_equal = self.method.starts_equal
         if not self.method.starts_equal:
             fitted.notes.append("The method changes the model before its first step, as it declares.")
         elif self.start is not None:
@@ -153,7 +154,7 @@ class Neural:
         backbone, stages = stages_of(self.method, self.backbone, self.training)
         for stage in stages:
             require_possible(stage, self.task, self.training)
-        descends = any(isinstance(stage.fit, Descend) for stage in stages)
+        descends = any(stage.descends for stage in stages)
         if descends and self.training.r_drop and not drops(backbone.model):
             raise ConfigError(
                 "R-Drop compares two forwards that drop differently, and this model drops nothing.",
@@ -197,7 +198,7 @@ class Neural:
             model.head.weight.copy_(solved.weight)
             model.head.bias.copy_(solved.bias)
         fitted.working.push_head()
-        fitted.solved = how
+        fitted.solved, fitted.solved_rows = how, rows.train.rows
         fitted.state = self.task.tune(solved.held_out.numpy(), targets, self.state)
         fitted.look(solved.held_out.numpy(), examples)
         fitted.trainable = max(fitted.trainable, sum(p.numel() for p in model.head.parameters()))
@@ -205,11 +206,12 @@ class Neural:
     def _descend(
         self, stage: Stage, fitted: NeuralFitted, rows: TrainingRows, number: int
     ) -> Generator[Event, None, None]:
-        untouched = not fitted.features_moved
+        still = not fitted.features_moved
         moved = yield from self.descent(stage, number).run(fitted, rows.train, rows.valid)
-        if not moved and untouched:
+        if not moved and still:
             why = "No step lowered the validation loss" if fitted.steps else "No step was taken"
-            yield from say(fitted, stage, f"{why}: the head is solved on untouched features.")
+            features = "untouched features" if fitted.untouched else "features as the method first made them"
+            yield from say(fitted, stage, f"{why}: the head is solved on {features}.")
             yield from self.solve(stage, Solve(), fitted, rows)
             return
         fitted.features_moved |= moved

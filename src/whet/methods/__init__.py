@@ -1,6 +1,5 @@
 """What may move, and when. ``whet.methods.TopLayers(2)``: every method of the catalog by its class name."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whet import catalog
@@ -20,8 +19,4 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    for member in catalog.members("method").values():
-        module, _, attribute = member.path.partition(":")
-        if attribute == name:
-            return getattr(import_module(module), attribute)
-    raise AttributeError(f"module 'whet.methods' has no attribute {name!r}")
+    return catalog.by_class("method", name, __name__)

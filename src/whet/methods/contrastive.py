@@ -22,17 +22,17 @@ class SupervisedContrastive:
     """For each example, how little its features stand out towards its own class among the batch.
 
     ``-mean over p of log(exp(z.z_p / t) / sum over a of exp(z.z_a / t))``: z are features at length 1, p the others of
-    its class, a all others.
+    its class, a all others; pieces of its own row are neither.
     """
 
     temperature: float = 0.1
 
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
-        """(B,) from features (B, D) and classes (B,)."""
+    def __call__(self, features: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """(B,) from features (B, D), classes (B,) and rows (B,)."""
         unit = functional.normalize(features, dim=1)
         near = unit @ unit.T / self.temperature
-        itself = torch.eye(len(near), dtype=torch.bool, device=near.device)
-        shares = functional.log_softmax(near.masked_fill(itself, -torch.inf), dim=1)
+        itself = rows.unsqueeze(0) == rows.unsqueeze(1)
+        shares = functional.log_softmax(near.masked_fill(itself, torch.finfo(near.dtype).min), dim=1)
         partner = (targets.unsqueeze(0) == targets.unsqueeze(1)) & ~itself
         return -shares.masked_fill(~partner, 0.0).sum(1) / partner.sum(1).clamp(min=1)
 

@@ -83,8 +83,12 @@ class FeatureLoss(Protocol):
     It couples examples, so a batch must be one piece: accumulation is refused.
     """
 
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
-        """(B,) float32: each example's loss, from features (B, D) and class numbers (B,); 0 where it has no partner."""
+    def __call__(self, features: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """(B,) float32: each example's loss, 0 where it has no partner: one of its class that is of another row.
+
+        Shapes:
+            features: (B, D); targets: (B,) class numbers; rows: (B,) row numbers, one for all pieces of a long text.
+        """
         ...
 
 
@@ -108,6 +112,16 @@ class Stage:
     still: tuple[str, ...] = field(default=())
     """Trainable parameters whose gradient is zero by construction."""
 
+    @property
+    def descends(self) -> bool:
+        """Whether it takes gradient steps."""
+        return isinstance(self.fit, Descend)
+
+    @property
+    def minimises_loss(self) -> bool:
+        """Whether its steps minimise the task's loss, which validation rows then watch."""
+        return self.descends and self.objective is None
+
 
 class Method(Protocol):
     """Decides which parameters move, and when."""
@@ -119,7 +133,7 @@ class Method(Protocol):
 
     @property
     def epochs(self) -> int:
-        """Passes over the training rows, used where the plan names none."""
+        """Passes over the training rows, used where the plan names none; 0 if no stage takes steps."""
         ...
 
     @property

@@ -19,9 +19,9 @@ from whet.learners.fitted import NeuralFitted
 from whet.learners.neural import TrainingRows
 from whet.methods.method import Method
 from whet.resolve import Prepared
-from whet.run import RunRows, fit_method
-from whet.tasks.predictions import Predictions
-from whet.tasks.task import Examples, join_examples
+from whet.run import RunRows, fit_method, together
+from whet.tasks.predictions import Kind, Predictions
+from whet.tasks.task import Examples
 from whet.training.batches import strata_of
 from whet.training.events import Event, Said
 from whet.training.settings import Training
@@ -63,6 +63,8 @@ def cross_fit(
     assert whole.targets is not None
     seed = prepared.plan.seed
     parts = assign_folds(strata_of(whole.targets), units, folds, seed)
+    if not parts.any():  # one group holds every row
+        return Attempt(nothing(prepared.task.kind), 0, 0)
     found: list[Predictions] = []
     trainable, steps, collapsed = 0, 0, ""
     for part in range(int(parts.max()) + 1):
@@ -75,20 +77,11 @@ def cross_fit(
         examples = whole.select(held)
         answers = yield from fitted.answer(examples)
         assert examples.targets is not None
-        found.append(answers.with_targets(examples.targets))
+        groups = units[held] if rows.grouped and units is not None else None
+        found.append(answers.with_targets(examples.targets, groups))
         trainable, steps = max(trainable, fitted.trainable), steps + fitted.steps
         collapsed = collapsed or fitted.collapsed
     return Attempt(joined(found), trainable, steps, collapsed)
-
-
-def together(rows: RunRows) -> tuple[Examples, Array | None]:
-    """Training and validation rows, and their units."""
-    if rows.valid is None:
-        return rows.train, rows.units
-    units = None
-    if rows.units is not None and rows.valid_units is not None:
-        units = np.concatenate([rows.units, rows.valid_units])
-    return join_examples(rows.train, rows.valid), units
 
 
 def split(whole: Examples, units: Array | None, seen: Array, method: Method, seed: int) -> TrainingRows:
@@ -108,6 +101,7 @@ def joined(parts: list[Predictions]) -> Predictions:
     """The answers of all parts as one."""
     first = parts[0]
     targets = [part.targets for part in parts if part.targets is not None]
+    units = [part.units for part in parts if part.units is not None]
     return Predictions(
         first.kind,
         np.concatenate([part.row_ids for part in parts]),
@@ -115,4 +109,11 @@ def joined(parts: list[Predictions]) -> Predictions:
         np.concatenate([part.decided for part in parts]),
         first.labels,
         np.concatenate(targets),
+        np.concatenate(units) if units else None,
     )
+
+
+def nothing(kind: Kind) -> Predictions:
+    """Answers for no row, where there is none to choose by."""
+    empty = np.zeros(0, np.int64)
+    return Predictions(kind, empty, np.zeros((0, 1)), empty)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,15 +23,16 @@ from whet.plan import Auto, LeftOut, Rung
 from whet.report.story import Rung as Told
 from whet.report.words import duration, gained, metric_value, plural, times
 from whet.resolve import Prepared
-from whet.run import RunRows, fit_method
+from whet.run import RunRows, fit_method, to_learn
 from whet.rungs import can_choose, stopping_rows, too_few
-from whet.search.crossfit import Attempt, cross_fit, together
+from whet.search.crossfit import Attempt, cross_fit, nothing
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.training.draws import numpy_generator
 from whet.training.events import Event, Said, Stepped, Stopped
 from whet.training.interrupt import listening
 
+Array = np.ndarray[Any, Any]
 CLIMB_POINTS = 0.5
 USER = "stopped by the user"
 Fit = TypeVar("Fit")
@@ -50,7 +51,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
     """Try rung after rung; return the one that earned its place, fitted on all rows if none was held out for it."""
     auto = prepared.plan.method
     assert isinstance(auto, Auto)
-    stopping, choosing = (rows.valid, None) if auto.folds or len(auto.rungs) < 2 else parts_of(rows.valid, prepared)
+    held = Held(rows.valid) if auto.folds or len(auto.rungs) < 2 else parts_of(rows, prepared.plan.seed)
     told: list[Told] = []
     best: tuple[Rung, Attempt] | None = None
     stopped = False
@@ -61,7 +62,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
             began = time.monotonic()
             folder = None if checkpoints is None else checkpoints / f"rung-{number}"
             with listening() if best else nullcontext(bool) as asked:  # before the first rung nothing could be kept
-                fit = try_rung(prepared, rung, rows, stopping, choosing, folder)
+                fit = try_rung(prepared, rung, rows, held, folder)
                 attempt = yield from unless_asked(fit, asked)
                 reason = USER if attempt is None else None
                 stopped = asked() or (attempt is not None and attempt.interrupted)
@@ -92,21 +93,16 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
 
 
 def try_rung(
-    prepared: Prepared,
-    rung: Rung,
-    rows: RunRows,
-    stopping: Examples | None,
-    choosing: Examples | None,
-    folder: Path | None,
+    prepared: Prepared, rung: Rung, rows: RunRows, held: "Held", folder: Path | None
 ) -> Generator[Event, None, Attempt | None]:
     """Fit a rung and answer the rows to choose by; None if the user stopped it with nothing to show."""
     assert isinstance(prepared.plan.method, Auto)
     training, folds = replace(prepared.plan.training, epochs=rung.epochs or None), prepared.plan.method.folds
     if folds:
         return (yield from cross_fit(prepared, rung.method, training, rows, folds, folder))
-    learning = TrainingRows(rows.train, stopping, rows.units)
+    learning = TrainingRows(rows.train, held.stopping, rows.units)
     fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
-    answers = yield from on_choosing(fitted, choosing)
+    answers = yield from on_choosing(fitted, held.choosing, held.groups)
     return Attempt(answers, fitted.trainable, fitted.steps, fitted.collapsed, fitted)
 
 
@@ -119,10 +115,8 @@ def fit_winner(
         return attempt.fitted, [], False
     if rung.epochs:
         folder = None if checkpoints is None else checkpoints / "winner"
-        learning = TrainingRows(rows.train, rows.valid, rows.units)
-        return (yield from fit_method(prepared, rung.method, training, learning, folder)), [], False
-    everything, units = together(rows)
-    fit = fit_method(prepared, rung.method, training, TrainingRows(everything, None, units), None)
+        return (yield from fit_method(prepared, rung.method, training, to_learn(rows, rung.method), folder)), [], False
+    fit = fit_method(prepared, rung.method, training, to_learn(rows, rung.method), None)
     if attempt.fitted is None:
         return (yield from fit), [], False
     with listening() as asked:
@@ -149,23 +143,41 @@ def unless_asked(events: Generator[Event, None, Fit], asked: Callable[[], bool])
             return None
 
 
-def parts_of(valid: Examples | None, prepared: Prepared) -> tuple[Examples | None, Examples | None]:
-    """Validation rows to stop by, and others to choose by."""
-    if valid is None or valid.rows < 2:
-        return valid, None
-    order = numpy_generator("choose", prepared.plan.seed).permutation(valid.rows)
-    stopping = stopping_rows(valid.rows)
-    return valid.select(np.sort(order[:stopping])), valid.select(np.sort(order[stopping:]))
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Validation rows to stop by, others to choose by, and (N,) the groups of these, where rows have groups."""
+
+    stopping: Examples | None
+    choosing: Examples | None = None
+    groups: Array | None = None
 
 
-def on_choosing(fitted: NeuralFitted, choosing: Examples | None) -> Generator[Event, None, Predictions]:
-    """Answers for the rows to choose by, with their targets."""
+def parts_of(rows: RunRows, seed: int) -> Held:
+    """Validation rows in two: whole units, so that no group and no text is on both sides."""
+    valid = rows.valid
+    if valid is None:
+        return Held(None)
+    own = np.arange(valid.rows) if rows.valid_units is None else rows.valid_units
+    sizes, unit = np.unique(own, return_counts=True)[1], np.unique(own, return_inverse=True)[1]
+    if len(sizes) < 2:
+        return Held(valid)
+    order = numpy_generator("choose", seed).permutation(len(sizes))
+    reached = np.cumsum(sizes[order])[:-1]  # the last unit is left to choose by
+    stops = order[: 1 + int(np.abs(reached - stopping_rows(valid.rows)).argmin())]
+    chooses = np.flatnonzero(~np.isin(unit, stops))
+    groups = own[chooses] if rows.grouped else None
+    return Held(valid.select(np.flatnonzero(np.isin(unit, stops))), valid.select(chooses), groups)
+
+
+def on_choosing(
+    fitted: NeuralFitted, choosing: Examples | None, groups: Array | None = None
+) -> Generator[Event, None, Predictions]:
+    """Answers for the rows to choose by, with their targets and groups."""
     if choosing is None:
-        empty = np.zeros(0, np.int64)
-        return Predictions(fitted.task.kind, empty, np.zeros((0, 1)), empty)
+        return nothing(fitted.task.kind)
     found = yield from fitted.answer(choosing)
     assert choosing.targets is not None
-    return found.with_targets(choosing.targets)
+    return found.with_targets(choosing.targets, groups)
 
 
 @dataclass(frozen=True)
@@ -228,6 +240,8 @@ def why_not(auto: Auto, told: list[Told], rows: RunRows, stopped: bool) -> str |
     if not auto.folds and not can_choose(valid_rows):  # the rungs were written by hand
         return too_few(rows.train.rows + valid_rows, valid_rows)
     last = told[-1]
+    if not last.rows:
+        return "every row that could be held out is of one group, so nothing can be chosen by them"
     if last.gain_high is not None and last.gain_high <= CLIMB_POINTS:
         most = gained(last.gain_high, last.relative)
         return f"{last.name} can have gained at most {most}, so more depth is not worth its time"

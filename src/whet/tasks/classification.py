@@ -14,6 +14,7 @@ from torch.nn import functional
 from whet.data.rows import Columns, Finding, Rows
 from whet.errors import ConfigError, DataError
 from whet.modalities.modality import Processor
+from whet.tasks.divergence import between_classes
 from whet.tasks.encode import encode_rows
 from whet.tasks.focal import check_gamma, focus
 from whet.tasks.growth import grown_labels
@@ -41,6 +42,11 @@ class Classification:
     focal_gamma: float = 0.0
     kind: ClassVar[Kind] = "classification"
     tempered: ClassVar[bool] = True
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing", "focal_gamma")
+    weight_settings: ClassVar[tuple[str, ...]] = ("class_weights",)
+    divergence = staticmethod(between_classes)
+    balanceable: ClassVar[bool] = True
+    contrastable: ClassVar[bool] = True
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
 

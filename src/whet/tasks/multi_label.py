@@ -17,6 +17,7 @@ from whet.data.rows import Columns, Finding, Rows
 from whet.data.targets import FALSE, TRUE
 from whet.errors import DataError
 from whet.modalities.modality import Processor
+from whet.tasks.divergence import between_labels
 from whet.tasks.encode import encode_rows
 from whet.tasks.focal import check_gamma, focus
 from whet.tasks.growth import grown_labels
@@ -39,6 +40,11 @@ class MultiLabel:
     focal_gamma: float = 0.0
     kind: ClassVar[Kind] = "multi-label"
     tempered: ClassVar[bool] = True
+    loss_settings: ClassVar[tuple[str, ...]] = ("focal_gamma",)
+    weight_settings: ClassVar[tuple[str, ...]] = ()
+    divergence = staticmethod(between_labels)
+    balanceable: ClassVar[bool] = True
+    contrastable: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from whet.errors import ConfigError
-from whet.tasks.task import State, Task, Term
+from whet.tasks.task import State, Task, Term, changed
 
 
 class OwnLoss:
@@ -50,8 +50,21 @@ class OwnLoss:
 
 
 def with_loss(task: Task, function: Callable[[Any, Any], Any] | None) -> Task:
-    """The task, with the user's loss if there is one."""
-    return task if function is None else OwnLoss(task, function)
+    """The task, with the user's loss if there is one.
+
+    Raises:
+        ConfigError: the task has settings of its loss or its weights, which that one would not heed.
+    """
+    if function is None:
+        return task
+    idle = [f"task.{name}" for name in changed(task, (*task.weight_settings, *task.loss_settings))]
+    if idle:
+        raise ConfigError(
+            f"A loss of your own takes the place of the task's, so {' and '.join(idle)} would shape nothing.",
+            where=idle[0],
+            fix="do it in your loss, and leave it out of the task; after an earlier run, name its task anew",
+        )
+    return OwnLoss(task, function)
 
 
 def plain_task(task: Task) -> Task:

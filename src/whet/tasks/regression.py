@@ -15,6 +15,7 @@ from whet.data.markers import is_marker
 from whet.data.rows import Columns, Finding, Rows
 from whet.errors import DataError
 from whet.modalities.modality import Processor
+from whet.tasks.divergence import between_numbers
 from whet.tasks.encode import encode_rows
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Array, Examples, Growth, State, Term
@@ -32,6 +33,11 @@ class Regression:
 
     kind: ClassVar[Kind] = "regression"
     tempered: ClassVar[bool] = False
+    loss_settings: ClassVar[tuple[str, ...]] = ()
+    weight_settings: ClassVar[tuple[str, ...]] = ()
+    divergence = staticmethod(between_numbers)
+    balanceable: ClassVar[bool] = False
+    contrastable: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
 

@@ -10,6 +10,7 @@ import torch
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Finding, Rows
 from whet.modalities.modality import Processor
+from whet.tasks.divergence import Divergence
 from whet.tasks.predictions import Kind, Predictions
 
 Array = np.ndarray[Any, Any]
@@ -102,6 +103,7 @@ class Batch:
         index: (B,) positions among the examples.
         held: cached tensors that cross the cut under replay, else empty.
         shares: (B,) of itself in what each example is mixed to, with the one it is paired with; None mixes nothing.
+        rows: (B,) position of each example's row: pieces of one text have one.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -111,6 +113,7 @@ class Batch:
     index: Array
     held: dict[str, torch.Tensor] = field(default_factory=dict)
     shares: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +162,31 @@ class Task(Protocol):
     @property
     def tempered(self) -> bool:
         """Whether outputs may be divided by a temperature: how they compare is learnt, how large they are is free."""
+        ...
+
+    @property
+    def loss_settings(self) -> tuple[str, ...]:
+        """Names of its settings that shape ``loss`` and nothing else: a head that is solved heeds none of them."""
+        ...
+
+    @property
+    def weight_settings(self) -> tuple[str, ...]:
+        """Names of its settings that shape ``weights``, which a head that is solved heeds too."""
+        ...
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """How far two answers to the same rows differ; None where that is not known, and R-Drop is then refused."""
+        ...
+
+    @property
+    def balanceable(self) -> bool:
+        """Whether targets fall into classes, of which each can be drawn equally often (``batches.strata_of``)."""
+        ...
+
+    @property
+    def contrastable(self) -> bool:
+        """Whether features can be contrasted by class: every row is of one, and its target is that class's number."""
         ...
 
     @property
@@ -229,3 +257,9 @@ class Task(Protocol):
     def decode(self, outputs: Array, row_ids: Array, state: State) -> Predictions:
         """(N, K) outputs, pieces of a row already averaged, to predictions."""
         ...
+
+
+def changed(task: Task, names: Sequence[str]) -> tuple[str, ...]:
+    """Which of some settings of a task are not at their defaults."""
+    usual = type(task)()
+    return tuple(name for name in names if getattr(task, name) != getattr(usual, name))

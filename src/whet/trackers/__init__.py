@@ -1,6 +1,5 @@
 """Who else hears of a run? ``whet.trackers.Energy(country="FRA")``: every tracker of the catalog by its class name."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whet import catalog
@@ -12,8 +11,4 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    for member in catalog.members("tracker").values():
-        module, _, attribute = member.path.partition(":")
-        if attribute == name:
-            return getattr(import_module(module), attribute)
-    raise AttributeError(f"module 'whet.trackers' has no attribute {name!r}")
+    return catalog.by_class("tracker", name, __name__)

@@ -26,8 +26,7 @@ GRID = tuple(step / 10 for step in range(11))
 """Weights of what was tuned that "wise-ft" tries, the start at one end and what was tuned at the other."""
 MEAN, SOUP, LOSS = "average", "soup", "loss"
 """How an average's tensors are called in a checkpoint."""
-PREFIXES = (MEAN, SOUP)
-COPIES = {"none": 0, "ema": 2, "swa": 2, "soup": INGREDIENTS, "wise-ft": 1}
+COPIES = {"none": 0, "ema": 2, "swa": 2, "soup": 2 * INGREDIENTS, "wise-ft": 1}
 """Of what trains, in memory, with the snapshot's."""
 MEASURED = {"none": 0, "ema": 0, "swa": 0, "soup": INGREDIENTS, "wise-ft": len(GRID)}
 """Further evaluations at the end of a stage, at most."""
@@ -57,12 +56,12 @@ class Carried:
     ingredients: list[Ingredient] = field(default_factory=list)
 
     def moving(self) -> dict[str, Tensor]:
-        """What belongs to a snapshot."""
+        """What is written to at updates."""
         return {f"{MEAN}/{number}": one for number, one in enumerate(self.mean)}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What belongs to a checkpoint."""
-        found = self.moving()
+    def chosen(self) -> dict[str, Tensor]:
+        """What is replaced at evaluations, but never written to."""
+        found = {}
         for one in self.ingredients:
             found[f"{SOUP}/{one.step}/{LOSS}"] = torch.tensor(one.loss, dtype=torch.float64)
             found |= {f"{SOUP}/{one.step}/{number}": weights for number, weights in enumerate(one.weights)}
@@ -73,23 +72,18 @@ class Carried:
         found = numbered(tensors, f"{MEAN}/")
         self.mean = [one.to(device, copy=True) for one in found]
 
-    def restore(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """Everything as ``tensors`` gave it."""
-        self.put_back(tensors, device)
+    def choose(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """The ingredients as ``chosen`` gave them."""
         steps = {int(key.split("/")[1]) for key in tensors if key.startswith(f"{SOUP}/")}
         self.ingredients = [
             Ingredient(
                 step,
                 float(tensors[f"{SOUP}/{step}/{LOSS}"]),
-                [one.to(device, copy=True) for one in numbered(tensors, f"{SOUP}/{step}/")],
+                [one.to(device) for one in numbered(tensors, f"{SOUP}/{step}/")],
             )
             for step in steps
         ]
         self.ingredients.sort(key=best_first)
-
-    def forget_after(self, step: int) -> None:
-        """Drop the ingredients of updates that a run takes again."""
-        self.ingredients = [one for one in self.ingredients if one.step <= step]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +99,23 @@ class Ended:
     weights: Weights | None = None
     started: bool | None = None
     said: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Over:
+    """A stage that is over, as its average finds it.
+
+    Args:
+        tuned: The best weights that were measured after a step; the last where none were better than the start.
+        step: That of the best weights; 0 is the start, and -1 says that nothing was measured.
+        steps: Of the stage at most.
+        measure: Validation loss of other weights.
+    """
+
+    tuned: Weights
+    step: int
+    steps: int
+    measure: Measure
 
 
 @dataclass(frozen=True)
@@ -126,12 +137,8 @@ class NoAverage:
     def measured(self, carried: Carried, masters: Weights, step: int, loss: float) -> None:
         """After an evaluation."""
 
-    def end(self, carried: Carried, tuned: Weights, measure: Measure) -> Ended:
-        """What the stage keeps.
-
-        Args:
-            tuned: The best weights that were measured after a step; the last where none were better than the start.
-        """
+    def end(self, carried: Carried, over: Over) -> Ended:
+        """What the stage keeps."""
         return Ended()
 
 
@@ -163,7 +170,8 @@ class StochasticAverage(NoAverage):
     """The plain mean of the weights after each of the last updates.
 
     Every update counts, not one an epoch as in the paper: the stages of few rows have few epochs. The rate is what the
-    schedule says; a constant one, or one that stays up long, gives a mean more to do. All steps are taken.
+    schedule says; a constant one, or one that stays up long, gives a mean more to do. All steps are taken. Where a
+    moment before the mean has a surely lower validation loss, the stage ends with that one, and says so.
 
     Source: Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization", arXiv:1803.05407.
 
@@ -176,15 +184,24 @@ class StochasticAverage(NoAverage):
 
     @torch.no_grad()
     def stepped(self, carried: Carried, masters: Weights, step: int, steps: int) -> None:
-        count = step - (steps - max(1, round(self.share * steps)))
+        count = step - self.plain(steps)
         if count == 1:
             carried.mean = copies(masters)
         elif count > 1:
             torch._foreach_lerp_(carried.mean, masters, 1.0 / count)
 
-    def end(self, carried: Carried, tuned: Weights, measure: Measure) -> Ended:
-        said = "" if carried.mean else "The stage ended before the steps that are averaged: nothing was."
-        return Ended(said=said)
+    def plain(self, steps: int) -> int:
+        """How many steps come before those that are averaged."""
+        return steps - max(1, round(self.share * steps))
+
+    def end(self, carried: Carried, over: Over) -> Ended:
+        plain = self.plain(over.steps)
+        if not carried.mean:
+            return Ended(said="The stage ended before the steps that are averaged: nothing was.")
+        if 0 < over.step <= plain:
+            kept = f"Not the mean of the steps after step {plain} is kept, but the weights after step {over.step}"
+            return Ended(said=f"{kept}: the mean's validation loss was higher.")
+        return Ended()
 
 
 @dataclass(frozen=True)
@@ -207,14 +224,14 @@ class GreedySoup(NoAverage):
         carried.ingredients = sorted(others, key=best_first)[:INGREDIENTS]
 
     @torch.no_grad()
-    def end(self, carried: Carried, tuned: Weights, measure: Measure) -> Ended:
+    def end(self, carried: Carried, over: Over) -> Ended:
         if not carried.ingredients:
             return Ended()
         first, *others = carried.ingredients
         soup, loss, used = first.weights, first.loss, [first.step]
         for one in others:
             fuller = [torch.lerp(a, b, 1.0 / (len(used) + 1)) for a, b in zip(soup, one.weights, strict=True)]
-            found = measure(fuller)
+            found = over.measure(fuller)
             if found <= loss:
                 soup, loss, used = fuller, found, [*used, one.step]
         steps = " and ".join(map(str, sorted(used)))
@@ -238,14 +255,14 @@ class StartInterpolation(NoAverage):
     def begin(self, masters: Weights) -> Carried:
         return Carried(start=copies(masters))
 
-    def end(self, carried: Carried, tuned: Weights, measure: Measure) -> Ended:
-        losses = {weight: measure(between(carried.start, tuned, weight)) for weight in GRID}
+    def end(self, carried: Carried, over: Over) -> Ended:
+        losses = {weight: over.measure(between(carried.start, over.tuned, weight)) for weight in GRID}
         best = min(
             GRID, key=lambda weight: (losses[weight] if losses[weight] == losses[weight] else torch.inf, -weight)
         )
         said = f"WiSE-FT: {best:.0%} tuned and {1 - best:.0%} start; validation loss {losses[best]:.4g}"
         said += f" (start {losses[0.0]:.4g}, tuned {losses[1.0]:.4g})."
-        return Ended(between(carried.start, tuned, best), best == 0, said)
+        return Ended(between(carried.start, over.tuned, best), best == 0, said)
 
 
 def averaging(settings: Training) -> NoAverage:

@@ -28,8 +28,8 @@ class Source:
         examples: What to draw from, with targets.
         processor: Pads inputs.
         batch_size: Examples an update; micro_batch_size: examples a backward.
-        alike: (R,) classes of the rows: batches are then made of pairs of one class, and examples without a partner
-            are left out of that epoch. None makes batches of like length.
+        alike: (R,) classes of the rows: batches are then made of pairs of one class and two rows, and examples without
+            a partner are left out of that epoch. None makes batches of like length.
         even: (R,) classes of the rows, each of which an epoch draws equally often; None draws every example once.
         mixup: Parameter of the beta distribution of shares by which examples of a batch are mixed; 0 mixes none.
     """
@@ -48,7 +48,7 @@ class Source:
     def steps_per_epoch(self) -> int:
         if self.alike is None:
             return -(-len(self.examples) // self.batch_size)
-        pairs = int((np.unique(self.alike[self.examples.row], return_counts=True)[1] // 2).sum())
+        pairs = sum(possible_pairs(rows) for rows in by_class(self.alike[self.examples.row], self.examples.row))
         return -(-pairs // max(1, self.batch_size // 2))
 
     def window(self, stage: str, epoch: int, step: int) -> list[Batch]:
@@ -83,7 +83,7 @@ class Source:
             elif self.alike is None:
                 self._epochs[key] = bucketed(self.examples.lengths, self.batch_size, draw)
             else:
-                self._epochs[key] = paired(self.alike[self.examples.row], self.batch_size, draw)
+                self._epochs[key] = paired(self.alike[self.examples.row], self.examples.row, self.batch_size, draw)
         return self._epochs[key]
 
 
@@ -98,6 +98,7 @@ def make_batch(examples: Examples, processor: Processor, index: Array) -> Batch:
         weights=torch.from_numpy(examples.piece_weights[index]),
         lengths=torch.from_numpy(examples.lengths[index].astype(np.int64)),
         index=index,
+        rows=torch.from_numpy(rows.astype(np.int64)),
     )
 
 
@@ -141,21 +142,39 @@ def strata_of(targets: Array) -> Array:
     return np.zeros(len(targets), np.int64)
 
 
-def paired(classes: Array, size: int, draw: np.random.Generator) -> list[Array]:
-    """Batches made of pairs of one class, pairs in random order; what is left of a class without a partner is not in.
+def paired(classes: Array, row: Array, size: int, draw: np.random.Generator) -> list[Array]:
+    """Batches made of pairs of one class and two rows, in random order; what finds no partner is not in.
 
     Args:
-        classes: (N,) of the examples; size: examples a batch, rounded down to whole pairs.
+        classes: (E,) of the examples; row: (E,) the row of each; size: examples a batch, rounded down to whole pairs.
     """
     order = draw.permutation(len(classes))
-    order = order[np.argsort(classes[order], kind="stable")]
-    counts = np.bincount(np.unique(classes, return_inverse=True)[1])
-    ends = np.cumsum(counts)
-    kept = np.concatenate([np.arange(end - count, end - count % 2) for count, end in zip(counts, ends, strict=True)])
-    pairs = order[kept].reshape(-1, 2)
-    pairs = pairs[draw.permutation(len(pairs))]
+    place = draw.permutation(int(row.max(initial=-1)) + 1)
+    pairs = []
+    for members in by_class(classes[order], order):
+        rows = row[members]
+        _, inverse, counts = np.unique(rows, return_inverse=True, return_counts=True)
+        members = members[
+            np.lexsort((place[rows], -counts[inverse]))
+        ]  # pieces of one text lie together, the longest text first
+        count = possible_pairs(row[members])
+        pairs.append(np.stack([members[:count], members[len(members) - count :]], axis=1))
+    every = np.concatenate([np.zeros((0, 2), np.int64), *pairs])
+    every = every[draw.permutation(len(every))]
     step = max(1, size // 2)
-    return [pairs[begin : begin + step].reshape(-1) for begin in range(0, len(pairs), step)]
+    return [every[begin : begin + step].reshape(-1) for begin in range(0, len(every), step)]
+
+
+def by_class(classes: Array, values: Array) -> list[Array]:
+    """The values of each class, in their order."""
+    order = np.argsort(classes, kind="stable")
+    ends = np.cumsum(np.unique(classes, return_counts=True)[1])
+    return np.split(values[order], ends[:-1])
+
+
+def possible_pairs(row: Array) -> int:
+    """How many pairs of two rows some examples make, each in one at most."""
+    return int(min(len(row) // 2, len(row) - np.unique(row, return_counts=True)[1].max(initial=0)))
 
 
 def pad_tensors(ragged: Ragged) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from whet.backbones.backbone import HeadedModel
 from whet.methods.method import RateGroup
 from whet.tasks.task import Batch, Term
-from whet.training.averaging import PLAIN, Carried, Ended, NoAverage, Weights, copies
+from whet.training.averaging import PLAIN, Carried, Ended, NoAverage, Over, Weights, copies
 from whet.training.compact import CompactEmbedding
 from whet.training.draws import seed_torch
 from whet.training.events import Evaluated, Event, Said, Stepped, Stopped
@@ -28,7 +28,9 @@ from whet.training.precision import Working
 from whet.training.settings import Training
 from whet.training.trouble import SNAPSHOT, NotFiniteError, still_not_finite, with_gradients
 
-LOWEST, SNAPSHOTS, MOMENTS = "lowest", "snapshot", "moment"
+LOWEST, SNAPSHOTS, MOMENTS, BEST, SHARED = "lowest", "snapshot", "moment", "best", "shared"
+RETURNED = ("step", "evaluated", "best_loss", "best_step", "worse", "uncounted")
+"""The counters that a run returns to with its snapshot; what went wrong since then it remembers."""
 SURE = 2.0
 """Standard errors by which a validation loss must exceed the lowest one for its weights to be passed over."""
 NEAR, FEWEST = 0.1, 30
@@ -61,7 +63,7 @@ class Objective(Protocol):
         ...
 
     def on(self, model: HeadedModel) -> "Objective":
-        """The same, of another model and without replay."""
+        """The same, of another model; without replay, unless it is the very model that replays."""
         ...
 
 
@@ -76,11 +78,12 @@ class FitState:
         best: Copies of the trainable masters to be restored, see ``evaluate``; ``best_step`` is their step.
         lowest: (N,) what each validation row adds to the lowest loss, which is ``best_loss``.
         decisions: What was decided outside the plan, such as a stop by the clock; a resumed run obeys them.
-        snapshot: Masters and moments as they were at ``snapshot_step``, to return to.
+        snapshot: Everything as it was at ``snapshot_step``, to return to; ``snapshot_counters`` are its numbers.
         failed: Steps that were not finite; ``slower`` is the factor on the rate since then.
         carried: What the average of the weights carries on.
         started: Whether the stage ended with the weights that it began with; said what its average did.
         uncounted: Steps whose window had no weight at all; they changed nothing.
+        seconds: Spent on the stage until the event that is out, also by runs that this one goes on from.
     """
 
     groups: tuple[FlatGroup, ...]
@@ -95,12 +98,14 @@ class FitState:
     decisions: list[dict[str, Any]] = field(default_factory=list)
     snapshot: dict[str, Tensor] = field(default_factory=dict)
     snapshot_step: int = -1
+    snapshot_counters: dict[str, Any] = field(default_factory=dict)
     failed: list[int] = field(default_factory=list)
     slower: float = 1.0
     carried: Carried = field(default_factory=Carried)
     started: bool = False
     said: str = ""
     uncounted: int = 0
+    seconds: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,58 +125,76 @@ class FitState:
         return self.by_name([group.whole.grad for group in self.groups if group.whole.grad is not None])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Masters, moments, best weights and snapshot by name, for a checkpoint."""
-        found = self.moving() | self.carried.tensors() | {f"best/{n}": t for n, t in self.best.items()}
-        found |= {f"{SNAPSHOTS}/{n}": t for n, t in self.snapshot.items()}
-        if self.lowest is not None:
-            found[LOWEST] = self.lowest
-        return found
+        """Everything by name, for a checkpoint; what is still what it was at the snapshot is there once."""
+        found, shared = self.moving() | self.chosen(), set(self.shared())
+        return found | {f"{SNAPSHOTS}/{n}": t for n, t in self.snapshot.items() if n not in shared}
 
     def moving(self) -> dict[str, Tensor]:
         """Masters, moments and their average by name."""
         found = {f"master/{n}": p for n, p in self.masters().items()} | self.carried.moving()
         return found | {f"{MOMENTS}/{key}": one for key, one in self.optimizer.tensors().items()}
 
+    def chosen(self) -> dict[str, Tensor]:
+        """Best weights, their loss, and the moments to be averaged: replaced by others, but never written to."""
+        found = {f"{BEST}/{n}": t for n, t in self.best.items()} | self.carried.chosen()
+        return found if self.lowest is None else found | {LOWEST: self.lowest}
+
+    def shared(self) -> list[str]:
+        """What the snapshot has in common with the state."""
+        chosen = self.chosen()
+        return [name for name, tensor in self.snapshot.items() if chosen.get(name) is tensor]
+
     def counters(self) -> dict[str, Any]:
         """The JSON-able rest."""
-        return {
-            "step": self.step,
-            "evaluated": self.evaluated,
-            "best_loss": self.best_loss,
-            "best_step": self.best_step,
-            "worse": self.worse,
+        return self.returned() | {
             "decisions": self.decisions,
             "snapshot_step": self.snapshot_step,
+            "snapshot_counters": self.snapshot_counters,
+            SHARED: self.shared(),
             "failed": self.failed,
             "slower": self.slower,
-            "uncounted": self.uncounted,
+            "seconds": self.seconds,
         }
 
+    def returned(self) -> dict[str, Any]:
+        """The counters that belong to a snapshot."""
+        return {name: getattr(self, name) for name in RETURNED}
+
     def take_snapshot(self) -> None:
-        """Keep masters and moments as they are now."""
-        self.snapshot = {name: tensor.detach().clone() for name, tensor in self.moving().items()}
-        self.snapshot_step = self.step
+        """Keep everything as it is now; what is never written to, without a copy of its own."""
+        self.snapshot = {}  # two of them would be the most that a stage holds
+        self.snapshot = {name: tensor.detach().clone() for name, tensor in self.moving().items()} | self.chosen()
+        self.snapshot_step, self.snapshot_counters = self.step, self.returned()
 
     @torch.no_grad()
     def return_to_snapshot(self, working: Working) -> None:
         """Become what was kept, and halve the rate from there."""
         self.put_back(working, self.snapshot)
-        self.carried.forget_after(self.snapshot_step)
-        self.step, self.slower = self.snapshot_step, self.slower / 2
+        self.choose(self.snapshot)
+        self.count(self.snapshot_counters)
+        self.slower /= 2
 
     @torch.no_grad()
     def restore(self, working: Working, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Become what a checkpoint holds."""
-        masters = self.masters()
-        self.best = {n: tensors[f"best/{n}"].to(masters[n], copy=True) for n in masters if f"best/{n}" in tensors}
+        self.put_back(working, tensors)
+        self.choose(tensors)
+        chosen, prefix = self.chosen(), f"{SNAPSHOTS}/"
+        self.snapshot = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        self.snapshot |= {name: chosen[name] for name in counters[SHARED]}
+        self.count({name: value for name, value in counters.items() if name != SHARED})
+
+    def choose(self, tensors: dict[str, Tensor]) -> None:
+        """Best weights, their loss, and the moments to be averaged as ``chosen`` gave them."""
+        device, prefix = self.groups[0].whole.device, f"{BEST}/"
+        self.best = {key.removeprefix(prefix): t.to(device) for key, t in tensors.items() if key.startswith(prefix)}
         self.lowest = tensors.get(LOWEST)
-        kept = {key.partition("/")[2]: one for key, one in tensors.items() if key.startswith(f"{SNAPSHOTS}/")}
-        self.snapshot = {key: one.clone() for key, one in kept.items()}
-        rest = {key: one for key, one in tensors.items() if not key.startswith(f"{SNAPSHOTS}/")}
-        self.put_back(working, rest)
-        self.carried.restore(rest, self.groups[0].whole.device)
-        for key, value in counters.items():
-            setattr(self, key, value)
+        self.carried.choose(tensors, device)
+
+    def count(self, counters: dict[str, Any]) -> None:
+        """Counters as ``counters`` or ``returned`` gave them."""
+        for name, value in counters.items():
+            setattr(self, name, value)
 
     @torch.no_grad()
     def put_back(self, working: Working, tensors: dict[str, Tensor]) -> None:
@@ -274,21 +297,26 @@ def fit(
     That is the best of what was measured, or what the average makes of it. The state stays as it was after the last
     update, so that a stage resumed at its end comes to the same end.
     """
-    began = time.monotonic()
+    began, before_us = time.monotonic(), state.seconds
     reason = "done"
+
+    def spent() -> float:
+        return before_us + time.monotonic() - began
+
     while True:
         if evaluation_due(state, budget):
             with answering(state, precision), holding(state, precision, state.carried.mean):
                 found = evaluate(state, stage, budget)
             with answering(state, precision):
                 average.measured(state.carried, state.wholes(), state.step, found.loss)
+            state.seconds = spent()
             yield found
         if state.step >= budget.steps:
             break
         if patience_gone(state, budget) and not average.whole:
             reason = "early"
             break
-        if (ended := ended_from_outside(state, stage, began, budget)) is not None:
+        if (ended := ended_from_outside(state, stage, spent(), budget)) is not None:
             reason = ended
             break
         before = state.step
@@ -300,6 +328,7 @@ def fit(
             event = after_trouble(state, stage, source, objective, precision, budget, seed)
         if state.step > before:
             average.stepped(state.carried, state.wholes(), state.step, budget.steps)
+        state.seconds = spent()
         yield event
     state.optimizer.finish()
     kept = end_average(state, precision, budget, average)
@@ -402,11 +431,13 @@ def after_trouble(
         return Said(stage=stage, message=message)
     exact = Working(working.masters, working.masters)
     with with_gradients(working.masters, state.gradients()):
+        same = objective.on(working.masters)
         try:
-            event = take_step(state, stage, source, objective.on(working.masters), exact, budget, seed)
+            event = take_step(state, stage, source, same, exact, budget, seed)
         except NotFiniteError:
             epoch, within = divmod(state.step, source.steps_per_epoch)
-            raise still_not_finite(working.masters, source.window(stage, epoch, within), source.row_ids) from None
+            window = source.window(stage, epoch, within)
+            raise still_not_finite(working.masters, window, same, source.row_ids) from None
     working.push(state.masters())
     return event
 
@@ -477,15 +508,15 @@ def patience_gone(state: FitState, budget: Budget) -> bool:
     return budget.settings.patience > 0 and state.worse >= budget.settings.patience
 
 
-def ended_from_outside(state: FitState, stage: str, began: float, budget: Budget) -> str | None:
-    """ "clock" or "interrupt" if either ends the stage, now or in the run that is being resumed."""
+def ended_from_outside(state: FitState, stage: str, seconds: float, budget: Budget) -> str | None:
+    """ "clock" or "interrupt" if either ends the stage, after so many seconds or in the run that is being resumed."""
     for decision in state.decisions:
         if decision["stage"] == stage and decision["step"] == state.step:
             return str(decision["reason"])
     limit = budget.settings.most_seconds
     if budget.asked():
         reason, said = "interrupt", "stopped by the user"
-    elif limit and time.monotonic() - began > limit:
+    elif limit and seconds > limit:
         reason, said = "clock", "stopped by the clock"
     else:
         return None
@@ -504,7 +535,7 @@ def end_average(state: FitState, working: Working, budget: Budget, average: NoAv
     tuned = state.wholes()
     if state.best_step > 0:
         tuned = [torch.cat([state.best[name].reshape(-1) for name in group.names]) for group in state.groups]
-    ended = average.end(state.carried, tuned, measure)
+    ended = average.end(state.carried, Over(tuned, state.best_step, budget.steps, measure))
     state.started = state.best_step <= 0 if ended.started is None else ended.started
     state.said = ended.said
     return ended

@@ -57,7 +57,7 @@ class TaskObjective:
     holder: Holder | None
 
     def on(self, model: HeadedModel) -> "TaskObjective":
-        return replace(self, live=model, holder=None)
+        return replace(self, live=model, holder=self.holder if model is self.live else None)
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         return self.task.weights(batch.targets, batch.weights, self.state)
@@ -78,22 +78,29 @@ class FeatureObjective:
     holder: Holder | None
 
     def on(self, model: HeadedModel) -> "FeatureObjective":
-        return replace(self, live=model, holder=None)
+        return replace(self, live=model, holder=self.holder if model is self.live else None)
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
-        return {FEATURES: partnered(batch.targets)}
+        return {FEATURES: batch.weights * partnered(batch.targets, rows_of(batch))}
 
     def __call__(self, batch: Batch) -> list[Term]:
         device = next(self.live.parameters()).device
         feed(self.holder, batch, device)
         features = self.live.body(**to_device(batch.inputs, device)).float()
-        sums = self.loss(features, batch.targets.to(device))
-        return [Term(FEATURES, sums, self.weights(batch)[FEATURES].to(device))]
+        weights = self.weights(batch)[FEATURES].to(device)
+        sums = self.loss(features, batch.targets.to(device), rows_of(batch).to(device)) * weights
+        return [Term(FEATURES, sums, weights)]
 
 
-def partnered(targets: Tensor) -> Tensor:
-    """(B,) float32: 1 for an example that shares its class with another one of the batch, else 0."""
-    return ((targets.unsqueeze(0) == targets.unsqueeze(1)).sum(1) > 1).float()
+def rows_of(batch: Batch) -> Tensor:
+    """(B,) the row of each example; where a batch names none, each example is a row."""
+    return torch.arange(len(batch.targets)) if batch.rows is None else batch.rows
+
+
+def partnered(targets: Tensor, rows: Tensor) -> Tensor:
+    """(B,) float32: 1 for an example that shares its class with one of another row of the batch, else 0."""
+    alike = targets.unsqueeze(0) == targets.unsqueeze(1)
+    return (alike & (rows.unsqueeze(0) != rows.unsqueeze(1))).any(1).float()
 
 
 def answers(live: HeadedModel, source: ReplaySource, holder: Holder | None, most_tokens: int) -> Tensor:

@@ -5,7 +5,6 @@ by micro-batches of even size; the odd last example of an update stays as it is.
 the whole update, and do not depend on how it is divided.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,7 +59,9 @@ class Regularised:
             for several in zip(*found, strict=True)
         ]
         if self.agreement:
-            each = DIVERGENCES[self.plain.task.kind](*outputs)
+            divergence = self.plain.task.divergence
+            assert divergence is not None, "a plan with R-Drop is refused for such a task"
+            each = divergence(*outputs)
             shares = batch.weights.to(each)
             terms.append(Term(AGREE, each * shares, shares, self.agreement))
         return terms
@@ -107,27 +108,3 @@ def mixed(one: Tensor, other: Tensor, shares: Tensor) -> Tensor:
 def sum_of(terms: tuple[Term, ...]) -> Tensor:
     """The sums of some terms, added up."""
     return torch.stack([term.sums for term in terms]).sum(0)
-
-
-def between_classes(one: Tensor, other: Tensor) -> Tensor:
-    """(B,) mean of both Kullback-Leibler divergences of softmaxes, from logits (B, K)."""
-    first, second = one.log_softmax(1), other.log_softmax(1)
-    return 0.5 * ((first.exp() - second.exp()) * (first - second)).sum(1)
-
-
-def between_labels(one: Tensor, other: Tensor) -> Tensor:
-    """(B,) the same of sigmoids, averaged over labels."""
-    return 0.5 * ((one.sigmoid() - other.sigmoid()) * (one - other)).mean(1)
-
-
-def between_numbers(one: Tensor, other: Tensor) -> Tensor:
-    """(B,) squared difference of outputs (B, 1): a regression has no probabilities."""
-    return (one - other).square().mean(1)
-
-
-DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "classification": between_classes,
-    "multi-label": between_labels,
-    "regression": between_numbers,
-}
-"""How far two answers differ, by the kind of predictions."""

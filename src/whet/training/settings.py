@@ -1,6 +1,6 @@
 """How gradient steps are taken: the settings of the loop, checked when built."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from whet import catalog
@@ -9,6 +9,12 @@ from whet.training.schedules import FALLS, Schedule, rate_at
 
 Average = Literal["none", "ema", "swa", "soup", "wise-ft"]
 Sampling = Literal["rows", "balanced"]
+OF_LOSS = ("patience", "evaluations_per_epoch", "mixup", "r_drop", "sampling")
+"""Settings that act on the task's loss alone: a stage that minimises another one reads none of them."""
+OF_HEAD = ("head_learning_rate",)
+"""Settings that act on the new head's steps alone. Every other one acts on any steps."""
+FILLED = ("epochs", "learning_rate", "micro_batch_size", "gradient_checkpointing")
+"""Settings that planning fills in: a whole plan does not tell them from what a user set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,8 @@ class Training:
         mixup: Features are mixed in pairs, with shares from a beta distribution of this parameter; 0 is off.
         r_drop: Weight of the divergence between two forwards that drop differently; 0 is off, and a step costs twice.
         sampling: "rows" takes every row once an epoch; "balanced" draws as many, every class equally often.
-        most_seconds: Clock limit of a stage; a stop by the clock is said and stored as a decision. 0 is none.
+        most_seconds: Clock limit of a stage, with what it took before it was resumed; a stop by the clock is said and
+            stored as a decision. 0 is none.
     """
 
     epochs: float | None = None
@@ -105,6 +112,12 @@ class Training:
                 fix="use an even number",
             )
         self._require("most_seconds", self.most_seconds >= 0, "0 or more")
+
+    def changed(self) -> tuple[str, ...]:
+        """The names of settings that are not at their defaults; that of the schedule is the optimizer's."""
+        usual = Training(schedule=self.optimizer.schedule)
+        given = replace(self, schedule=self.schedule or self.optimizer.schedule)
+        return tuple(one.name for one in fields(self) if getattr(given, one.name) != getattr(usual, one.name))
 
     def passes(self, usual: float, rows: int) -> float:
         """Epochs as named, else the ``usual`` ones of a method, and more where ``rows`` are so few."""

@@ -260,7 +260,7 @@ class Problem:
         return self.prior.expand(heads, -1, -1).contiguous()
 
     def solve(self, masks: Tensor, penalties: Tensor, start: Tensor, *, tolerance: float = ROUGH) -> tuple[Tensor, int]:
-        """Minimise every head's loss; a head without rows stays zero.
+        """Minimise every head's loss; a head without rows stays at the prior, which is zero unless there is one.
 
         Shapes:
             masks: (H, N) row weights a head; penalties: (H, K); start: (H, D + 1, K).

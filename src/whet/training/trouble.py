@@ -1,12 +1,14 @@
 """What if a loss or a gradient is not finite? It is never applied: back to the last snapshot, slower, then in float32.
 
 The first time, the run returns to where it was up to 50 updates ago and goes on at half the rate. If the same update is
-not finite again it is computed in float32, without replay. If it still is not, the run stops and names the rows and the
-first layer whose output is not finite.
+not finite again it is computed in float32 by the masters: under replay where they train themselves; without replay and
+without dropout where a bfloat16 copy trains, since only the copy has these. If it still is not finite, the run stops
+and names the rows and the first layer whose output is not.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +39,22 @@ def with_gradients(model: nn.Module, names: Mapping[str, Tensor]) -> Iterator[di
             parameter.requires_grad_(asked[name])
 
 
-def still_not_finite(model: nn.Module, window: list[Batch], row_ids: Callable[[Batch], list[int]]) -> RunError:
-    """The error for an update that is not finite in float32 either: its rows, and the first layer that goes wrong."""
-    device = next(model.parameters()).device
+def still_not_finite(
+    model: nn.Module,
+    window: list[Batch],
+    forward: Callable[[Batch], object],
+    row_ids: Callable[[Batch], list[int]],
+) -> RunError:
+    """The error for an update that is not finite in float32 either: its rows, and the first layer that goes wrong.
+
+    Args:
+        forward: Runs the model on a batch as its steps do, under replay where they are.
+    """
     for batch in window:
-        layer = first_bad_layer(model, {name: tensor.to(device) for name, tensor in batch.inputs.items()})
+        layer = first_bad_layer(model, partial(forward, batch))
         if layer:
             break
-    rows = [row + 1 for row in row_ids(batch)]
+    rows = [row + 1 for one in ([batch] if layer else window) for row in row_ids(one)]
     what = (
         f"the first layer whose output is not finite is {layer!r}" if layer else "the output of every layer is finite"
     )
@@ -56,8 +66,8 @@ def still_not_finite(model: nn.Module, window: list[Batch], row_ids: Callable[[B
 
 
 @torch.no_grad()
-def first_bad_layer(model: nn.Module, inputs: Mapping[str, Tensor]) -> str:
-    """The name of the first module, in the order of the forward, whose output is not finite; nothing if all are."""
+def first_bad_layer(model: nn.Module, forward: Callable[[], object]) -> str:
+    """The first module, in the order of a forward of the model, whose output is not finite; nothing if all are."""
     bad: list[str] = []
 
     def look(name: str, output: object) -> None:
@@ -71,7 +81,7 @@ def first_bad_layer(model: nn.Module, inputs: Mapping[str, Tensor]) -> str:
         if not list(module.children())
     ]
     try:
-        model(**inputs)
+        forward()
     finally:
         for hook in hooks:
             hook.remove()

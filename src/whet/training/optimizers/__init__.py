@@ -1,6 +1,5 @@
 """How an update is made of a gradient. ``whet.training.optimizers.SGD()``: every optimizer by its class name."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from whet import catalog
@@ -14,8 +13,4 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    for member in catalog.members("optimizer").values():
-        module, _, attribute = member.path.partition(":")
-        if attribute == name:
-            return getattr(import_module(module), attribute)
-    raise AttributeError(f"module 'whet.training.optimizers' has no attribute {name!r}")
+    return catalog.by_class("optimizer", name, __name__)

@@ -1,0 +1,147 @@
+"""A setting that nothing would read is refused by name; one at its default never is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import whet
+from whet import catalog
+from whet.errors import ConfigError
+from whet.tasks.classification import Classification
+from whet.testing import check_task, tiny_rows
+from whet.training.settings import OF_HEAD, OF_LOSS, Training
+
+PLAIN = (
+    "machinery.threads=1",
+    "machinery.precision=float32",
+    "machinery.training_precision=float32",
+    "backbone.attention=eager",
+    "cache=off",
+)
+OTHER: dict[str, str] = {
+    "epochs": "1", "least_steps": "1", "optimizer": "sgd", "learning_rate": "1e-3", "head_learning_rate": "2",
+    "batch_size": "8", "micro_batch_size": "4", "gradient_checkpointing": "true", "warmup": "0.2",
+    "schedule": "cosine", "weight_decay": "0.1", "clip": "2", "patience": "1", "evaluations_per_epoch": "1",
+    "freeze": "[embeddings]", "average": "ema", "ema_decay": "0.9", "swa_share": "0.5", "dropout": "0.2",
+    "mixup": "0.2", "r_drop": "1", "sampling": "balanced", "most_seconds": "60",
+}  # fmt: skip
+"""A value of each training setting that is not its default."""
+
+
+@pytest.fixture
+def planned(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Plans on 120 rows of three classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows = tiny_rows("classification", 120)[0].table.to_pylist()
+
+    def plan(method: str, *settings: str, **more: Any) -> Any:
+        return whet.plan(rows, "target", model=tiny_model, method=method, settings=(*PLAIN, *settings), **more).plan
+
+    return plan
+
+
+def refused(plan: Callable[..., Any], where: str, *words: str, **more: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(*words, **more)
+    assert caught.value.where == where
+    assert where.rpartition(".")[2] in caught.value.what
+
+
+def own(outputs: Any, targets: Any) -> Any:
+    return torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def test_without_steps_every_training_setting_is_refused(planned: Callable[..., Any]) -> None:
+    assert set(OTHER) == {entry.name for entry in fields(Training)}
+    for name, value in OTHER.items():
+        refused(planned, f"training.{name}", "probe", f"training.{name}={value}")
+
+
+@pytest.mark.parametrize("name", [*OF_LOSS, *OF_HEAD])
+def test_a_loss_of_features_alone_reads_no_setting_of_the_tasks_loss(planned: Callable[..., Any], name: str) -> None:
+    refused(planned, f"training.{name}", "contrastive", f"training.{name}={OTHER[name]}")
+
+
+@pytest.mark.parametrize("method", ["probe", "contrastive"])
+def test_what_shapes_a_loss_that_is_never_minimised_is_refused(planned: Callable[..., Any], method: str) -> None:
+    for setting in ("task.focal_gamma=2", "task.label_smoothing=0.3"):
+        refused(planned, setting.partition("=")[0], method, setting)
+    refused(planned, "loss", method, loss=own)
+    assert planned(method, "task.class_weights=balanced").task.class_weights == "balanced"
+
+
+def test_a_ladder_refuses_only_what_no_rung_could_read(planned: Callable[..., Any]) -> None:
+    solved, contrasted = "method.methods=[probe]", "method.methods=[probe, contrastive]"
+    refused(planned, "training.weight_decay", "auto", solved, "training.weight_decay=0.1")
+    refused(planned, "task.focal_gamma", "auto", contrasted, "task.focal_gamma=2")
+    refused(planned, "training.patience", "auto", contrasted, "training.patience=1")
+    refused(planned, "loss", "auto", contrasted, loss=own)
+    assert planned("auto", contrasted, "training.weight_decay=0.1").training.weight_decay == 0.1
+    assert planned("auto", "task.focal_gamma=2", "training.patience=1", time="5s").task.focal_gamma == 2
+
+
+def test_a_default_that_is_written_out_is_accepted(planned: Callable[..., Any]) -> None:
+    written = ("training.weight_decay=0.01", "training.schedule=linear", "training.patience=4", "task.focal_gamma=0")
+    for found in (planned("probe", *written), planned("probe", training=Training())):
+        assert found.training == planned("probe").training
+
+
+def test_a_loss_of_ones_own_heeds_no_setting_of_the_tasks(planned: Callable[..., Any]) -> None:
+    for setting in ("task.class_weights=balanced", "task.focal_gamma=2", "task.label_smoothing=0.1"):
+        refused(planned, setting.partition("=")[0], "full", setting, loss=own)
+    with pytest.raises(ConfigError, match=r"task\.class_weights and task\.label_smoothing"):
+        planned("full", "task={class_weights: balanced, label_smoothing: 0.1}", loss=own)
+    assert planned("full", "training.epochs=1", "task.focal_gamma=0", loss=own).training.epochs == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hinged(Classification):
+    """What another package may add: a task whose loss has a setting of its own."""
+
+    margin: float = 0.0
+    loss_settings: ClassVar[tuple[str, ...]] = ("label_smoothing", "focal_gamma", "margin")
+
+
+def test_a_task_of_another_package_names_its_own_settings(
+    planned: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_task(Hinged(margin=0.5))
+    monkeypatch.setitem(catalog.TASKS, "hinged", catalog.Member(f"{__name__}:Hinged", "classes apart by a margin"))
+    refused(planned, "task.margin", "probe", "task={name: hinged, margin: 0.5}")
+    refused(planned, "task.margin", "full", "task={name: hinged, margin: 0.5}", loss=own)
+
+
+def test_what_a_plan_file_filled_in_for_steps_is_left_behind_by_a_method_without(planned: Callable[..., Any]) -> None:
+    rows = tiny_rows("classification", 120)[0].table.to_pylist()
+    found = planned("full", "training.micro_batch_size=8")
+    assert found.training.learning_rate
+    found.write(Path("plan.yaml"))
+    assert whet.plan(rows, plan="plan.yaml", method="probe").plan.training.learning_rate is None
+    for name, value in (("epochs", f"{found.training.epochs:g}"), ("patience", "1")):
+        with pytest.raises(ConfigError, match=name):
+            whet.plan(rows, plan="plan.yaml", method="probe", settings=[f"training.{name}={value}"])
+
+
+def test_a_whole_plan_is_refused_like_any_other(planned: Callable[..., Any]) -> None:
+    rows = tiny_rows("classification", 120)[0].table.to_pylist()
+    planned("contrastive", "training.epochs=1").write(Path("plan.yaml"))
+    assert whet.plan(rows, plan="plan.yaml").plan.training.epochs == 1
+    refused(lambda: whet.plan(rows, plan="plan.yaml", loss=own), "loss")
+
+
+def test_a_run_that_goes_on_need_not_read_what_the_earlier_one_set(
+    planned: Callable[..., Any], tiny_model: Path
+) -> None:
+    rows = tiny_rows("classification", 120)[0].table.to_pylist()
+    smooth = (*PLAIN, "training.epochs=1", "task.label_smoothing=0.1")
+    whet.finetune(rows, "target", model=tiny_model, method="top-layers", settings=smooth, out="first")
+    found = whet.plan(rows, "target", model="first", method="probe", settings=PLAIN).plan
+    assert found.task.label_smoothing == 0.1
+    found.write(Path("plan.yaml"))
+    assert whet.plan(rows, plan="plan.yaml").plan == found
+    assert whet.plan(rows, plan="plan.yaml", seed=3).plan.seed == 3
