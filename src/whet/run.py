@@ -20,6 +20,7 @@ from whet.data.rows import Columns, Rows, raw_values
 from whet.data.split import TestSet
 from whet.data.targets import open_targets
 from whet.deploy.package import package
+from whet.deploy.predictor import Predictor
 from whet.evaluation.judge import judge
 from whet.evaluation.metric import metric_named
 from whet.evaluation.records import Judgement
@@ -164,7 +165,7 @@ def finish(
     answers = {}
     for name, test in prepared.split.tests.items():
         answers[name] = yield from predict_test(prepared, fitted, test)
-    notes = (*notes, *(words for words in [shipped(prepared, answers, folder)] if words))
+    notes = (*notes, *(words for words in [shipped(prepared, fitted, answers)] if words))
     clock.mark("predict")
     rivals = yield from fit_baselines(prepared, fitted, answers, clock)
     judgements, judged = judge_all(prepared, answers, rivals)
@@ -204,11 +205,17 @@ def predict_test(prepared: Prepared, fitted: NeuralFitted, test: TestSet) -> Gen
     return replace(answers, units=test.units)
 
 
-def shipped(prepared: Prepared, answers: Mapping[str, Predictions], folder: Path) -> str:
-    """How far the package answers as the model that is judged, tried on the first test set."""
+def shipped(prepared: Prepared, fitted: NeuralFitted, answers: Mapping[str, Predictions]) -> str:
+    """How far the package answers as the model that is judged, tried on the first test set.
+
+    By the float32 model that was packaged: that the package answers as it does was made sure of when it was written.
+    """
     name, test = next(iter(prepared.split.tests.items()), ("", None))
     precision = prepared.plan.machinery.precision
-    return "" if test is None else shipped_words(folder / MODEL, precision, test, answers[name])
+    model = Predictor(
+        fitted.model, prepared.processor, plain_task(prepared.task), fitted.state, prepared.columns, record={}
+    )
+    return "" if test is None else shipped_words(model, precision, test, answers[name])
 
 
 def fit_baselines(

@@ -1,7 +1,5 @@
 """Does the package answer as the model that was judged? Precision may differ, and a reader must know how far."""
 
-from pathlib import Path
-
 import numpy as np
 
 from whet.backbones.precisions import Precision
@@ -14,17 +12,17 @@ TRIED_ROWS = 200
 """Test rows, evenly spread, that are answered by both."""
 
 
-def shipped_words(model: Path, judged_in: Precision, test: TestSet, judged: Predictions) -> str:
+def shipped_words(model: Predictor, judged_in: Precision, test: TestSet, judged: Predictions) -> str:
     """How the packaged model's answers differ from those that are judged; nothing where both are float32.
 
     Args:
-        model: The packaged model, which answers in float32.
+        model: The one that is packaged, in float32.
         judged: Answers for the whole test set, without targets.
     """
     if judged_in == "float32" or not len(judged):
         return ""
     index = np.unique(np.linspace(0, len(judged) - 1, min(TRIED_ROWS, len(judged))).astype(np.int64))
-    ours, theirs = judged.take(index), Predictor.load(model).answer(test.rows.select(index))
+    ours, theirs = judged.take(index), model.answer(test.rows.select(index))
     lead = f"Judged in {judged_in}; the packaged model answers in float32"
     if judged.kind == "regression":
         most = float(np.abs(ours.decided - theirs.decided).max())
