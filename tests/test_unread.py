@@ -26,7 +26,7 @@ OTHER: dict[str, str] = {
     "epochs": "1", "least_steps": "1", "optimizer": "sgd", "learning_rate": "1e-3", "head_learning_rate": "2",
     "batch_size": "8", "micro_batch_size": "4", "gradient_checkpointing": "true", "warmup": "0.2",
     "schedule": "cosine", "weight_decay": "0.1", "clip": "2", "patience": "1", "evaluations_per_epoch": "1",
-    "freeze": "[embeddings]", "average": "ema", "ema_decay": "0.9", "swa_share": "0.5", "dropout": "0.2",
+    "freeze": "[embeddings]", "average": "ema", "dropout": "0.2",
     "mixup": "0.2", "r_drop": "1", "sampling": "balanced", "most_seconds": "60",
 }  # fmt: skip
 """A value of each training setting that is not its default."""

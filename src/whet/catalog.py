@@ -81,6 +81,14 @@ OPTIMIZERS = {
     ),
 }
 
+AVERAGES = {
+    "none": Member("whet.training.average:NoAverage", "the best weights of one moment"),
+    "ema": Member("whet.training.averages.ema:EMA", "a moving average of every update", "EMA"),
+    "swa": Member("whet.training.averages.swa:SWA", "the mean over the last steps", "SWA"),
+    "soup": Member("whet.training.averages.soup:Soup", "the mean of some of the best checkpoints"),
+    "wise-ft": Member("whet.training.averages.wise_ft:WiseFT", "a mixture of the start and what was tuned", "WiSE-FT"),
+}
+
 LEARNERS = {
     "majority": Member("whet.learners.majority:Majority", "always the commonest answer"),
     "tfidf": Member("whet.learners.tfidf:TfidfLinear", "TF-IDF features and a linear model", "TF-IDF + linear"),
@@ -119,6 +127,7 @@ TABLES: dict[str, dict[str, Member]] = {
     "task": TASKS,
     "method": METHODS,
     "optimizer": OPTIMIZERS,
+    "average": AVERAGES,
     "learner": LEARNERS,
     "metric": METRICS,
     "tracker": TRACKERS,

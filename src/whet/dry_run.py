@@ -22,7 +22,6 @@ from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.neural import Neural
 from whet.methods.method import Descend, Solve, Stage
 from whet.tasks.task import Examples
-from whet.training.averaging import averaging
 from whet.training.compact import compacted
 from whet.training.compiling import compiled
 from whet.training.loop import Budget, FitState, start_state, take_step
@@ -173,7 +172,7 @@ def measure_stage(
     with ExitStack() as stack:
         stack.enter_context(drawn_head(working.live))
         stack.enter_context(compacted(working, tables, [examples.inputs, longest.inputs]))
-        average = averaging(descent.training)
+        average = descent.training.average
         state = start_state(working, groups, STILL, descent.training, undecayed(backbone), average)
         holder = stack.enter_context(cut.inject(working.live)) if cut else None
         stack.enter_context(compiled(working.live, backbone.blocks, machinery.compile == "on"))

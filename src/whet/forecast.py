@@ -17,10 +17,10 @@ from whet.methods.method import Descend, Method
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
 from whet.sample import Sample
-from whet.training.averaging import COPIES, MEASURED
+from whet.training.average import NoAverage
 from whet.training.checkpoint import KEPT
 from whet.training.memory import SHARE, give_back, held_bytes
-from whet.training.settings import Average, Training
+from whet.training.settings import Training
 from whet.trial import Trial, limit_bytes
 
 START_SHARE = 0.2
@@ -170,7 +170,7 @@ class Speeds:
         for stage in self.stages(method):
             passes = stage.share * epochs
             evaluations = min(MOST_EVALUATIONS, passes * self.training.evaluations_per_epoch) + 2  # start, calibration
-            evaluations += MEASURED[self.training.average]
+            evaluations += self.training.average.evaluations
             found += passes * self.tokens * stage.token_seconds + evaluations * self._evaluation(stage)
         return found
 
@@ -309,8 +309,8 @@ def extra_bytes(speeds: Speeds, stage: StageCost, activations: int) -> int:
     average = speeds.training.average
     held = NUMBER_BYTES * state_numbers(stage, average) + BESIDE_BYTES
     tables = int(max(0, speeds.trained(stage) - dry) * held)
-    soup = NUMBER_BYTES * COPIES[average] * speeds.trained(stage) if average == "soup" else 0  # gathered later
-    return tables + soup + (activations if stage.replayed else 0)
+    later = NUMBER_BYTES * average.copies * speeds.trained(stage) if average.gathered else 0
+    return tables + later + (activations if stage.replayed else 0)
 
 
 def descents(method: Any, training: Training) -> list[tuple[Method, float]]:
@@ -330,10 +330,10 @@ def checkpoint_bytes(speeds: Speeds, method: Method, epochs: float) -> int:
     return int(NUMBER_BYTES * numbers) * int(min(written, KEPT + 1))
 
 
-def state_numbers(stage: StageCost, average: Average) -> float:
+def state_numbers(stage: StageCost, average: NoAverage) -> float:
     """Numbers of a checkpoint by number that moves: master, what the optimizer remembers, the same two again in the
     snapshot, the best so far and that of the snapshot, and what an average carries."""
-    return 2 * (1 + stage.remembered + 1) + COPIES[average]
+    return 2 * (1 + stage.remembered + 1) + average.copies
 
 
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:

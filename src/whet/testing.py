@@ -31,6 +31,7 @@ from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples, State, Task
 from whet.trackers.tracker import Tracker, opened
+from whet.training.average import NoAverage, Over
 from whet.training.batches import Source, strata_of
 from whet.training.events import Checkpointed, Evaluated, Event, Fitting, Judged, Said, Started, Stepped, Stopped
 from whet.training.loop import Budget, FitState, Objective, start_state, take_step
@@ -214,6 +215,34 @@ def check_optimizer(optimizer: Optimizer) -> None:
         require(
             equal(again.moving(), state.moving()), "a step from what was remembered differs from one without a stop"
         )
+
+
+def check_average(average: NoAverage) -> None:
+    """Follow made-up weights over some updates.
+
+    Checks that it never writes to the weights that step, and that one which begins where this one began and is given
+    what this one carried ends as this one does.
+    """
+    draw = torch.Generator().manual_seed(0)
+    start = [torch.randn(size, generator=draw) for size in (5, 3)]
+    masters = [one.clone() for one in start]
+    carried = average.begin(masters)
+    for step in range(1, STEPS + 1):
+        masters = [one + torch.randn(one.shape, generator=draw) for one in masters]
+        kept = [one.clone() for one in masters]
+        average.stepped(carried, masters, step, STEPS)
+        average.measured(carried, masters, step, 1.0 / step)
+        require(all(map(torch.equal, masters, kept)), "an average must not change the weights that step")
+    over = Over(masters, STEPS, STEPS, lambda found: float(sum(one.square().sum() for one in found)))
+    whole = average.end(carried, over).weights or carried.mean
+    again = average.begin(start)
+    again.put_back({name: one.clone() for name, one in carried.moving().items()}, torch.device("cpu"))
+    again.choose(carried.chosen(), torch.device("cpu"))
+    resumed = average.end(again, over).weights or again.mean
+    require(
+        len(resumed) == len(whole) and all(map(torch.equal, resumed, whole)),
+        "what is carried by moving() and chosen() must end as what never stopped",
+    )
 
 
 def check_task(task: Task) -> None:

@@ -2,25 +2,26 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from learners.make import bytes_of, drained, moments_of
 from learners.test_resume_law import SETTINGS, fit_of
+from whet import catalog
 from whet.training import loop
-from whet.training.settings import Average
+from whet.training.averages.swa import SWA
 from whet.training.trouble import NotFiniteError
 
-AVERAGES = [name for name in get_args(Average) if name != "none"]
+AVERAGES = [name for name in catalog.members("average") if name != "none"]
 
 
-def averaged(folder: Path, checkpoints: Path | None, average: Average, **changes: Any) -> Any:
-    training = replace(SETTINGS, average=average, swa_share=0.8)
+def averaged(folder: Path, checkpoints: Path | None, average: str, **changes: Any) -> Any:
+    training = replace(SETTINGS, average=SWA(share=0.8) if average == "swa" else average)
     return fit_of(folder, checkpoints, training=training, **changes)
 
 
-def killed_everywhere(folder: Path, place: Path, average: Average, **changes: Any) -> int:
+def killed_everywhere(folder: Path, place: Path, average: str, **changes: Any) -> int:
     """Resume from what lay on the disk at every event, at first nothing; how many checkpoints there were."""
     running = place / "running"
     fitted, _, moments = moments_of(*averaged(folder, running, average, **changes), running)
@@ -33,14 +34,14 @@ def killed_everywhere(folder: Path, place: Path, average: Average, **changes: An
 
 @pytest.mark.parametrize(("average", "valid"), [*((name, 8) for name in AVERAGES), ("ema", 0), ("swa", 0)])
 def test_a_fit_that_is_killed_at_any_event_gives_the_same_bytes(
-    tiny_model: Path, tmp_path: Path, average: Average, valid: int
+    tiny_model: Path, tmp_path: Path, average: str, valid: int
 ) -> None:
     assert killed_everywhere(tiny_model, tmp_path, average, valid=valid) > 2
 
 
 @pytest.mark.parametrize("average", AVERAGES)
 def test_a_fit_that_returns_to_its_snapshot_returns_to_its_average(
-    tiny_model: Path, tmp_path: Path, average: Average, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, average: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     update = loop.update
 

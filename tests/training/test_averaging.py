@@ -11,14 +11,21 @@ import torch
 from torch import Tensor
 
 from learners.make import QUICK, drained, made
+from whet import catalog
 from whet.errors import ConfigError
 from whet.methods.contrastive import Contrastive
 from whet.methods.full import Full
 from whet.methods.method import Method
 from whet.methods.top_layers import TopLayers
-from whet.training.averaging import GRID, INGREDIENTS, Carried, GreedySoup, Over, StartInterpolation, averaging, between
+from whet.plan import build
+from whet.testing import check_average
+from whet.training.average import Carried, Ended, NoAverage, Over, between
+from whet.training.averages.ema import EMA
+from whet.training.averages.soup import INGREDIENTS, Soup
+from whet.training.averages.swa import SWA
+from whet.training.averages.wise_ft import GRID, WiseFT
 from whet.training.events import Evaluated, Said, Stepped
-from whet.training.settings import Average, Training
+from whet.training.settings import Training
 
 SETTINGS = Training(batch_size=8, patience=0, schedule="constant", warmup=0.0, epochs=3)
 METHOD = TopLayers(1, learning_rate=3e-3, solve=QUICK)
@@ -30,9 +37,9 @@ def weights() -> list[Tensor]:
     return [torch.randn(size, generator=DRAW, dtype=torch.float64) for size in (5, 3)]
 
 
-def walked(settings: Training, steps: int) -> tuple[list[list[Tensor]], Carried]:
+def walked(average: NoAverage, steps: int) -> tuple[list[list[Tensor]], Carried]:
     """The start, the weights after every update, and what the average carries then."""
-    average, path = averaging(settings), [weights() for _ in range(steps + 1)]
+    path = [weights() for _ in range(steps + 1)]
     carried = average.begin(path[0])
     for step in range(1, steps + 1):
         average.stepped(carried, path[step], step, steps)
@@ -41,7 +48,7 @@ def walked(settings: Training, steps: int) -> tuple[list[list[Tensor]], Carried]
 
 @pytest.mark.parametrize(("steps", "decay"), [(1, 0.98), (30, 0.98), (30, 0.5), (600, 0.98)])
 def test_a_moving_average_is_the_weighted_sum_of_every_update(steps: int, decay: float) -> None:
-    path, carried = walked(Training(average="ema", ema_decay=decay), steps)
+    path, carried = walked(EMA(decay=decay), steps)
     decays = [min(decay, (1 + step) / (10 + step)) for step in range(1, steps + 1)]
     shares = [math.prod(decays)] + [(1 - one) * math.prod(decays[n + 1 :]) for n, one in enumerate(decays)]
     assert sum(shares) == pytest.approx(1.0)
@@ -52,10 +59,46 @@ def test_a_moving_average_is_the_weighted_sum_of_every_update(steps: int, decay:
 
 @pytest.mark.parametrize(("steps", "share", "last"), [(40, 0.25, 10), (7, 0.5, 4), (3, 0.01, 1), (5, 1.0, 5)])
 def test_swa_is_the_mean_of_the_last_updates(steps: int, share: float, last: int) -> None:
-    path, carried = walked(Training(average="swa", swa_share=share), steps)
+    path, carried = walked(SWA(share=share), steps)
     for group, found in enumerate(carried.mean):
         wanted = torch.stack([moment[group] for moment in path[-last:]]).mean(0)
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", catalog.members("average"))
+def test_every_average_keeps_the_contract(name: str) -> None:
+    check_average(catalog.find("average", name)())
+
+
+def test_an_average_that_moves_what_steps_or_forgets_what_it_carried_is_found() -> None:
+    class Pulling(NoAverage):
+        def stepped(self, carried: Carried, masters: list[Tensor], step: int, steps: int) -> None:
+            masters[0].mul_(0.5)
+
+    class Hidden(NoAverage):
+        def begin(self, masters: list[Tensor]) -> Carried:
+            self.__dict__["seen"] = 0
+            return Carried()
+
+        def stepped(self, carried: Carried, masters: list[Tensor], step: int, steps: int) -> None:
+            self.__dict__["seen"] += 1
+
+        def end(self, carried: Carried, over: Over) -> Ended:
+            return Ended([one * self.__dict__["seen"] for one in over.tuned])
+
+    for average, words in ((Pulling(), "must not change"), (Hidden(), "must end as")):
+        with pytest.raises(AssertionError, match=words):
+            check_average(average)
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [("median", "median"), ({"name": "ema", "decay": 1.0}, "decay"), ({"name": "swa", "share": 0.0}, "share"),
+     ({"name": "swa", "share": 1.5}, "share"), ({"name": "soup", "decay": 0.5}, "decay")],
+)  # fmt: skip
+def test_an_average_that_cannot_work_is_refused(value: Any, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        build(Training, {"average": value}, "training")
 
 
 def over(measure: Callable[[list[Tensor]], float], tuned: list[Tensor] | None = None) -> Over:
@@ -71,7 +114,7 @@ def bowl(centre: list[Tensor]) -> Callable[[list[Tensor]], float]:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_soup_is_never_worse_than_its_best_ingredient_and_is_the_mean_of_what_stayed(seed: int) -> None:
     DRAW.manual_seed(seed)
-    soup, carried, loss = GreedySoup(), Carried(), bowl(weights())
+    soup, carried, loss = Soup(), Carried(), bowl(weights())
     for step in range(12):
         moment = weights()
         soup.measured(carried, moment, step, loss(moment))
@@ -98,7 +141,7 @@ def test_a_soup_is_never_worse_than_its_best_ingredient_and_is_the_mean_of_what_
 
 
 def test_a_soup_leaves_out_what_is_no_number_and_is_what_it_was_after_a_checkpoint() -> None:
-    soup, carried = GreedySoup(), Carried()
+    soup, carried = Soup(), Carried()
     for step, loss in enumerate([0.9, 0.5, float("nan"), 0.4, 0.45]):
         soup.measured(carried, weights(), step, loss)
     soup.measured(carried, weights(), 3, 0.41)
@@ -114,7 +157,7 @@ def test_a_soup_leaves_out_what_is_no_number_and_is_what_it_was_after_a_checkpoi
 
 def test_wise_ft_takes_the_lowest_loss_between_start_and_tuned() -> None:
     start, tuned = weights(), weights()
-    wise = StartInterpolation()
+    wise = WiseFT()
     for weight in (0.0, 0.3, 1.0):
         ended = wise.end(wise.begin(start), over(bowl(between(start, tuned, weight)), tuned))
         assert ended.weights is not None
@@ -133,7 +176,7 @@ def test_swa_says_where_a_moment_before_the_mean_is_kept(tiny_model: Path) -> No
     method = Full(learning_rate=3e-3, solve=QUICK)
     told = set()
     for epochs in (3, 8):
-        _, events = fitted_with(tiny_model, "swa", method=method, swa_share=0.25, learning_rate=1e-3, epochs=epochs)
+        _, events = fitted_with(tiny_model, SWA(share=0.25), method=method, learning_rate=1e-3, epochs=epochs)
         plain = round(0.75 * max(event.step for event in events if isinstance(event, Stepped)))
         best = [event.step for event in events if isinstance(event, Evaluated) and event.best][-1]
         said = [
@@ -148,7 +191,9 @@ def test_swa_says_where_a_moment_before_the_mean_is_kept(tiny_model: Path) -> No
     assert told == {True, False}
 
 
-def fitted_with(folder: Path, average: Average, valid: int = 10, method: Method = METHOD, **changes: Any) -> Any:
+def fitted_with(
+    folder: Path, average: str | NoAverage, valid: int = 10, method: Method = METHOD, **changes: Any
+) -> Any:
     training = replace(SETTINGS, average=average, **changes)
     return drained(*made(folder, method=method, training=training, valid=valid))
 
@@ -158,11 +203,11 @@ def tensors(fitted: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("average", ["ema", "swa", "soup", "wise-ft"])
+@pytest.mark.parametrize("average", [EMA(), SWA(share=0.5), Soup(), WiseFT()])
 def test_what_is_frozen_stays_and_the_live_model_is_what_is_kept(
-    tiny_model: Path, average: Average, precision: str
+    tiny_model: Path, average: NoAverage, precision: str
 ) -> None:
-    training = replace(SETTINGS, average=average, swa_share=0.5)
+    training = replace(SETTINGS, average=average)
     learner, rows = made(tiny_model, method=METHOD, training=training, training_precision=precision)
     before = {name: tensor.clone() for name, tensor in learner.backbone.model.state_dict().items()}
     top = learner.backbone.blocks[-1]
@@ -177,7 +222,7 @@ def test_what_is_frozen_stays_and_the_live_model_is_what_is_kept(
 
 def test_without_validation_the_average_itself_is_kept(tiny_model: Path) -> None:
     plain, moving = (tensors(fitted_with(tiny_model, one, valid=0)[0]) for one in ("none", "ema"))
-    last = tensors(fitted_with(tiny_model, "swa", valid=0, swa_share=1e-6)[0])
+    last = tensors(fitted_with(tiny_model, SWA(share=1e-6), valid=0)[0])
     assert all(torch.equal(last[name], plain[name]) for name in plain)  # the mean of one update
     name = max(plain, key=lambda name: float((plain[name] - moving[name]).abs().max()))
     assert float((plain[name] - moving[name]).abs().max()) > 1e-4
@@ -186,10 +231,11 @@ def test_without_validation_the_average_itself_is_kept(tiny_model: Path) -> None
 def test_validation_loss_is_that_of_the_average_and_the_steps_are_the_same(tiny_model: Path) -> None:
     """Looking at other weights must not disturb the updates."""
     seen = {}
-    for average in ("none", "ema", "swa", "soup", "wise-ft"):
-        events = fitted_with(tiny_model, average, swa_share=0.5)[1]
+    averages = {"none": "none", "ema": EMA(), "swa": SWA(share=0.5), "soup": "soup", "wise-ft": "wise-ft"}
+    for name, average in averages.items():
+        events = fitted_with(tiny_model, average)[1]
         steps = [(event.step, event.loss) for event in events if isinstance(event, Stepped)]
-        seen[average] = steps, [event.loss for event in events if isinstance(event, Evaluated)]
+        seen[name] = steps, [event.loss for event in events if isinstance(event, Evaluated)]
         assert steps == seen["none"][0]
     plain = seen["none"][1]
     assert seen["soup"][1] == seen["wise-ft"][1] == plain
@@ -200,7 +246,7 @@ def test_validation_loss_is_that_of_the_average_and_the_steps_are_the_same(tiny_
 
 
 @pytest.mark.parametrize("average", ["soup", "wise-ft"])
-def test_what_was_chosen_is_said_and_stands_in_the_notes(tiny_model: Path, average: Average) -> None:
+def test_what_was_chosen_is_said_and_stands_in_the_notes(tiny_model: Path, average: str) -> None:
     fitted, events = fitted_with(tiny_model, average)
     said = [event.message for event in events if isinstance(event, Said) and "validation loss" in event.message]
     assert len(said) == 1
@@ -226,7 +272,7 @@ def test_swa_takes_all_its_steps_and_says_when_it_could_not(tiny_model: Path) ->
 
 
 @pytest.mark.parametrize("average", ["soup", "wise-ft"])
-def test_an_average_that_chooses_is_refused_where_nothing_is_held_out(tiny_model: Path, average: Average) -> None:
+def test_an_average_that_chooses_is_refused_where_nothing_is_held_out(tiny_model: Path, average: str) -> None:
     with pytest.raises(ConfigError, match="no validation rows are held out"):
         fitted_with(tiny_model, average, valid=0)
     training = replace(SETTINGS, average=average)
@@ -235,7 +281,7 @@ def test_an_average_that_chooses_is_refused_where_nothing_is_held_out(tiny_model
 
 
 @pytest.mark.parametrize("average", ["ema", "swa"])
-def test_a_contrast_is_averaged_too(tiny_model: Path, average: Average) -> None:
+def test_a_contrast_is_averaged_too(tiny_model: Path, average: str) -> None:
     contrast = Contrastive(learning_rate=1e-3, solve=QUICK)
     plain, mean = (tensors(fitted_with(tiny_model, one, method=contrast)[0]) for one in ("none", average))
     assert any(not torch.equal(plain[name], mean[name]) for name in plain)

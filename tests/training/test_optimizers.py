@@ -15,6 +15,7 @@ from whet.learners.descent import undecayed
 from whet.methods.method import RateGroup
 from whet.plan import build, plain
 from whet.testing import check_optimizer, tiny_steps
+from whet.training.averages.soup import Soup
 from whet.training.loop import FitState, answering, start_state
 from whet.training.optimizer import Stepper
 from whet.training.optimizers.muon import Muon
@@ -209,5 +210,5 @@ def test_an_optimizer_that_cannot_work_is_refused(value: Any, what: str) -> None
 @pytest.mark.parametrize("average", ["ema", "swa"])
 def test_an_average_of_an_average_is_refused(average: str) -> None:
     with pytest.raises(ConfigError, match="would average an average"):
-        Training(optimizer="schedule-free", average=average)  # type: ignore[arg-type]
-    assert Training(optimizer="schedule-free", average="soup").average == "soup"
+        Training(optimizer="schedule-free", average=average)
+    assert Training(optimizer="schedule-free", average="soup").average == Soup()

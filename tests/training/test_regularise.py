@@ -230,7 +230,7 @@ def test_a_task_says_itself_what_can_be_done_with_its_answers_and_classes(tiny_m
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("average", "median"), ("ema_decay", 1.0), ("ema_decay", 0.0), ("swa_share", 0.0), ("swa_share", 1.5),
+        ("average", 0.98),
         ("dropout", 1.0), ("dropout", -0.1), ("mixup", -1.0), ("r_drop", float("nan")), ("sampling", "some"),
     ],
 )  # fmt: skip

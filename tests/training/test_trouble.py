@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from learners.make import QUICK, TOP, bytes_of, drained, made, moments_of
+from whet import catalog
 from whet.backbones.text_encoder import TextEncoder
 from whet.errors import RunError
 from whet.learners.fitted import NeuralFitted
@@ -17,7 +18,7 @@ from whet.methods.full import Full
 from whet.tasks.own_loss import with_loss
 from whet.training import loop
 from whet.training.events import Evaluated, Said, Stepped
-from whet.training.settings import Average, Training
+from whet.training.settings import Training
 from whet.training.trouble import NotFiniteError, first_bad_layer
 
 METHOD = Full(learning_rate=3e-3, epochs=3, solve=QUICK)
@@ -77,16 +78,16 @@ def test_what_was_returned_to_is_what_was_there(tiny_model: Path, failing: set[t
         assert torch.allclose(again.model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6), name
 
 
-def going_back(folder: Path, average: Average) -> tuple[NeuralFitted, list[Any]]:
+def going_back(folder: Path, average: str) -> tuple[NeuralFitted, list[Any]]:
     """Validation loss is due at every third of 24 updates; patience never ends it."""
     training = replace(OPTIONS["training"], average=average, evaluations_per_epoch=2)
     method = Full(learning_rate=3e-3, epochs=4, solve=QUICK)
     return drained(*made(folder, method=method, rows=48, training=training))
 
 
-@pytest.mark.parametrize("average", get_args(Average))
+@pytest.mark.parametrize("average", catalog.members("average"))
 def test_going_back_undoes_all_that_decides_the_rest_of_the_stage(
-    tiny_model: Path, failing: set[tuple[int, float]], monkeypatch: pytest.MonkeyPatch, average: Average
+    tiny_model: Path, failing: set[tuple[int, float]], monkeypatch: pytest.MonkeyPatch, average: str
 ) -> None:
     """Also what evaluations of the undone updates had left: best weights, patience, ingredients."""
     failing.add((7, 1.0))

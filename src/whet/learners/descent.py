@@ -15,11 +15,11 @@ import torch
 
 from whet.backbones.backbone import Backbone, Cut, HeadedModel, Holder
 from whet.backbones.precisions import Precision
+from whet.catalog import name_of
 from whet.errors import ConfigError, RunError
 from whet.learners.fitted import NeuralFitted, cut_cache
 from whet.methods.method import RateGroup, Stage, within
 from whet.tasks.task import Examples, Task
-from whet.training.averaging import averaging
 from whet.training.batches import strata_of
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.compact import compacted
@@ -74,7 +74,7 @@ class Descent:
         names = names_of(groups)
         working.trainable(names)
         watched = valid if stage.objective is None else None
-        average = averaging(self.training)
+        average = self.training.average
         require_validation(self.training, watched is not None)
         source, held_out, cut = yield from self._verified(fitted, train, watched)
         every = dict(working.masters.named_parameters())
@@ -379,11 +379,12 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
             where="training.sampling",
             fix="leave it out, or use another method",
         )
-    if averaging(training).validates:
+    if training.average.validates:
         raise ConfigError(
-            f"The stage {stage.name!r} has no validation loss to choose by, and {training.average!r} chooses by it.",
+            f"The stage {stage.name!r} has no validation loss to choose by, and "
+            f"{name_of('average', training.average)!r} chooses by it.",
             where="training.average",
-            fix="use 'ema' or 'swa', or another method",
+            fix="use a mean of updates, such as ema, or another method",
         )
     if not task.contrastable:
         raise ConfigError(
@@ -405,11 +406,12 @@ def require_validation(training: Training, validated: bool) -> None:
     Raises:
         ConfigError: naming it.
     """
-    if averaging(training).validates and not validated:
+    if training.average.validates and not validated:
         raise ConfigError(
-            f"{training.average!r} chooses by validation loss, and no validation rows are held out.",
+            f"{name_of('average', training.average)!r} chooses by validation loss, and no validation rows are held "
+            "out.",
             where="training.average",
-            fix="hold some out with --valid FILE or --set data.valid_fraction=0.15, or use 'ema' or 'swa'",
+            fix="hold some out with --valid FILE or --set data.valid_fraction=0.15, or use a mean of updates (ema)",
         )
 
 

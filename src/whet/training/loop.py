@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from whet.backbones.backbone import HeadedModel
 from whet.methods.method import RateGroup
 from whet.tasks.task import Batch, Term
-from whet.training.averaging import PLAIN, Carried, Ended, NoAverage, Over, Weights, copies
+from whet.training.average import PLAIN, Carried, Ended, NoAverage, Over, Weights, copied
 from whet.training.compact import CompactEmbedding
 from whet.training.draws import seed_torch
 from whet.training.events import Evaluated, Event, Said, Stepped, Stopped
@@ -560,7 +560,7 @@ def holding(state: FitState, working: Working, weights: Weights) -> Iterator[Non
         yield
         return
     masters = state.wholes()
-    own = copies(masters)
+    own = copied(masters)
     try:
         lay(masters, weights)
         working.push(state.masters())

@@ -7,7 +7,6 @@ from whet import catalog
 from whet.errors import ConfigError
 from whet.training.schedules import FALLS, Schedule, rate_at
 
-Average = Literal["none", "ema", "swa", "soup", "wise-ft"]
 Sampling = Literal["rows", "balanced"]
 OF_LOSS = ("patience", "evaluations_per_epoch", "mixup", "r_drop", "sampling")
 """Settings that act on the task's loss alone: a stage that minimises another one reads none of them."""
@@ -42,11 +41,8 @@ class Training:
         patience: Evaluations without a better validation loss before a stage stops; 0 never stops early.
         evaluations_per_epoch: How often validation loss is measured.
         freeze: Parts of the model that no method moves, such as ["embeddings", "encoder.layer.[0-3]"].
-        average: Which weights a stage ends with (see averaging.py): "none" the best of one moment, "ema" a moving
-            average, "swa" the mean of the last steps, "soup" that of the best checkpoints, "wise-ft" a mixture with
-            the start.
-        ema_decay: Of "ema"; 0.98 looks at about the last 50 updates.
-        swa_share: Of the steps, the last of which "swa" averages.
+        average: Which weights a stage ends with, by its catalog name, or an object of ``whet.training.averages``, which
+            has settings of its own; "none" is the best of one moment.
         dropout: Of hidden states while training; None keeps the model's, 0 turns it off. That of attention weights is
             the backbone's to set (``backbone.attention_dropout``, which is off unless named).
         mixup: Features are mixed in pairs, with shares from a beta distribution of this parameter; 0 is off.
@@ -71,9 +67,7 @@ class Training:
     patience: int = 4
     evaluations_per_epoch: int = 2
     freeze: tuple[str, ...] = ()
-    average: Average = "none"
-    ema_decay: float = 0.98
-    swa_share: float = 0.25
+    average: Any = field(default="none", metadata={"member": "average"})
     dropout: float | None = None
     mixup: float = 0.0
     r_drop: float = 0.0
@@ -81,10 +75,10 @@ class Training:
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.optimizer, str):
-            object.__setattr__(self, "optimizer", catalog.find("optimizer", self.optimizer)())
-        known = f"of {', '.join(catalog.members('optimizer'))}"
-        self._require("optimizer", hasattr(self.optimizer, "stepper"), known)
+        for name, has in (("optimizer", "stepper"), ("average", "stepped")):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, catalog.find(name, getattr(self, name))())
+            self._require(name, hasattr(getattr(self, name), has), f"of {', '.join(catalog.members(name))}")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "1 or more")
         self._require("least_steps", self.least_steps >= 0, "0 or more")
         self._require("learning_rate", self.learning_rate is None or 0 < self.learning_rate < 10, "above 0")
@@ -98,9 +92,6 @@ class Training:
         self._require("clip", self.clip >= 0, "0 or more")
         self._require("patience", self.patience >= 0, "0 or more")
         self._require("evaluations_per_epoch", self.evaluations_per_epoch >= 1, "1 or more")
-        self._require("average", self.average in get_args(Average), f"of {', '.join(get_args(Average))}")
-        self._require("ema_decay", 0 < self.ema_decay < 1, "above 0 and below 1, such as 0.98")
-        self._require("swa_share", 0 < self.swa_share <= 1, "above 0 and at most 1, such as 0.25")
         self._require("dropout", self.dropout is None or 0 <= self.dropout < 1, "from 0 to below 1")
         self._require("mixup", 0 <= self.mixup <= 100, "of 0, which is off, or above, such as 0.2")
         self._require("r_drop", 0 <= self.r_drop <= 100, "of 0, which is off, or above, such as 1")
@@ -143,12 +134,12 @@ class Training:
                 fix=f"use training.schedule={own}, with a warm-up if you like, or another training.optimizer",
             )
 
-        if self.optimizer.own_schedule and self.average in ("ema", "swa"):
+        if self.optimizer.own_schedule and self.average.of_updates:
             raise ConfigError(
                 f"The optimizer {catalog.name_of('optimizer', self.optimizer)!r} answers with an average of its "
-                f"weights already, so {self.average!r} would average an average.",
+                f"weights already, so {catalog.name_of('average', self.average)!r} would average an average.",
                 where="training.average",
-                fix="leave training.average out, or use 'soup' or 'wise-ft'",
+                fix="leave training.average out, or choose one that is no mean of updates, such as soup",
             )
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
