@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from whet.training.averaging import Ended
+from whet.training.average import Ended
 
 from whet.methods.method import RateGroup
 from whet.training.loop import Budget, FitState, evaluate, keep, patience_gone, start_state
