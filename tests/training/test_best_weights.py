@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from whet.training.average import Ended
 
 from whet.methods.method import RateGroup
+from whet.training.average import Ended
 from whet.training.loop import Budget, FitState, evaluate, keep, patience_gone, start_state
 from whet.training.precision import Working
 from whet.training.settings import Training
