@@ -8,7 +8,7 @@ from whet.deploy.predictor import Predictor
 from whet.report.words import number, plural
 from whet.tasks.predictions import Predictions
 
-TRIED_ROWS = 200
+TRIED_ROWS = 100
 """Test rows, evenly spread, that are answered by both."""
 
 
