@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from whet.errors import ConfigError
+from whet.training.blocks import rewired
 
 
 @contextmanager
@@ -25,28 +26,11 @@ def compiled(model: nn.Module, blocks: tuple[str, ...], wanted: bool) -> Iterato
     Raises:
         ConfigError: it is wanted, and the model has no chain of blocks; or, inside, a block cannot be compiled here.
     """
-    if wanted and not blocks:
-        raise ConfigError(
-            "The model has no chain of blocks, so none can be compiled.",
-            where="machinery.compile",
-            fix="leave it out",
-        )
-    own: list[tuple[nn.Module, Any]] = []
-    with quietly(wanted):
-        try:
-            for name in blocks if wanted else ():
-                block = model.get_submodule(name)
-                if hasattr(block, "original"):  # a stand-in of replay
-                    continue
-                before, fast = block.__dict__.get("forward"), in_steps(block, block.forward)
-                block.forward = fast
-                own.append((block, before))
-            yield
-        finally:
-            for block, forward in own:
-                del block.forward
-                if forward is not None:  # one that it had in place of its class's
-                    block.forward = forward
+    refusal = ConfigError(
+        "The model has no chain of blocks, so none can be compiled.", where="machinery.compile", fix="leave it out"
+    )
+    with quietly(wanted), rewired(model, blocks, in_steps if wanted else None, refusal):
+        yield
 
 
 def in_steps(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from whet.errors import ConfigError
+from whet.training.blocks import rewired
 
 
 @contextmanager
@@ -27,29 +28,16 @@ def recomputed(model: nn.Module, blocks: tuple[str, ...], wanted: bool) -> Itera
     Raises:
         ConfigError: it is wanted, and the model has no chain of blocks.
     """
-    if wanted and not blocks:
-        raise ConfigError(
-            "The model has no chain of blocks, so none can be computed again.",
-            where="training.gradient_checkpointing",
-            fix="leave it out, and choose a smaller training.micro_batch_size",
-        )
-    own: list[tuple[nn.Module, Any]] = []
-    try:
-        for name in blocks if wanted else ():
-            block = model.get_submodule(name)
-            if hasattr(block, "original"):  # a stand-in of replay
-                continue
-            own.append((block, block.__dict__.get("forward")))
-            block.forward = run_again(block.forward)
+    refusal = ConfigError(
+        "The model has no chain of blocks, so none can be computed again.",
+        where="training.gradient_checkpointing",
+        fix="leave it out, and choose a smaller training.micro_batch_size",
+    )
+    with rewired(model, blocks, run_again if wanted else None, refusal):
         yield
-    finally:
-        for block, forward in own:
-            del block.forward
-            if forward is not None:  # one that it had in place of its class's
-                block.forward = forward
 
 
-def run_again(forward: Callable[..., Any]) -> Callable[..., Any]:
+def run_again(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     """A block's forward that keeps its input alone where a gradient is asked for."""
 
     def kept(*args: Any, **kwargs: Any) -> Any:
