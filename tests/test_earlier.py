@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import whet
+from plain import PLAIN
 from whet import api
 from whet.data.fingerprints import input_hashes
 from whet.data.targets import opens
@@ -21,13 +22,6 @@ from whet.modalities.text import Text
 from whet.plan import Plan
 from whet.testing import tiny_rows
 
-PLAIN = (
-    "machinery.threads=1",
-    "machinery.precision=float32",
-    "machinery.training_precision=float32",
-    "backbone.attention=eager",
-    "cache=off",
-)
 TUNED = (*PLAIN, "training.epochs=2", "training.learning_rate=3e-3")
 TEXTS = ["my password is locked", "refund the invoice", "the parcel is late", "price", "", "charge again now"]
 

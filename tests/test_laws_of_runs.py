@@ -17,19 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plain import PLAIN
 from whet import api
 from whet.data.targets import opens
 from whet.errors import ConfigError, DataError, RunError
 from whet.run import RunRows
 from whet.training.events import Checkpointed
 
-PLAIN = (
-    "machinery.threads=1",
-    "machinery.precision=float32",
-    "machinery.training_precision=float32",
-    "backbone.attention=eager",
-    "cache=off",
-)
 ENOUGH = "data.valid_fraction=0.4"
 """So that the few rows of these tests can choose between rungs."""
 STEPPED = (*PLAIN, "training.epochs=12", "training.patience=0", "machinery.checkpoint_seconds=0")

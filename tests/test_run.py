@@ -12,17 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import whet
+from plain import PLAIN
 from whet import catalog, listing
 from whet.errors import ConfigError, DataError
 from whet.testing import tiny_rows
-
-PLAIN = (
-    "machinery.threads=1",
-    "machinery.precision=float32",
-    "machinery.training_precision=float32",
-    "backbone.attention=eager",
-    "cache=off",
-)
 
 
 @pytest.fixture(autouse=True)

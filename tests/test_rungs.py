@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import whet
+from plain import PLAIN
 from whet import catalog
 from whet.errors import ConfigError
 from whet.plan import Auto, Plan
@@ -13,12 +14,8 @@ from whet.rungs import FEW_ROWS, MANY_PARAMETERS, USUAL, usual_methods
 from whet.testing import tiny_rows
 from whet.trial import Trial
 
-PLAIN = (
-    "machinery.threads=1",
-    "machinery.precision=float32",
-    "machinery.training_precision=float32",
-    "backbone.attention=eager",
-    "cache=off",
+CHOOSING = (
+    *PLAIN,
     "training.epochs=2",
     "data.valid_fraction=0.4",
 )
@@ -43,7 +40,7 @@ def test_counts_alone_choose_the_ladder(classes: int, rows: int, parameters: int
 
 def planned(model: Path, kind: Any = "classification", *settings: str, rows: int = 120, **more: Any) -> Plan:
     table = tiny_rows(kind, rows)[0].table.to_pylist()
-    return whet.plan(table, "target", model=model, settings=(*PLAIN, *settings), time="10m", **more).plan
+    return whet.plan(table, "target", model=model, settings=(*CHOOSING, *settings), time="10m", **more).plan
 
 
 def names_of(plan: Plan) -> list[str]:
@@ -108,7 +105,7 @@ def test_what_the_budget_cannot_cover_is_left_out_before_a_step_is_tried(
 
     monkeypatch.setattr(Trial, "cost", noted)
     table = tiny_rows("classification", 120)[0].table.to_pylist()
-    plan = whet.plan(table, "target", model=tiny_model, settings=PLAIN, time="1s").plan
+    plan = whet.plan(table, "target", model=tiny_model, settings=CHOOSING, time="1s").plan
     assert set(tried) == {"probe"}
     assert names_of(plan) == ["probe"]
     assert {one.name for one in plan.method.left_out} == {"contrastive", "full"}

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import whet
+from plain import PLAIN
 from whet.errors import DataError, RunError
 from whet.sklearn import TextClassifier
 
@@ -22,14 +23,6 @@ ASKED = {
 }
 ENDINGS = ("", ", thanks", "!!", " - it is urgent", ". Number 4471")
 TEXTS = [text + ending for ending in ENDINGS for several in ASKED.values() for text in several]
-PLAIN = (
-    "machinery.threads=1",
-    "machinery.precision=float32",
-    "machinery.training_precision=float32",
-    "backbone.attention=eager",
-    "cache=off",
-)
-"""Nothing to measure, so that these tests are quick wherever they run."""
 NAMES = [name for _ in ENDINGS for name, several in ASKED.items() for _ in several]
 
 

@@ -9,19 +9,13 @@ import pytest
 import torch
 
 import whet
+from plain import PLAIN
 from whet import catalog
 from whet.errors import ConfigError
 from whet.tasks.classification import Classification
 from whet.testing import check_task, tiny_rows
 from whet.training.settings import OF_HEAD, OF_LOSS, Training
 
-PLAIN = (
-    "machinery.threads=1",
-    "machinery.precision=float32",
-    "machinery.training_precision=float32",
-    "backbone.attention=eager",
-    "cache=off",
-)
 OTHER: dict[str, str] = {
     "epochs": "1", "least_steps": "1", "optimizer": "sgd", "learning_rate": "1e-3", "head_learning_rate": "2",
     "batch_size": "8", "micro_batch_size": "4", "gradient_checkpointing": "true", "warmup": "0.2",

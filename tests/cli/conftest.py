@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from plain import PLAIN
+
 Command = Callable[..., "Answer"]
-PLAIN = (
-    "machinery.threads=1",
-    "machinery.precision=float32",
-    "machinery.training_precision=float32",
-    "backbone.attention=eager",
-    "cache=off",
-)
-"""Nothing to measure, so that these tests are quick wherever they run."""
 QUICK = tuple(word for setting in PLAIN for word in ("--set", setting))
 
 

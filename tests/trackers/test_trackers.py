@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import whet
+from plain import PLAIN
 from whet import catalog
 from whet.errors import ConfigError, MissingPackageError
 from whet.plan import Plan, trackers_of
@@ -20,13 +21,6 @@ from whet.trackers.tracker import Account, Figure, opened, require_package
 from whet.training.events import Stepped
 
 NEEDS = {"tensorboard": "tensorboard", "energy": "codecarbon"}
-PLAIN = (
-    "machinery.threads=1",
-    "machinery.precision=float32",
-    "machinery.training_precision=float32",
-    "backbone.attention=eager",
-    "cache=off",
-)
 SHORT = (*PLAIN, "training.epochs=2")
 
 
