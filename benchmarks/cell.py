@@ -1,17 +1,17 @@
 """One cell of the accuracy table: one subsample, every method of whet at its defaults, a line of JSON as each ends.
 
-A stopped cell goes on where it stopped. Baselines are left out, since only the methods are compared here.
+Each method is a process of its own, as users run it, so that its memory is its own too. A stopped cell goes on where it
+stopped. Baselines are left out, since only the methods are compared here.
 """
 
 import argparse
 import json
 import shutil
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 from samples import WEIGHTED, sample, score, write_rows
-
-import whet
 
 METHODS = ("probe", "top-layers", "full", "lora", "contrastive", "auto")
 
@@ -40,37 +40,33 @@ def main() -> None:
 
 
 def run(name: str, method: str, seed: int, targets: list[str], out: Path) -> dict[str, object]:
-    """Score, seconds and forecast of one method."""
+    """Score, and what was forecast beside what it took."""
     import pyarrow.parquet as pq
 
     folder = out / method
     shutil.rmtree(folder, ignore_errors=True)
-    began = time.monotonic()
-    result = whet.finetune(
-        out / "train.csv",
-        "label",
-        text="text",
-        test=out / "test.csv",
-        method=method,
-        seed=seed,
-        out=folder,
-        metric="macro-f1" if name in WEIGHTED else "accuracy",
-        settings=["evaluation.baselines=[majority]"],
-    )
-    seconds = time.monotonic() - began
+    metric = "macro-f1" if name in WEIGHTED else "accuracy"
+    told = ["--target", "label", "--text", "text", "--test", str(out / "test.csv"), "--method", method]
+    told += ["--metric", metric, "--seed", str(seed), "--set", "evaluation.baselines=[majority]", "--out", str(folder)]
+    with (out / f"{method}.log").open("w", encoding="utf-8") as log:
+        command = [sys.executable, "-m", "whet", "finetune", str(out / "train.csv"), *told]
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     table = pq.read_table(folder / "predictions.parquet", columns=["row", "predicted"])
     answers: list[str | None] = [None] * len(targets)
     for row, answer in zip(table.column("row").to_pylist(), table.column("predicted").to_pylist(), strict=True):
         answers[row - 1] = answer
     kept = [place for place, answer in enumerate(answers) if answer is not None]
     value = score(name, [str(answers[place]) for place in kept], [targets[place] for place in kept])
-    story = result.story
+    story = json.loads((folder / "story.json").read_text(encoding="utf-8"))
     shutil.rmtree(folder / "model", ignore_errors=True)
     return {
         "score": value,
-        "seconds": seconds,
-        "forecast": story.forecast.seconds,
-        "won": story.method,
+        "seconds": story["actual"]["seconds"],
+        "forecast": story["forecast_taken"] or story["forecast"]["seconds"],
+        "planned": story["forecast"]["seconds"],
+        "memory": story["actual"]["memory_bytes"],
+        "memory_forecast": story["forecast"]["memory_bytes"],
+        "won": story["method"],
         "tested": len(kept),
     }
 

@@ -29,6 +29,11 @@ TABLES = {
 }
 REPLAYED = 0.85
 REGRET, MOST_REGRET = 1.0, 2.0
+TIME_ERROR, MEMORY_ERROR = 0.2, 0.15
+FORECASTS = (("seconds", "forecast"), ("memory", "memory_forecast"))
+"""What a run took, and what was forecast."""
+QUIET = 0.05
+"""Share of the processor that others may take of a cell whose times count."""
 SINGLES = tuple(name for name in METHODS if name != "auto")
 
 
@@ -127,7 +132,7 @@ def replay(notes: Notes) -> str | None:
 
 def cells(notes: Notes) -> list[dict[str, Any]]:
     """Every score: set, size, seed, method, score."""
-    return [one for note in notes.all() if note.part.startswith("cell/") for one in note.detail["methods"]]
+    return [one for note in notes.all() if note.part.startswith("cell/") for one in methods(note)]
 
 
 def accuracy(notes: Notes) -> str | None:
@@ -201,13 +206,42 @@ def regret(found: list[dict[str, Any]]) -> list[str]:
 
 
 def forecast(notes: Notes) -> str | None:
-    """How far forecasts of time were off, over the runs of the accuracy table."""
-    found = [one for one in cells(notes) if one.get("forecast")]
-    if not found:
+    """How far forecasts of time and memory were off, over the runs of the accuracy table."""
+    noted = [note for note in notes.all() if note.part.startswith("cell/")]
+    runs = [(one, note.usage["others"]) for note in noted for one in methods(note)]
+    if not runs:
         return None
-    lines = ["## Engine: forecasts", "", "| method | runs | median error of time |", *rule(3)]
+    quiet = [one for one, others in runs if others <= QUIET]
+    lines = ["## Engine: forecasts", "", "| method | runs | median error of time | of memory |", *rule(4)]
     for method in METHODS:
-        errors = [abs(one["seconds"] / one["forecast"] - 1) for one in found if one["method"] == method]
-        if errors:
-            lines.append(row(method, len(errors), f"{100 * median(errors):.0f}%"))
+        found = [one for one in quiet if one["method"] == method]
+        if found:
+            lines.append(row(method, len(found), *(percent(errors(found, *pair)) for pair in FORECASTS)))
+    bounds = zip(("time", "memory"), (TIME_ERROR, MEMORY_ERROR), FORECASTS, strict=True)
+    lines += ["", *claims_head()]
+    for name, bound, pair in bounds:
+        error = median(errors(quiet, *pair)) if quiet else float("nan")
+        measured = f"{100 * error:.0f}% in the median of {len(quiet)} runs"
+        lines.append(row(f"forecast of {name}", measured, f"at most {100 * bound:.0f}%", verdict(error <= bound)))
+    lines += [
+        "",
+        "Time at the steps really taken. Every run is a process of its own; those during which other programs took "
+        f"more than {100 * QUIET:.0f}% of the processor are left out ({len(runs) - len(quiet)} of {len(runs)}).",
+    ]
     return "\n".join(lines)
+
+
+def methods(note: Note) -> list[dict[str, Any]]:
+    """The runs of one cell."""
+    found: list[dict[str, Any]] = note.detail["methods"]
+    return found
+
+
+def errors(runs: list[dict[str, Any]], actual: str, expected: str) -> list[float]:
+    """By how much the actual differs from the forecast, as a share of it."""
+    return [abs(one[actual] / one[expected] - 1) for one in runs]
+
+
+def percent(values: list[float]) -> str:
+    """The median, in percent."""
+    return f"{100 * median(values):.0f}%"
