@@ -32,6 +32,7 @@ from whet.training.recompute import recomputed
 from whet.training.replay import activations, pick, run_prefix, set_training
 from whet.training.trouble import NotFiniteError
 
+Array = np.ndarray[Any, Any]
 TIMED_TOKENS = 4096
 WARM_STEPS, TIMED_STEPS = 1, 4
 STILL = 1e-9
@@ -90,14 +91,20 @@ def time_forward(learner: Neural, examples: Examples) -> float:
 
     torch.set_num_threads(learner.machinery.threads)
     working = Working.of(learner.backbone.model, learner.machinery.precision, torch.device(learner.machinery.device))
-    size = int(np.searchsorted(np.cumsum(examples.lengths), TIMED_TOKENS)) + 1
-    some = pick(examples, np.arange(min(size, len(examples))))
+    some = pick(examples, timed_index(examples.lengths))
     best = 0.0
     for _ in range(2):
         began = time.perf_counter()
         drain(run_prefix(working.live, FeatureCut(), some, learner.processor, stage="plan", most_tokens=2048))
         best = max(best, float(some.lengths.sum()) / (time.perf_counter() - began))
     return best
+
+
+def timed_index(lengths: Array) -> Array:
+    """The first examples that hold ``TIMED_TOKENS``, again and again where there are few: small batches take longer."""
+    times = -(-TIMED_TOKENS // max(1, int(lengths.sum())))
+    every = np.tile(np.arange(len(lengths)), times)
+    return every[: int(np.searchsorted(np.cumsum(lengths[every]), TIMED_TOKENS)) + 1]
 
 
 def measure_method(make: Callable[[], Neural], examples: Examples, longest: Examples) -> MethodCost:
