@@ -40,6 +40,7 @@ from whet.tasks.own_loss import plain_task
 from whet.tasks.task import Growth, State, Task
 from whet.training.machinery import Machinery
 from whet.training.memory import give_back
+from whet.training.settings import Training
 from whet.trial import Trial
 from whet.unread import refuse_unread
 from whet.wanted import activations_folder, cache_folder, fresh_earlier, is_whole
@@ -74,77 +75,96 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     """The whole Plan and everything it needs; trains nothing."""
     wanted = fresh_earlier(wanted)
     checked = check(wanted, objects, scratch)
-    cache = cache_folder(wanted)
+    columns, task, split = checked.columns, checked.task, checked.split
+    cache, pairs = cache_folder(wanted), len(columns.inputs) > 1
     model = find_wanted_model(wanted.get("model", {}), cache)
     data = data_plan(wanted, checked)
-    pairs = len(checked.columns.inputs) > 1
     modality = catalog.find("modality", checked.modality)()
     processor = modality.processor(transformer_folder(model.folder), max_length=data.max_length, pairs=pairs)
-    walked = walk(processor, checked.split.train, checked.columns)
+    walked = walk(processor, split.train, columns)
     state, start, findings = checked.taught()
-    machinery = find_machinery(wanted, cache)
     method = find_method(wanted, pairs)
-    if checked.run is not None:
-        wanted = {**wanted, "backbone": checked.run.family(wanted.get("backbone"))}
-    backbone = find_backbone(
-        wanted, machinery, model, checked.modality, cache, descends=isinstance(method, Auto) or method.epochs > 0,
-        length=usual_length(processor, checked.split.train, checked.columns),
-    )  # fmt: skip
+    pretrained, compiling = find_pretrained(wanted, checked, model, processor, method, start)
     training = member_settings(wanted.get("training", {}))
     training = replace(training, schedule=training.schedule or training.optimizer.schedule)
-    seed = int(wanted.get("seed", 0))
-    kept = activations_folder(wanted, cache)
-    compiling = machinery.compile
-    machinery = replace(machinery, compile="off" if compiling == "auto" else compiling)
-    pretrained = Pretrained(backbone, model.folder, processor, machinery, seed, kept, start)
-    refuse_unread(training, method, checked, pretrained, checked.task.outputs(state))
+    refuse_unread(training, method, checked, pretrained, task.outputs(state))
     require_held_out(training, method, checked)
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
-    columns, task, split = checked.columns, checked.task, checked.split
     sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
     trial = Trial(pretrained, checked.modality, task, state, columns, sample.examples, sample.longest)
     speeds = Speeds.measure(trial, sample, split, training)
-    valid_rows = 0 if split.valid is None else len(split.valid)
-    if isinstance(method, Auto):
-        own_loss = plain_task(task) is not task  # a contrast would not heed it
-        classes = speeds.outputs if task.contrastable and not own_loss else 0
-        counts = Counts(pairs, classes, len(split.train) + valid_rows, valid_rows)
-        speeds, fitting = all_fitted(speeds, worth_measuring(method, speeds, training, counts))
-    else:
-        speeds, fitting = fitted_to_memory(speeds, method)
-    training = speeds.training
-    if isinstance(method, Auto):
-        method = fit_rungs(method, speeds, training, counts)
-        require_held_out(training, method, checked)
-    elif training.epochs is None and method.epochs:
-        training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
-    if not isinstance(method, Auto) and training.learning_rate is None and method.learning_rate:
-        training = replace(training, learning_rate=training.rate(method.learning_rate))
+    method, training, speeds, fitting = settled(method, speeds, checked)
     speeds, compiled = with_compiling(speeds, method, training, compiling)
-    machinery = speeds.trial.pretrained.machinery
-    pretrained = replace(pretrained, machinery=machinery)
+    pretrained = replace(pretrained, machinery=speeds.trial.pretrained.machinery)
     plan = Plan(
         data=data,
         modality=checked.modality,
-        task=plain_task(checked.task),
+        task=plain_task(task),
         model=model_plan(model),
-        backbone=backbone,
+        backbone=pretrained.family,
         method=method,
         training=training,
         evaluation=evaluation,
-        machinery=machinery,
+        machinery=pretrained.machinery,
         forecast=forecast_of(speeds, method, training, fitting, compiled),
         track=trackers_of(wanted.get("track")),
         earlier=replace(checked.earlier, words=earlier_words(checked, start)),
         cache=None if pretrained.cache is None else str(cache),
-        seed=seed,
+        seed=pretrained.seed,
     )
     give_back()
-    metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
+    metric = objects.metric or metric_named(plan.evaluation.metric, task.kind)
     return Prepared(
         plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric,
-        earlier_answers(checked, machinery),
+        earlier_answers(checked, pretrained.machinery),
     )  # fmt: skip
+
+
+def find_pretrained(
+    wanted: Mapping[str, Any],
+    checked: Checked,
+    model: ModelSource,
+    processor: Processor,
+    method: Any,
+    start: Growth | None,
+) -> tuple[Pretrained, str]:
+    """The model with its family and the machinery it runs on, not compiled, and what was named of compiling."""
+    cache = cache_folder(wanted)
+    machinery = find_machinery(wanted, cache)
+    if checked.run is not None:
+        wanted = {**wanted, "backbone": checked.run.family(wanted.get("backbone"))}
+    descends = isinstance(method, Auto) or method.epochs > 0
+    length = usual_length(processor, checked.split.train, checked.columns)
+    family = find_backbone(wanted, machinery, model, checked.modality, cache, descends=descends, length=length)
+    compiling, seed = machinery.compile, int(wanted.get("seed", 0))
+    machinery = replace(machinery, compile="off" if compiling == "auto" else compiling)
+    kept = activations_folder(wanted, cache)
+    return Pretrained(family, model.folder, processor, machinery, seed, kept, start), compiling
+
+
+def settled(method: Any, speeds: Speeds, checked: Checked) -> tuple[Any, Training, Speeds, str]:
+    """Rungs, epochs and rate fixed, batches that fit memory, speeds with these; and how they were made to, in words."""
+    if isinstance(method, Auto):
+        counts = counts_of(checked, speeds)
+        speeds, fitting = all_fitted(speeds, worth_measuring(method, speeds, speeds.training, counts))
+        method = fit_rungs(method, speeds, speeds.training, counts)
+        require_held_out(speeds.training, method, checked)
+        return method, speeds.training, speeds, fitting
+    speeds, fitting = fitted_to_memory(speeds, method)
+    training = speeds.training
+    if training.epochs is None and method.epochs:
+        training = replace(training, epochs=training.passes(method.epochs, speeds.rows))
+    if training.learning_rate is None and method.learning_rate:
+        training = replace(training, learning_rate=training.rate(method.learning_rate))
+    return method, training, speeds, fitting
+
+
+def counts_of(checked: Checked, speeds: Speeds) -> Counts:
+    """What the ladder's rungs are chosen from."""
+    task, valid_rows = checked.task, 0 if checked.split.valid is None else len(checked.split.valid)
+    own_loss = plain_task(task) is not task  # a contrast would not heed it
+    classes = speeds.outputs if task.contrastable and not own_loss else 0
+    return Counts(len(checked.columns.inputs) > 1, classes, len(checked.split.train) + valid_rows, valid_rows)
 
 
 def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:

@@ -51,7 +51,8 @@ def test_class_metrics_equal_scikit_learn(seed: int) -> None:
     targets, decided = given_.targets, given_.decided
     every = np.arange(len(given_.labels))
     assert value("accuracy", given_) == pytest.approx(sk.accuracy_score(targets, decided))
-    assert value("macro-f1", given_) == pytest.approx(sk.f1_score(targets, decided, average="macro"))
+    f1 = sk.f1_score(targets, decided, labels=np.unique(targets), average="macro", zero_division=0)  # type: ignore[arg-type]
+    assert value("macro-f1", given_) == pytest.approx(f1)
     assert value("micro-f1", given_) == pytest.approx(sk.f1_score(targets, decided, average="micro"))
     assert value("exact-match", given_) == value("accuracy", given_)
     assert value("log-loss", given_) == pytest.approx(sk.log_loss(targets, given_.scores, labels=every), rel=1e-4)
@@ -61,13 +62,23 @@ def test_class_metrics_equal_scikit_learn(seed: int) -> None:
 @settings(max_examples=25, deadline=None)
 def test_a_class_never_seen_in_training_is_one_more_class_that_is_always_wrong(seed: int) -> None:
     given_ = random_classes(seed, unseen=True)
-    f1 = sk.f1_score(given_.targets, given_.decided, average="macro", zero_division=0)
+    present = np.unique(given_.targets)  # type: ignore[arg-type]
+    f1 = sk.f1_score(given_.targets, given_.decided, labels=present, average="macro", zero_division=0)
     assert value("macro-f1", given_) == pytest.approx(f1)
     assert value("micro-f1", given_) == pytest.approx(value("accuracy", given_))
     unseen = given_.take(np.flatnonzero(given_.targets == -1))  # type: ignore[operator]
     if len(unseen):
         assert value("accuracy", unseen) == 0
         assert value("log-loss", unseen) == pytest.approx(-np.log(1e-7))
+
+
+def test_a_class_without_rows_is_not_averaged_over_however_often_it_is_decided() -> None:
+    targets = np.array([0] * 50 + [1] * 50)
+    right, stray = targets.copy(), targets.copy()
+    stray[0] = 2
+    one, other = (classes(targets, decided, 3) for decided in (right, stray))
+    assert value("macro-f1", one) == 1.0
+    assert value("macro-f1", other) == pytest.approx((2 * 49 / (49 + 50) + 1) / 2)
 
 
 @given(SEEDS)

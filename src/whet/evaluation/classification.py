@@ -69,10 +69,12 @@ class MicroF1:
 
 
 class MacroF1:
-    """F1 averaged over the classes that are present: in the targets, in the decisions, or in both.
+    """F1 averaged over classes: over those that have rows, of labels also those that are decided without having any.
 
-    The single-label form equals scikit-learn's default. The multi-label form leaves out labels that neither occur nor
-    are decided on these rows, where scikit-learn counts them as zero.
+    scikit-learn's default counts a class that is only decided as one with F1 zero. Of such a class these rows say
+    nothing, a wrong answer already costs the right class its recall, and two models would be averaged over different
+    classes. A false label costs no other label anything, so it counts. Labels that neither occur nor are decided are
+    left out, where scikit-learn counts them as zero.
     """
 
     name = "macro-f1"
@@ -85,14 +87,16 @@ class MacroF1:
     fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
-        """(N, 3 (K + 1)): for each class true, decided, target; the last class collects unseen targets."""
-        return class_counts(predictions).reshape(len(predictions), -1)
+        """(N, 4 (K + 1)): for each class true, decided, target, averaged over; the last collects unseen targets."""
+        counts = class_counts(predictions)
+        counted = counts[:, 2] if predictions.kind == "classification" else counts[:, 1] + counts[:, 2]
+        return np.concatenate([counts, counted[:, None]], axis=1).reshape(len(predictions), -1)
 
     def combine(self, statistics: Array) -> Array:
-        """Mean of the classes' F1 over those present."""
-        counts = statistics.reshape(*statistics.shape[:-1], 3, -1)
-        present = counts[..., 1, :] + counts[..., 2, :] > 0
-        return _ratio(f1_of(counts).sum(axis=-1), present.sum(axis=-1))
+        """Mean of the F1 of the classes that are averaged over."""
+        counts = statistics.reshape(*statistics.shape[:-1], 4, -1)
+        present = counts[..., 3, :] > 0
+        return _ratio((f1_of(counts) * present).sum(axis=-1), present.sum(axis=-1))
 
 
 class LogLoss:
@@ -149,7 +153,7 @@ def class_counts(predictions: Predictions) -> Array:
 
 
 def f1_of(counts: Array) -> Array:
-    """(..., 3, C) sums of true, decided, target -> (..., C) F1; 0 for a class that is neither decided nor a target."""
+    """(..., 3 or 4, C) sums of true, decided, target -> (..., C) F1; 0 for what is neither decided nor a target."""
     return _ratio(2 * counts[..., 0, :], counts[..., 1, :] + counts[..., 2, :])
 
 
