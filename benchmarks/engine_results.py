@@ -29,9 +29,8 @@ TABLES = {
 }
 REPLAYED = 0.85
 REGRET, MOST_REGRET = 1.0, 2.0
-TIME_ERROR, MEMORY_ERROR = 0.2, 0.15
-FORECASTS = (("seconds", "forecast"), ("memory", "memory_forecast"))
-"""What a run took, and what was forecast."""
+FORECASTS = (("time", "seconds", "forecast", 0.2), ("memory", "memory", "memory_forecast", 0.15))
+"""Of what, what a run took, what was forecast, and the median error at most."""
 QUIET = 0.05
 """Share of the processor that others may take of a cell whose times count."""
 SINGLES = tuple(name for name in METHODS if name != "auto")
@@ -216,11 +215,11 @@ def forecast(notes: Notes) -> str | None:
     for method in METHODS:
         found = [one for one in quiet if one["method"] == method]
         if found:
-            lines.append(row(method, len(found), *(percent(errors(found, *pair)) for pair in FORECASTS)))
-    bounds = zip(("time", "memory"), (TIME_ERROR, MEMORY_ERROR), FORECASTS, strict=True)
+            shares = [median(errors(found, took, told)) for _, took, told, _ in FORECASTS]
+            lines.append(row(method, len(found), *(f"{100 * share:.0f}%" for share in shares)))
     lines += ["", *claims_head()]
-    for name, bound, pair in bounds:
-        error = median(errors(quiet, *pair)) if quiet else float("nan")
+    for name, took, told, bound in FORECASTS if quiet else ():
+        error = median(errors(quiet, took, told))
         measured = f"{100 * error:.0f}% in the median of {len(quiet)} runs"
         lines.append(row(f"forecast of {name}", measured, f"at most {100 * bound:.0f}%", verdict(error <= bound)))
     lines += [
@@ -240,8 +239,3 @@ def methods(note: Note) -> list[dict[str, Any]]:
 def errors(runs: list[dict[str, Any]], actual: str, expected: str) -> list[float]:
     """By how much the actual differs from the forecast, as a share of it."""
     return [abs(one[actual] / one[expected] - 1) for one in runs]
-
-
-def percent(values: list[float]) -> str:
-    """The median, in percent."""
-    return f"{100 * median(values):.0f}%"

@@ -87,16 +87,16 @@ class MacroF1:
     fewest = 1
 
     def per_row(self, predictions: Predictions) -> Array:
-        """(N, 4 (K + 1)): for each class true, decided, target, averaged over; the last collects unseen targets."""
-        counts = class_counts(predictions)
-        counted = counts[:, 2] if predictions.kind == "classification" else counts[:, 1] + counts[:, 2]
-        return np.concatenate([counts, counted[:, None]], axis=1).reshape(len(predictions), -1)
+        """(N, 3 (K + 1)): for each class 2 true, decided + target, averaged over; the last collects unseen targets."""
+        true, decided, target = np.moveaxis(class_counts(predictions), 1, 0)
+        counted = target if predictions.kind == "classification" else decided + target
+        return np.stack([2 * true, decided + target, counted], axis=1).reshape(len(predictions), -1)
 
     def combine(self, statistics: Array) -> Array:
         """Mean of the F1 of the classes that are averaged over."""
-        counts = statistics.reshape(*statistics.shape[:-1], 4, -1)
-        present = counts[..., 3, :] > 0
-        return _ratio((f1_of(counts) * present).sum(axis=-1), present.sum(axis=-1))
+        parts = statistics.reshape(*statistics.shape[:-1], 3, -1)
+        counted = parts[..., 2, :] > 0
+        return _ratio((_ratio(parts[..., 0, :], parts[..., 1, :]) * counted).sum(axis=-1), counted.sum(axis=-1))
 
 
 class LogLoss:
@@ -153,7 +153,7 @@ def class_counts(predictions: Predictions) -> Array:
 
 
 def f1_of(counts: Array) -> Array:
-    """(..., 3 or 4, C) sums of true, decided, target -> (..., C) F1; 0 for what is neither decided nor a target."""
+    """(..., 3, C) sums of true, decided, target -> (..., C) F1; 0 for a class that is neither decided nor a target."""
     return _ratio(2 * counts[..., 0, :], counts[..., 1, :] + counts[..., 2, :])
 
 

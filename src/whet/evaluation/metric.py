@@ -71,7 +71,7 @@ def sums_of(metric: Metric, predictions: Predictions) -> Array:
 
 def blocks(predictions: Predictions) -> Iterator[Array]:
     """Positions of all rows in parts small enough that the statistics of many classes stay small."""
-    size = min(2048, max(1, BLOCK_NUMBERS // (4 * (len(predictions.labels) + 1))))
+    size = min(2048, max(1, BLOCK_NUMBERS // (3 * (len(predictions.labels) + 1))))
     for start in range(0, len(predictions), size):
         yield np.arange(start, min(start + size, len(predictions)))
 
