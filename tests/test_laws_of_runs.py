@@ -412,14 +412,21 @@ def test_the_ladder_climbs_while_half_a_point_is_possible(
     assert "stop" in str(why_not(Auto(seconds=1.0, folds=0), [last], held, True))
 
 
-def test_too_few_rows_to_choose_by_hold_nothing_out_and_end_at_the_probe(here: Path, tiny_model: Path) -> None:
-    result = again(tiny_model, "run", method="auto", time="120s", settings=(*PLAIN, "method.folds=0"))
+@pytest.mark.parametrize(("methods", "winner"), [("[probe, full]", "probe"), ("[]", "contrastive")])
+def test_too_few_rows_to_choose_by_hold_nothing_out_and_end_at_one_rung(
+    here: Path, tiny_model: Path, methods: str, winner: str
+) -> None:
+    settings = (*PLAIN, "method.folds=0", f"method.methods={methods}")
+    result = again(tiny_model, "run", method="auto", time="120s", settings=settings)
     assert result.story.data.rows == {"train": 96, "test": 24}
-    assert [rung["method"]["name"] for rung in result.story.plan["method"]["rungs"]] == ["probe"]
-    probe, *others = result.story.rungs
-    assert probe.kept
+    assert [rung["method"]["name"] for rung in result.story.plan["method"]["rungs"]] == [winner]
+    first, *others = result.story.rungs
+    assert first.kept
+    assert first.name == winner
     assert all(
-        "too few rows to choose by (10 of the 14 that could be held out; 20 are needed)" in rung.why for rung in others
+        "too few rows to choose by (10 of the 14 that could be held out; 20 are needed)" in rung.why
+        for rung in others
+        if rung.name != "top-layers"
     )
 
 

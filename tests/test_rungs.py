@@ -3,17 +3,26 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import whet
 from plain import PLAIN
 from whet import catalog
 from whet.errors import ConfigError
-from whet.plan import Auto, Plan
-from whet.rungs import FEW_ROWS, MANY_PARAMETERS, USUAL, usual_methods
+from whet.evaluation.metric import metric_named
+from whet.methods.contrastive import FEW_ROWS, Contrastive
+from whet.methods.lora import MANY_PARAMETERS
+from whet.methods.method import Size
+from whet.plan import Auto, Plan, Rung
+from whet.rungs import UNKNOWN, usual_methods
+from whet.search.crossfit import Attempt
+from whet.search.ladder import Spent, compare_rung
+from whet.tasks.predictions import Predictions
 from whet.testing import tiny_rows
 from whet.trial import Trial
 
+USUAL = ("probe", "top-layers", "full")
 CHOOSING = (
     *PLAIN,
     "training.epochs=2",
@@ -27,20 +36,69 @@ CHOOSING = (
         (3, 3 * FEW_ROWS + 1, MANY_PARAMETERS, USUAL),
         (3, 3 * FEW_ROWS, MANY_PARAMETERS, ("probe", "contrastive", "full")),
         (0, 10, MANY_PARAMETERS, USUAL),
+        (3, 5, MANY_PARAMETERS, USUAL),
+        (3, 6, MANY_PARAMETERS, ("probe", "contrastive", "full")),
         (3, 10_000, MANY_PARAMETERS + 1, ("probe", "top-layers", "lora")),
         (3, 30, MANY_PARAMETERS + 1, ("probe", "contrastive", "lora")),
     ],
 )
 def test_counts_alone_choose_the_ladder(classes: int, rows: int, parameters: int, ladder: tuple[str, ...]) -> None:
-    names, replaced = usual_methods(classes=classes, learning_rows=rows, parameters=parameters)
+    names, replaced = usual_methods(Size(parameters=parameters, learning_rows=rows, classes=classes))
     assert names == ladder
     assert {one.name for one in replaced.values()} == set(USUAL) - set(ladder)
     assert set(replaced) == set(ladder) - set(USUAL)
+    assert usual_methods(UNKNOWN)[0] == USUAL
+
+
+def test_a_trusted_rung_is_kept_unless_rows_show_that_it_is_worse() -> None:
+    """Of 40 rows the rung before has 20 right; the trusted one has as many, a few less, or far less."""
+    ids, targets = np.arange(40), np.zeros(40, np.int64)
+
+    def answers(right: int) -> Predictions:
+        decided = (ids >= right).astype(np.int64)
+        return Predictions("classification", ids, np.eye(2)[decided], decided, ("a", "b"), targets)
+
+    def kept(right: int, *, trusted: bool) -> bool:
+        rung = Rung(method=Contrastive(), epochs=1, seconds=1.0, trusted=trusted)
+        metric, spent = metric_named("accuracy", "classification"), Spent(1.0, None)
+        return compare_rung(rung, Attempt(answers(right), 1, 1), answers(20), metric, 0, spent).kept
+
+    assert [kept(right, trusted=True) for right in (20, 19, 10)] == [True, True, False]
+    assert [kept(right, trusted=False) for right in (30, 20, 19)] == [True, False, False]
+
+
+@pytest.mark.parametrize(("seconds", "method"), [("10m", "contrastive"), ("1s", "probe")])
+def test_where_nothing_can_be_compared_a_trusted_method_is_taken_if_the_budget_covers_it(
+    tiny_model: Path, tmp_path: Path, seconds: str, method: str
+) -> None:
+    table = tiny_rows("classification", 36)[0].table.to_pylist()
+    plan = whet.plan(table, "target", model=tiny_model, settings=(*PLAIN, "method.folds=0"), time=seconds).plan
+    assert names_of(plan) == [method]
+    assert plan.method.rungs[0].trusted == (method == "contrastive")
+    reasons = {one.name: one.why for one in plan.method.left_out}
+    if method == "contrastive":
+        assert "too few rows to choose by" in reasons["probe"]
+        assert "contrastive gained with at most 64 rows a class in trials" in reasons["probe"]
+    plan.write(tmp_path / "plan.yaml")
+    assert Plan.read(tmp_path / "plan.yaml") == plan
+
+
+def test_few_of_its_passes_are_no_ground_for_trust(tiny_model: Path) -> None:
+    table = tiny_rows("classification", 120)[0].table.to_pylist()
+    settings = (*PLAIN, "data.valid_fraction=0.4", "training.least_steps=2000")
+    wanted = 0.0
+    for seconds in (600, 25, 15, 10):
+        plan = whet.plan(table, "target", model=tiny_model, settings=settings, time=f"{seconds}s").plan
+        contrast = [rung for rung in plan.method.rungs if isinstance(rung.method, Contrastive)]
+        wanted = wanted or contrast[0].epochs
+        assert all(rung.trusted == (rung.epochs >= wanted / 2) for rung in contrast)
+        assert not any(rung.trusted for rung in plan.method.rungs if rung not in contrast)
 
 
 def planned(model: Path, kind: Any = "classification", *settings: str, rows: int = 120, **more: Any) -> Plan:
     table = tiny_rows(kind, rows)[0].table.to_pylist()
-    return whet.plan(table, "target", model=model, settings=(*CHOOSING, *settings), time="10m", **more).plan
+    more = {"time": "10m", **more}
+    return whet.plan(table, "target", model=model, settings=(*CHOOSING, *settings), **more).plan
 
 
 def names_of(plan: Plan) -> list[str]:

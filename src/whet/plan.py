@@ -99,11 +99,16 @@ class EarlierPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One step of the automatic ladder: a method with its own budget of epochs, and the forecast."""
+    """One step of the automatic ladder: a method with its own budget of epochs, and the forecast.
+
+    Args:
+        trusted: Whether it is kept unless the rows to choose by show that it is worse; see ``methods.method.Place``.
+    """
 
     method: Any
     epochs: float
     seconds: float
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -388,7 +393,12 @@ def member_dict(kind: str, member: Any) -> dict[str, Any]:
     """A member as its catalog name and its settings."""
     if isinstance(member, Auto):
         rungs = [
-            {"method": member_dict("method", rung.method), "epochs": rung.epochs, "seconds": rung.seconds}
+            {
+                "method": member_dict("method", rung.method),
+                "epochs": rung.epochs,
+                "seconds": rung.seconds,
+                "trusted": rung.trusted,
+            }
             for rung in member.rungs
         ]
         return {

@@ -5,26 +5,21 @@ epochs here, once. With few rows to choose by, rungs are cross-fitted; with too 
 ends at its first rung.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from whet import catalog
 from whet.errors import ConfigError, MachineError
 from whet.forecast import FIXED_SECONDS, Speeds
-from whet.methods.method import Method
+from whet.methods.method import Method, OnLadder, Place, Size
 from whet.plan import Auto, LeftOut, Rung, member_of
 from whet.training.settings import Training
 
 VALID_SHARE, VALID_SHARE_OF_MANY, MANY_ROWS = 0.15, 0.1, 4000
 """Of the rows to learn from, held out to stop and to choose; the second from so many rows on."""
-USUAL = ("probe", "top-layers", "full")
-"""The ladder where nobody names another and no count speaks against it."""
-FEW_ROWS = 64
-"""Up to so many rows a class, contrastive tuning takes the place of the top blocks: in trials at 64 rows a class it
-gained 7, 3, 18 and 7 points of accuracy over the probe (sst2, emotion, trec, financial_phrasebank), and the top blocks
-nothing (sst2)."""
-MANY_PARAMETERS = 300_000_000
-"""Of larger models LoRA takes the place of every weight, whose masters, moments and best copies take 32 bytes each."""
+UNKNOWN = Size(parameters=0, learning_rows=0, classes=0)
+"""Before anything was counted: the usual ladder."""
 FEWEST_CHOOSING = 20
 """With fewer rows to choose by, deeper rungs cannot be told apart and are not tried."""
 FEW_CHOOSING, PARTS = 100, 3
@@ -34,6 +29,8 @@ FEWEST_EPOCHS = 2
 """A rung that could not make so many passes is left out."""
 GOOD_EPOCHS = 4
 """Passes that the deepest rung should have before a shallower one beneath it gets any time."""
+ENOUGH = 0.5
+"""Of its passes, below which a method is not trusted on the strength of trials."""
 SHARE = 0.35
 """Of what is left, at most, for a rung that a deeper one can still follow."""
 MARGIN = 1.15
@@ -54,6 +51,25 @@ class Counts:
     classes: int
     learning_rows: int
     valid_rows: int
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What rungs are fixed by, beside the budget."""
+
+    speeds: Speeds
+    training: Training
+    counts: Counts
+
+    @property
+    def size(self) -> Size:
+        """What methods choose their places by."""
+        whole = not self.counts.pairs and not self.training.micro_batch_size
+        return Size(
+            parameters=self.speeds.parameters,
+            learning_rows=self.counts.learning_rows,
+            classes=self.counts.classes if whole else 0,
+        )
 
 
 def usual_valid_share(learning_rows: int) -> float:
@@ -85,10 +101,11 @@ def needs_valid(auto: Auto, valid_rows: int, learning_rows: int, *, pairs: bool)
 
 def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> list[Method]:
     """The ladder's methods that may become rungs; where nothing can be compared the first one alone."""
-    chosen, _ = named(auto, speeds, training, counts)
+    chosen, _ = named(auto, Conditions(speeds, training, counts))
     first, *others = climbable(chosen, pairs=counts.pairs)
     if not any(can_compare(counts, folds) for folds in ways(auto, counts)):
-        return [first]
+        trusted = trusted_of(others, Conditions(speeds, training, counts).size)
+        return [first] if trusted is None else [first, trusted]
     left, fits = seconds_left(auto, speeds)[1], max(1, ways(auto, counts)[-1])
     return [first, *(one for one in others if out_of_reach(one, speeds, training, left, fits) is None)]
 
@@ -103,7 +120,7 @@ def out_of_reach(method: Method, speeds: Speeds, training: Training, left: float
     """Why a method is not even tried: the seconds left do not cover what it takes at the very least."""
     if not method.epochs:
         return None
-    passes = min(FEWEST_EPOCHS, training.passes(method.epochs, speeds.rows))
+    passes = min(FEWEST_EPOCHS, training.passes(method, speeds.rows))
     try:
         least = fits * speeds.certain_seconds(method, passes)
     except ConfigError:  # it cannot work here, and says so where it is tried
@@ -120,7 +137,7 @@ def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
     Raises:
         ConfigError: none is left.
     """
-    methods: list[Method] = [member_of("method", name) for name in auto.methods or USUAL]
+    methods: list[Method] = [member_of("method", name) for name in auto.methods or usual_methods(UNKNOWN)[0]]
     methods = [method for method in methods if method.epochs or not pairs]
     if not methods:
         raise ConfigError(
@@ -131,51 +148,94 @@ def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
     return methods
 
 
-def usual_methods(*, classes: int, learning_rows: int, parameters: int) -> tuple[tuple[str, ...], dict[str, LeftOut]]:
-    """The ladder for so many rows and weights, and by the name of each newcomer what it took the place of.
-
-    Args:
-        classes: That features can be contrasted by; 0 where they cannot.
-    """
-    names, replaced = list(USUAL), {}
-    few = f"contrastive takes its place with at most {FEW_ROWS} rows a class"
-    large = f"lora takes its place above {MANY_PARAMETERS // 10**6} million parameters"
-    places = [("top-layers", "contrastive", few, classes > 0 and learning_rows <= FEW_ROWS * classes)]
-    places += [("full", "lora", large, parameters > MANY_PARAMETERS)]
-    for old, new, why, holds in places:
-        if holds:
-            names[names.index(old)] = new
-            replaced[new] = LeftOut(old, why, f"--set method.methods=[{','.join(USUAL)}] climbs it")
+def usual_methods(size: Size) -> tuple[tuple[str, ...], dict[str, LeftOut]]:
+    """The ladder for so many rows and weights, and by the name of each newcomer what it took the place of."""
+    usual: dict[int, str] = {}
+    newcomers: dict[int, tuple[str, str]] = {}
+    for name in catalog.members("method"):
+        kind = catalog.find("method", name)
+        place = place_of(kind, size)
+        if place is not None and place.when:
+            newcomers[kind.height] = (name, place.when)
+        elif place is not None:
+            usual[kind.height] = name
+    names = [newcomers[height][0] if height in newcomers else name for height, name in sorted(usual.items())]
+    hint = f"--set method.methods=[{','.join(name for _, name in sorted(usual.items()))}] climbs it"
+    replaced = {
+        name: LeftOut(usual[height], f"{name} takes its place {when}", hint)
+        for height, (name, when) in newcomers.items()
+        if height in usual
+    }
     return tuple(names), replaced
 
 
-def named(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> tuple[Auto, dict[str, LeftOut]]:
+def place_of(method: Any, size: Size) -> Place | None:
+    """A method's place on the ladder, given its class or an instance of it."""
+    return method.place(size) if isinstance(method, OnLadder) else None
+
+
+def named(auto: Auto, at: Conditions) -> tuple[Auto, dict[str, LeftOut]]:
     """The ladder with its methods named, and by the name of each newcomer what it took the place of."""
     if auto.methods:
         return auto, {}
-    classes = 0 if counts.pairs or training.micro_batch_size else counts.classes
-    names, replaced = usual_methods(classes=classes, learning_rows=counts.learning_rows, parameters=speeds.parameters)
+    names, replaced = usual_methods(at.size)
     return replace(auto, methods=names), replaced
+
+
+def trusted_of(methods: Sequence[Method], size: Size) -> Method | None:
+    """The one that is kept unless rows show it to be worse, if there is one."""
+    places = [(method, place_of(method, size)) for method in methods]
+    return next((method for method, place in places if place is not None and place.trusted), None)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Rungs compared in so many parts, 0 as held out, and what is not climbed."""
+
+    folds: int
+    rungs: tuple[Rung, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 def fit_rungs(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> Auto:
     """Fix the rungs and their epochs from the budget; by default ten probes, and at least two minutes."""
-    chosen, replaced = named(auto, speeds, training, counts)
+    at = Conditions(speeds, training, counts)
+    chosen, replaced = named(auto, at)
     seconds, left = seconds_left(auto, speeds)
-    for folds in ways(auto, counts):
-        reach = {
-            method: out_of_reach(method, speeds, training, left, max(1, folds))
-            for method in climbable(chosen, pairs=counts.pairs)[1:]
-        }
-        methods, cannot = comparable(climbable(chosen, pairs=counts.pairs), speeds, counts, folds, reach)
-        rungs, unaffordable = within(left, methods, speeds, training, max(1, folds))
-        if len(rungs) > 1:
-            break
-    left_out = [*cannot, *unaffordable]
-    climbed = {catalog.name_of("method", rung.method) for rung in rungs}
-    left_out += [one for newcomer, one in replaced.items() if newcomer in climbed]
-    folds = folds if len(rungs) > 1 else 0
-    return replace(auto, seconds=round(seconds, 1), folds=folds, rungs=rungs, left_out=tuple(left_out))
+    ladders = [ladder(chosen, at, left, folds) for folds in ways(auto, counts)]
+    several = [one for one in ladders if len(one.rungs) > 1]
+    steady = [one for one in several if any(rung.trusted for rung in one.rungs)]
+    found = [*steady, *several, ladders[-1]][0]
+    if not can_compare(counts, found.folds):
+        found = unseen(found, chosen, at, left)
+    climbed = {catalog.name_of("method", rung.method) for rung in found.rungs}
+    left_out = (*found.left_out, *(one for newcomer, one in replaced.items() if newcomer in climbed))
+    folds = found.folds if len(found.rungs) > 1 else 0
+    return replace(auto, seconds=round(seconds, 1), folds=folds, rungs=found.rungs, left_out=left_out)
+
+
+def ladder(auto: Auto, at: Conditions, left: float, folds: int) -> Ladder:
+    """What ``left`` seconds cover if rungs are compared in so many parts."""
+    methods, fits = climbable(auto, pairs=at.counts.pairs), max(1, folds)
+    reach = {method: out_of_reach(method, at.speeds, at.training, left, fits) for method in methods[1:]}
+    kept, cannot = comparable(methods, at.speeds, at.counts, folds, reach)
+    rungs, unaffordable = within(left, kept, at, fits)
+    return Ladder(folds, rungs, (*cannot, *unaffordable))
+
+
+def unseen(plain: Ladder, auto: Auto, at: Conditions, left: float) -> Ladder:
+    """The ladder where no rows can compare: its first rung, or in its place a trusted one that the budget covers."""
+    one = trusted_of(climbable(auto, pairs=at.counts.pairs)[1:], at.size)
+    methods, _ = comparable([] if one is None else [one], at.speeds, at.counts, 0, {})
+    rungs, _ = within(left, methods, at, 1)
+    if not rungs or not rungs[0].trusted:
+        return plain
+    name, place = catalog.name_of("method", one), place_of(one, at.size)
+    assert place is not None
+    why = f"{too_few(at.counts.learning_rows, at.counts.valid_rows)}, and {name} gained {place.when} in trials"
+    first = catalog.name_of("method", plain.rungs[0].method)
+    others = [other for other in plain.left_out if other.name != name]
+    return Ladder(0, rungs, (LeftOut(first, why, f"--method {first} takes it"), *others))
 
 
 def ways(auto: Auto, counts: Counts) -> list[int]:
@@ -191,10 +251,9 @@ def can_compare(counts: Counts, folds: int) -> bool:
     return bool(folds) or can_choose(counts.valid_rows)
 
 
-def within(
-    left: float, methods: list[Method], speeds: Speeds, training: Training, fits: int
-) -> tuple[tuple[Rung, ...], list[LeftOut]]:
+def within(left: float, methods: list[Method], at: Conditions, fits: int) -> tuple[tuple[Rung, ...], list[LeftOut]]:
     """The rungs that ``left`` seconds cover, each fitted ``fits`` times, and what they do not cover."""
+    speeds, training = at.speeds, at.training
     rungs: list[Rung] = []
     left_out: list[LeftOut] = []
     for position, method in enumerate(methods):
@@ -202,11 +261,12 @@ def within(
             left -= fits * speeds.solve_seconds
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
             continue
-        share = share_of(methods[position + 1 :], left / fits, speeds, training)
-        wanted = training.passes(method.epochs, speeds.rows)
-        start = speeds.rung_seconds(method, 0)
-        passes = max(0.0, share / MARGIN - start) / max(speeds.epoch_seconds(method), 1e-9)
-        epochs = min(wanted, int(passes * 10) / 10)
+        place, wanted = place_of(method, at.size), training.passes(method, speeds.rows)
+        share, epochs = left / fits, passes_in(left / fits, method, at)
+        trusted = place is not None and place.trusted and epochs >= ENOUGH * wanted
+        if not trusted:  # it leaves time for a deeper one
+            share = share_of(methods[position + 1 :], left / fits, speeds, training)
+            epochs = passes_in(share, method, at)
         if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
             least = fits * least_seconds(speeds, method, training)
             why = f"takes about {least:,.0f} s, and {max(fits * share, 0):,.0f} s are left for it"
@@ -215,8 +275,15 @@ def within(
         epochs = max(epochs, 1.0)
         took = fits * speeds.rung_seconds(method, epochs)
         left -= took * MARGIN
-        rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1)))
+        rungs.append(Rung(method=method, epochs=epochs, seconds=round(took, 1), trusted=trusted))
     return tuple(rungs), left_out
+
+
+def passes_in(seconds: float, method: Method, at: Conditions) -> float:
+    """How many of its passes a method makes in so many seconds, rounded down to tenths."""
+    start = at.speeds.rung_seconds(method, 0)
+    passes = max(0.0, seconds / MARGIN - start) / max(at.speeds.epoch_seconds(method), 1e-9)
+    return min(at.training.passes(method, at.speeds.rows), int(passes * 10) / 10)
 
 
 def comparable(
@@ -260,10 +327,10 @@ def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Traini
     if not within_reach:
         return left
     last = within_reach[-1]
-    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.passes(last.epochs, speeds.rows)))
+    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.passes(last, speeds.rows)))
     return min(SHARE * left, left - reserved)
 
 
 def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
     """What a rung takes with the fewest epochs that are worth it."""
-    return MARGIN * speeds.rung_seconds(method, min(FEWEST_EPOCHS, training.passes(method.epochs, speeds.rows)))
+    return MARGIN * speeds.rung_seconds(method, min(FEWEST_EPOCHS, training.passes(method, speeds.rows)))

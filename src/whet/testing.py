@@ -4,6 +4,7 @@ Each ``check_*`` runs one member on tiny things made on the spot and raises Asse
 its author what is missing; scikit-learn's estimator checks are the model. A check needs seconds and no network.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -25,7 +26,7 @@ from whet.learners.descent import undecayed
 from whet.learners.learner import Learner, Material
 from whet.learners.majority import Majority
 from whet.learners.neural import Pretrained
-from whet.methods.method import Method, RateGroup, Solve, Stage, TopDown, within
+from whet.methods.method import Method, OnLadder, Place, RateGroup, Size, Solve, Stage, TopDown, within
 from whet.modalities.modality import Modality
 from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
@@ -151,9 +152,11 @@ def check_method(method: Method) -> None:
 
     Checks that preparing changes no answer; that stages are well named and name parameters that exist; that after
     three steps everything named moved (but for ``Stage.still``) and nothing else did; that weights saved and loaded
-    into a freshly prepared model give the same answers; that finishing and packaging keep them; and that settings
-    which it gives for the top blocks alone (``TopDown``) move those and no other.
+    into a freshly prepared model give the same answers; that finishing and packaging keep them; that settings which it
+    gives for the top blocks alone (``TopDown``) move those and no other; and that it answers for its place on the
+    ladder (``OnLadder``) whatever the size.
     """
+    check_place(method)
     with TemporaryDirectory() as place, torch.random.fork_rng(devices=[]):
         folder = tiny_text_model(Path(place) / "model", layers=4)
         family = TextEncoder(dropout=0.0)
@@ -540,6 +543,16 @@ def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> Non
     else:
         require(method.learning_rate > 0, "a method that descends must state a learning_rate above 0")
         require(method.epochs >= 1, "a method that descends must state at least one epoch")
+
+
+def check_place(method: Method) -> None:
+    """A method of the ladder stands at a height, and has a place or none at every size."""
+    for parameters, rows, classes in itertools.product((0, 10**12), (0, 10**9), (0, 3)):
+        size = Size(parameters=parameters, learning_rows=rows, classes=classes)
+        if isinstance(method, OnLadder):
+            require(method.height in (1, 2, 3), f"height must be 1, 2 or 3, not {method.height}")
+            found = method.place(size)
+            require(found is None or isinstance(found, Place), f"place() gives {found!r}, no Place and not None")
 
 
 def check_top_down(method: Method, family: TextEncoder, folder: Path, most: int) -> None:

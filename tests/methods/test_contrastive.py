@@ -20,12 +20,14 @@ from whet.modalities.text import Text
 from whet.tasks.classification import Classification
 from whet.tasks.predictions import Kind
 from whet.tasks.task import Batch
-from whet.training.batches import paired
+from whet.training.batches import START_TOKENS, Source, like_lengths, paired
+from whet.training.events import Stepped, Stopped
+from whet.training.loop import ENOUGH
 from whet.training.objective import FeatureObjective, partnered
 from whet.training.settings import Training
 
 
-def test_the_loss_is_that_of_the_paper() -> None:
+def test_the_loss_is_that_of_the_paper_over_its_least() -> None:
     draw = torch.Generator().manual_seed(0)
     features, targets, t = torch.randn(6, 4, generator=draw), torch.tensor([0, 1, 0, 2, 1, 0]), 0.3
     rows = torch.arange(6)
@@ -35,8 +37,33 @@ def test_the_loss_is_that_of_the_paper() -> None:
         total = sum(math.exp(float(z[i] @ z[a]) / t) for a in others)
         mine = [a for a in others if targets[a] == targets[i]]
         terms = [-math.log(math.exp(float(z[i] @ z[p]) / t) / total) for p in mine]
-        assert found == pytest.approx(sum(terms) / len(mine) if mine else 0.0, rel=1e-5)
+        assert found == pytest.approx(sum(terms) / len(mine) - math.log(len(mine)) if mine else 0.0, rel=1e-5)
     assert partnered(targets, rows).tolist() == [1, 1, 1, 0, 1, 1]
+
+
+def test_nothing_is_left_to_learn_where_each_class_is_one_place_far_from_the_others() -> None:
+    targets = torch.tensor([0, 0, 0, 1, 1, 2])
+    apart = SupervisedContrastive()(torch.eye(3)[targets], targets, torch.arange(6))
+    assert 0 <= float(apart.mean()) < SupervisedContrastive.solved
+    mixed = SupervisedContrastive()(torch.eye(3)[targets.flip(0)], targets, torch.arange(6))
+    assert float(mixed.mean()) > 1
+
+
+def test_a_stage_ends_soon_after_there_is_nothing_left_to_learn(tiny_model: Path) -> None:
+    steps = {}
+    for rate in (1e-12, 1e-2):
+        method = Contrastive(learning_rate=rate, epochs=40, solve=QUICK)
+        learner, rows = made(tiny_model, method=method, rows=24, training=Training(batch_size=8))
+        fitted, events = drained(learner, rows)
+        losses = [event.loss for event in events if isinstance(event, Stepped)]
+        (stopped,) = [event for event in events if isinstance(event, Stopped)]
+        steps[rate] = (fitted.steps, stopped.reason)
+        if stopped.reason == "early":
+            assert max(losses[-ENOUGH:]) < SupervisedContrastive.solved
+            assert max(losses[-ENOUGH - 1 : -1]) >= SupervisedContrastive.solved
+    assert steps[1e-12] == (120, "done")
+    assert steps[1e-2][0] < 120
+    assert steps[1e-2][1] == "early"
 
 
 def test_its_steps_bring_a_class_together() -> None:
@@ -52,6 +79,40 @@ def test_its_steps_bring_a_class_together() -> None:
     assert float(near[same].min()) > float(near[~same].max())
 
 
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=40).map(sorted))
+def test_parts_of_like_length_cost_no_more_than_any_two(lengths: list[int]) -> None:
+    def cost(ends: list[int]) -> int:
+        begins = [0, *ends[:-1]]
+        return sum(lengths[end - 1] * (end - begin) + START_TOKENS for begin, end in zip(begins, ends, strict=True))
+
+    ends = like_lengths(np.array(lengths))
+    whole = len(lengths)
+    assert ends == sorted(set(ends))
+    assert ends[-1] == whole
+    assert cost(ends) <= min([cost([whole]), *(cost([at, whole]) for at in range(1, whole))])
+
+
+def test_a_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whet.training.batches.START_TOKENS", 1)
+    learner, rows = made(tiny_model, method=Contrastive(), rows=24)
+    source = Source(rows.train, learner.processor, 16, 16, 0, alike=rows.train.targets)
+    (batch,) = source.window("contrast", 0, 0)
+    assert len(batch.parts) > 1
+    assert [int(number) for part in batch.parts for number in part.index] == batch.index.tolist()
+    model = learner.backbone.model.eval()
+    found = []
+    for one in (batch, replace(batch, parts=())):
+        model.zero_grad()
+        (term,) = FeatureObjective(SupervisedContrastive(), model, None)(one)
+        term.sums.sum().backward()  # type: ignore[no-untyped-call]
+        found.append([term.sums.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(found[0]) > 10
+    for part, whole in zip(*found, strict=True):
+        torch.testing.assert_close(part, whole, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [2, 7, 32])
 def test_batches_are_pairs_of_one_class_and_every_pair_comes_once(size: int) -> None:
     classes = np.array([0] * 7 + [1] * 4 + [2] * 1 + [5] * 12)
@@ -61,6 +122,7 @@ def test_batches_are_pairs_of_one_class_and_every_pair_comes_once(size: int) -> 
     assert len(set(rows.tolist())) == len(rows) == 6 + 4 + 0 + 12
     for batch in batches:
         assert len(batch) <= max(2, size)
+        assert len(batch) >= max(len(other) for other in batches) - 2
         assert (classes[batch].reshape(-1, 2)[:, 0] == classes[batch].reshape(-1, 2)[:, 1]).all()
     other = np.concatenate(paired(classes, each, size, np.random.default_rng(1)))
     assert rows.tolist() != other.tolist()

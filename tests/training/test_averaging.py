@@ -29,6 +29,8 @@ from whet.training.settings import Training
 
 SETTINGS = Training(batch_size=8, patience=0, schedule="constant", warmup=0.0, epochs=3)
 METHOD = TopLayers(1, learning_rate=3e-3, solve=QUICK)
+ROWS = 40
+"""With which the steps lower the validation loss."""
 DRAW = torch.Generator().manual_seed(0)
 
 
@@ -192,10 +194,10 @@ def test_swa_says_where_a_moment_before_the_mean_is_kept(tiny_model: Path) -> No
 
 
 def fitted_with(
-    folder: Path, average: str | NoAverage, valid: int = 10, method: Method = METHOD, **changes: Any
+    folder: Path, average: str | NoAverage, rows: int = 28, valid: int = 10, method: Method = METHOD, **changes: Any
 ) -> Any:
     training = replace(SETTINGS, average=average, **changes)
-    return drained(*made(folder, method=method, training=training, valid=valid))
+    return drained(*made(folder, method=method, training=training, rows=rows, valid=valid))
 
 
 def tensors(fitted: Any) -> dict[str, Tensor]:
@@ -208,7 +210,7 @@ def test_what_is_frozen_stays_and_the_live_model_is_what_is_kept(
     tiny_model: Path, average: NoAverage, precision: str
 ) -> None:
     training = replace(SETTINGS, average=average)
-    learner, rows = made(tiny_model, method=METHOD, training=training, training_precision=precision)
+    learner, rows = made(tiny_model, method=METHOD, training=training, rows=ROWS, training_precision=precision)
     before = {name: tensor.clone() for name, tensor in learner.backbone.model.state_dict().items()}
     top = learner.backbone.blocks[-1]
     fitted, _ = drained(learner, rows)
@@ -247,7 +249,7 @@ def test_validation_loss_is_that_of_the_average_and_the_steps_are_the_same(tiny_
 
 @pytest.mark.parametrize("average", ["soup", "wise-ft"])
 def test_what_was_chosen_is_said_and_stands_in_the_notes(tiny_model: Path, average: str) -> None:
-    fitted, events = fitted_with(tiny_model, average)
+    fitted, events = fitted_with(tiny_model, average, rows=ROWS)
     said = [event.message for event in events if isinstance(event, Said) and "validation loss" in event.message]
     assert len(said) == 1
     assert any(said[0] in note for note in fitted.notes)

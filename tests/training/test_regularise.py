@@ -123,9 +123,9 @@ def test_a_share_of_one_is_the_example_itself_and_of_none_its_partner() -> None:
     batch = Source(examples, Padder(), 8, 8, 0).window("s", 0, 0)[0]  # type: ignore[arg-type]
     plain = TaskObjective(task, state, Model(task.outputs(state), False), None)  # type: ignore[arg-type]
     sums = plain(batch)[0].sums
-    own, others = (replace(batch, shares=torch.full((8,), share)) for share in (1.0, 0.0))
+    own, others = (replace(batch, shares=torch.full_like(sums, share)) for share in (1.0, 0.0))
     assert torch.allclose(Regularised(plain)(own)[0].sums, sums)
-    assert torch.allclose(Regularised(plain)(others)[0].sums, sums[partners(8)])
+    assert torch.allclose(Regularised(plain)(others)[0].sums, sums[partners(len(sums))])
 
 
 def test_shares_follow_from_the_place_alone() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows
+from whet.methods.full import Full
 from whet.methods.method import RateGroup
 from whet.tasks.classification import Classification
 from whet.tasks.multi_label import MultiLabel
@@ -169,10 +170,12 @@ def test_rates_rise_then_fall_and_never_leave_the_peak() -> None:
     [(None, 8, 10_000, 8), (None, 8, 100, 64.0), (3.0, 8, 100, 3.0), (None, 8, 800, 8)],
 )
 def test_few_rows_get_more_passes_unless_epochs_are_named(
-    named: float | None, usual: float, rows: int, passes: float
+    named: float | None, usual: int, rows: int, passes: float
 ) -> None:
-    assert Training(epochs=named, least_steps=200).passes(usual, rows) == passes
-    assert Training(epochs=named, least_steps=0).passes(usual, rows) == (named or usual)
+    method = Full(epochs=usual)
+    assert Training(epochs=named, least_steps=200).passes(method, rows) == passes
+    assert Training(epochs=named).passes(method, rows) == passes
+    assert Training(epochs=named, least_steps=0).passes(method, rows) == (named or usual)
 
 
 def test_a_state_goes_through_a_checkpoint_unchanged() -> None:

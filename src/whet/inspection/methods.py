@@ -55,7 +55,7 @@ def epochs_of(method: Method, training: Training, rows: int | None) -> float:
     """
     if not method.epochs:
         return 0.0
-    return float(training.epochs or method.epochs) if rows is None else training.passes(method.epochs, rows)
+    return float(training.epochs or method.epochs) if rows is None else training.passes(method, rows)
 
 
 def trained_names(stage: Stage, backbone: Backbone) -> set[str]:

@@ -331,6 +331,7 @@ class Descent:
             evaluate=None if valid is None else evaluate,
             settings=self.training,
             asked=asked,
+            solved=0.0 if self.stage.objective is None else self.stage.objective.solved,
         )
 
 

@@ -7,13 +7,13 @@ inserted this way and are refused.
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError, closest
-from whet.methods.method import START, Descend, RateGroup, Solve, Stage, check_rates, require_some, within
+from whet.methods.method import LEAST_STEPS, START, Descend, RateGroup, Solve, Stage, check_rates, require_some, within
 
 LAYERS = ("attention", "all-linear")
 
@@ -38,6 +38,7 @@ class Adapter:
     learning_rate: float = 1e-3
     epochs: int = 8
     solve: Solve = START
+    least_steps: ClassVar[int] = LEAST_STEPS
 
     def __post_init__(self) -> None:
         check_rates(1.0, self.learning_rate, self.epochs)

@@ -7,6 +7,7 @@ an ordinary pass costs.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,18 +15,25 @@ from torch.nn import functional
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import Descend, InPlace, Solve, Stage, check_rates, layerwise
+from whet.methods.method import Descend, InPlace, Place, Size, Solve, Stage, check_rates, layerwise
+
+FEWEST_ROWS, TRIED_ROWS, FEW_ROWS = 2, 8, 64
+"""From two rows a class, which make a pair, up to 64 the ladder climbs it in place of the top blocks, and trusts it
+from eight on: over the probe it gained 3 points in the median of four sets at eight rows (from 0.3 lost to 33 gained)
+and 4 at 64 (from 4 to 11), one seed each."""
 
 
 @dataclass(frozen=True)
 class SupervisedContrastive:
     """For each example, how little its features stand out towards its own class among the batch.
 
-    ``-mean over p of log(exp(z.z_p / t) / sum over a of exp(z.z_a / t))``: z are features at length 1, p the others of
-    its class, a all others; pieces of its own row are neither.
+    ``-mean over p of log(exp(z.z_p / t) / sum over a of exp(z.z_a / t)) - log |P|``: z are features at length 1, p the
+    others of its class, |P| of them, a all others; pieces of its own row are neither. The last term is ours: with it
+    the loss is 0, its least, where a class lies in one place and far from all others.
     """
 
     temperature: float = 0.1
+    solved: ClassVar[float] = 0.005
 
     def __call__(self, features: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         """(B,) from features (B, D), classes (B,) and rows (B,)."""
@@ -34,7 +42,8 @@ class SupervisedContrastive:
         itself = rows.unsqueeze(0) == rows.unsqueeze(1)
         shares = functional.log_softmax(near.masked_fill(itself, torch.finfo(near.dtype).min), dim=1)
         partner = (targets.unsqueeze(0) == targets.unsqueeze(1)) & ~itself
-        return -shares.masked_fill(~partner, 0.0).sum(1) / partner.sum(1).clamp(min=1)
+        count = partner.sum(1).clamp(min=1)
+        return -shares.masked_fill(~partner, 0.0).sum(1) / count - count.log()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +54,8 @@ class Contrastive(InPlace):
         temperature: Of the contrast; lower looks harder at the nearest others.
         decay: Factor on the learning rate from each block to the one below it.
         learning_rate: Of the top block.
-        epochs: Passes over the training rows; nothing stops them early.
+        epochs: Passes over the training rows at most; they end where every class is apart from all others. Few rows get
+            80 updates where 200 are usual, which scored the same on four sets at 8 and 64 rows a class.
         solve: How the head is fitted at the end.
     """
 
@@ -54,6 +64,8 @@ class Contrastive(InPlace):
     learning_rate: float = 5e-5
     epochs: int = 4
     solve: Solve = field(default_factory=Solve)
+    least_steps: ClassVar[int] = 80
+    height: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
@@ -61,6 +73,13 @@ class Contrastive(InPlace):
             raise ConfigError(
                 f"temperature cannot be {self.temperature!r}.", where="method.temperature", fix="use 0.05 to 0.5"
             )
+
+    @classmethod
+    def place(cls, size: Size) -> Place | None:
+        rows = size.learning_rows / size.classes if size.classes else 0.0
+        if not FEWEST_ROWS <= rows <= FEW_ROWS:
+            return None
+        return Place(f"with at most {FEW_ROWS} rows a class", trusted=rows >= TRIED_ROWS)
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         groups = layerwise(backbone, -1, self.decay)

@@ -4,9 +4,10 @@ Source: Kumar et al. 2022, arXiv:2202.10054. Parameters that no gradient reaches
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import START, Descend, InPlace, Solve, Stage, check_rates, layerwise
+from whet.methods.method import START, USUAL, Descend, InPlace, Place, Size, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,14 @@ class Full(InPlace):
     learning_rate: float = 2e-4
     epochs: int = 8
     solve: Solve = START
+    height: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
+
+    @classmethod
+    def place(cls, size: Size) -> Place | None:
+        return USUAL
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         groups = layerwise(backbone, -1 if self.embeddings else 0, self.decay)

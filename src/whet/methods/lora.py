@@ -7,13 +7,15 @@ a QR decomposition, OLoRA (Büyükakyüz 2024, arXiv:2406.01775). peft does the 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
 from whet.methods.adapter import chosen_layers, config_of, insert, inserted, merged
-from whet.methods.method import START, Descend, RateGroup, Solve, Stage, check_rates
+from whet.methods.method import LEAST_STEPS, START, Descend, Place, RateGroup, Size, Solve, Stage, check_rates
 
+MANY_PARAMETERS = 300_000_000
+"""Above, the ladder climbs it in place of every weight, whose masters, moments and best copies take 32 bytes each."""
 STARTS = {"zero": True, "pissa": "pissa", "olora": "olora"}
 
 
@@ -45,6 +47,8 @@ class LoRA:
     learning_rate: float = 2e-3
     epochs: int = 8
     solve: Solve = START
+    least_steps: ClassVar[int] = LEAST_STEPS
+    height: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         check_rates(1.0, self.learning_rate, self.epochs)
@@ -61,6 +65,11 @@ class LoRA:
     @property
     def starts_equal(self) -> bool:
         return self.start == "zero"
+
+    @classmethod
+    def place(cls, size: Size) -> Place | None:
+        many = size.parameters > MANY_PARAMETERS
+        return Place(f"above {MANY_PARAMETERS // 10**6} million parameters") if many else None
 
     def prepare(self, backbone: Backbone) -> Backbone:
         settings = {

@@ -44,6 +44,10 @@ class Solve:
             )
 
 
+LEAST_STEPS = 200
+"""Updates that a method takes at least where nobody names epochs: three epochs, the common habit, are far too few for a
+small set (Mosbach et al. 2021, arXiv:2006.04884; Zhang et al. 2021, arXiv:2006.05987)."""
+
 START = Solve(penalties=(0.1,), folds=2, calibrate=False)
 """The head that gradient steps start from. A head with the best penalty is too sure of the rows it has seen: steps of
 the body then spoil more than they gain (banking77, 4,000 rows, 4 epochs: 0.914 from the best penalty, the score of
@@ -83,6 +87,11 @@ class FeatureLoss(Protocol):
     It couples examples, so a batch must be one piece: accumulation is refused.
     """
 
+    @property
+    def solved(self) -> float:
+        """The mean of a batch under which there is nothing left to learn; 0 where that is not known."""
+        ...
+
     def __call__(self, features: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         """(B,) float32: each example's loss, 0 where it has no partner: one of its class that is of another row.
 
@@ -101,7 +110,7 @@ class Stage:
         fit: How: a solved head, or gradient steps.
         groups: Pre-trained parameters that train, with their rates. Nothing else pre-trained moves.
         head: Whether parameters that the task created train too.
-        objective: A loss of features that the steps minimise in place of the task's; then nothing stops them early.
+        objective: A loss of features that the steps minimise in place of the task's; validation rows then stop nothing.
     """
 
     name: str
@@ -137,6 +146,11 @@ class Method(Protocol):
         ...
 
     @property
+    def least_steps(self) -> int:
+        """Updates that few rows get by more passes, used where the plan names neither."""
+        ...
+
+    @property
     def starts_equal(self) -> bool:
         """Whether what ``prepare`` inserts changes no answer before the first step; if not, the run says so."""
         ...
@@ -164,10 +178,57 @@ class TopDown(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a model and a set of rows are.
+
+    Args:
+        parameters: Of the model.
+        learning_rows: Rows to train on and to validate by.
+        classes: That features can be contrasted by; 0 where they cannot.
+    """
+
+    parameters: int
+    learning_rows: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A method's place on the automatic ladder.
+
+    Args:
+        when: When it takes the place of the usual method of its height, as in "above a million rows"; "" if it is the
+            usual one.
+        trusted: Whether trials at such sizes showed it to beat the head alone. Rows that are too few to show a gain
+            then do not speak against it: it is kept unless they show that it is worse.
+    """
+
+    when: str = ""
+    trusted: bool = False
+
+
+USUAL = Place()
+
+
+@runtime_checkable
+class OnLadder(Protocol):
+    """What a method also has that the automatic ladder climbs where nobody names another."""
+
+    height: ClassVar[int]
+    """1 the head alone, 2 some of the depth or little of it, 3 the whole model; one method of each is climbed."""
+
+    @classmethod
+    def place(cls, size: Size) -> Place | None:
+        """Its place at that size, or None where it is not climbed."""
+        ...
+
+
 class InPlace:
     """What a method has that inserts no module: it prepares nothing and merges nothing."""
 
     starts_equal: ClassVar[bool] = True
+    least_steps: ClassVar[int] = LEAST_STEPS
 
     def prepare(self, backbone: Backbone) -> Backbone:
         """The backbone as it is."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
-from whet.methods.method import InPlace, Solve, Stage
+from whet.methods.method import USUAL, InPlace, Place, Size, Solve, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,15 @@ class Probe(InPlace):
     solve: Solve = field(default_factory=Solve)
     learning_rate: ClassVar[float] = 0.0
     epochs: ClassVar[int] = 0
+    height: ClassVar[int] = 1
 
     @classmethod
     def for_top(cls, blocks: int) -> dict[str, int] | None:
         return None if blocks else {}
+
+    @classmethod
+    def place(cls, size: Size) -> Place | None:
+        return USUAL
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         return [Stage(name="probe", fit=self.solve)]

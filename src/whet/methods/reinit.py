@@ -13,7 +13,7 @@ from torch import nn
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import START, Descend, Solve, Stage, check_rates, layerwise
+from whet.methods.method import LEAST_STEPS, START, Descend, Solve, Stage, check_rates, layerwise
 
 SPREAD = 0.02
 """Standard deviation of new weights where the model's config states none."""
@@ -39,6 +39,7 @@ class Reinit:
     epochs: int = 8
     solve: Solve = START
     starts_equal: ClassVar[bool] = False
+    least_steps: ClassVar[int] = LEAST_STEPS
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)

@@ -5,10 +5,11 @@ fits keeps the first steps from spoiling the features. Blocks below stay frozen,
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import START, Descend, InPlace, Solve, Stage, check_rates, layerwise
+from whet.methods.method import START, USUAL, Descend, InPlace, Place, Size, Solve, Stage, check_rates, layerwise
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TopLayers(InPlace):
     learning_rate: float = 1e-3
     epochs: int = 8
     solve: Solve = START
+    height: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_rates(self.decay, self.learning_rate, self.epochs)
@@ -41,6 +43,10 @@ class TopLayers(InPlace):
     @classmethod
     def for_top(cls, blocks: int) -> dict[str, int] | None:
         return {"count": blocks} if blocks else None
+
+    @classmethod
+    def place(cls, size: Size) -> Place | None:
+        return USUAL
 
     def stages(self, backbone: Backbone) -> list[Stage]:
         blocks = len(backbone.blocks)

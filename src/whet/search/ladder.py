@@ -2,7 +2,8 @@
 
 Rungs are compared on validation rows that stopped nothing, or cross-fitted where those would be too few. The ladder
 climbs while the upper 95% bound of the last gain exceeds half a point, and keeps a rung if the lower 80% bound of its
-gain is above zero. Which rungs there are, and how many epochs each has, was fixed in the Plan; no clock chooses here.
+gain is above zero. One that trials showed to gain where rows are so few is kept unless they show, by the same bound,
+that it is worse. Which rungs there are, and how many epochs each has, was fixed in the Plan; no clock chooses here.
 """
 
 import time
@@ -225,6 +226,8 @@ def compare_rung(
         return replace(entry, gain=value, gain_low=low, gain_high=high, relative=metric.relative, kept=False, why=why)
     kept = found.low80 > 0
     word = "kept" if kept else "not kept"
+    if rung.trusted and not kept and gain(before, answers, metric, seed).low80 <= 0:
+        kept, word = True, "kept, for it gained in trials with as few rows, and these do not show that it is worse"
     sizes = [gained(one, metric.relative) for one in (value, low, high)]
     base = f" of the {catalog.title('metric', metric.name)} before" if metric.relative else ""
     sure = f"at least {sizes[1]} with 80%, at most {sizes[2]} with 95% confidence"

@@ -104,6 +104,8 @@ class Batch:
         held: cached tensors that cross the cut under replay, else empty.
         shares: (B,) of itself in what each example is mixed to, with the one it is paired with; None mixes nothing.
         rows: (B,) position of each example's row: pieces of one text have one.
+        parts: The same examples, in their order, as batches of like length: for a loss that needs all features at once
+            but not from one forward. Empty where nobody asked for them.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -114,6 +116,7 @@ class Batch:
     held: dict[str, torch.Tensor] = field(default_factory=dict)
     shares: torch.Tensor | None = None
     rows: torch.Tensor | None = None
+    parts: tuple["Batch", ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

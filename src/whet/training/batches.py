@@ -18,6 +18,8 @@ from whet.training.draws import numpy_generator
 Array = np.ndarray[Any, Any]
 STRETCH = 64
 """Batches whose examples are sorted together."""
+START_TOKENS = 192
+"""What a forward and backward of one more part takes to start its operations, in tokens that could be computed."""
 
 
 @dataclass(eq=False)
@@ -29,7 +31,8 @@ class Source:
         processor: Pads inputs.
         batch_size: Examples an update; micro_batch_size: examples a backward.
         alike: (R,) classes of the rows: batches are then made of pairs of one class and two rows, and examples without
-            a partner are left out of that epoch. None makes batches of like length.
+            a partner are left out of that epoch; a batch comes with its parts of like length. None makes batches of
+            like length.
         even: (R,) classes of the rows, each of which an epoch draws equally often; None draws every example once.
         mixup: Parameter of the beta distribution of shares by which examples of a batch are mixed; 0 mixes none.
     """
@@ -54,6 +57,8 @@ class Source:
     def window(self, stage: str, epoch: int, step: int) -> list[Batch]:
         """The micro-batches of one update; ``step`` counts within the epoch."""
         index = self._order(stage, epoch)[step]
+        if self.alike is not None:
+            return [self.in_parts(index)]
         size = self.micro_batch_size
         batches = [self.batch(index[begin : begin + size]) for begin in range(0, len(index), size)]
         if not self.mixup:
@@ -61,6 +66,12 @@ class Source:
         draw = numpy_generator("mixup", self.seed, stage, epoch, step)
         shares = torch.from_numpy(draw.beta(self.mixup, self.mixup, len(index)))
         return [replace(one, shares=part) for one, part in zip(batches, torch.split(shares, size), strict=True)]
+
+    def in_parts(self, index: Array) -> Batch:
+        """The examples at ``index`` as one batch, shortest first, with its parts."""
+        index = index[np.argsort(self.examples.lengths[index], kind="stable")]
+        parts = np.split(index, like_lengths(self.examples.lengths[index])[:-1])
+        return replace(self.batch(index), parts=tuple(self.batch(part) for part in parts))
 
     def batch(self, index: Array) -> Batch:
         """The examples at ``index`` as padded tensors."""
@@ -103,13 +114,13 @@ def make_batch(examples: Examples, processor: Processor, index: Array) -> Batch:
 
 
 def bucketed(lengths: Array, size: int, draw: np.random.Generator) -> list[Array]:
-    """Batches of like length in random order; the last one may be smaller."""
+    """Batches of like length in random order, as few as hold ``size`` at most; few examples are parted evenly."""
     order = draw.permutation(len(lengths))
     batches: list[Array] = []
     for begin in range(0, len(order), size * STRETCH):
         stretch = order[begin : begin + size * STRETCH]
         stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
-        batches += [stretch[at : at + size] for at in range(0, len(stretch), size)]
+        batches += parted(stretch, size)
     return [batches[i] for i in draw.permutation(len(batches))]
 
 
@@ -161,8 +172,26 @@ def paired(classes: Array, row: Array, size: int, draw: np.random.Generator) -> 
         pairs.append(np.stack([members[:count], members[len(members) - count :]], axis=1))
     every = np.concatenate([np.zeros((0, 2), np.int64), *pairs])
     every = every[draw.permutation(len(every))]
-    step = max(1, size // 2)
-    return [every[begin : begin + step].reshape(-1) for begin in range(0, len(every), step)]
+    return [some.reshape(-1) for some in parted(every, max(1, size // 2))]
+
+
+def parted(values: Array, size: int) -> list[Array]:
+    """As few parts of ``size`` at most as hold all; equally long but for one, so that no update is of a few rows."""
+    return np.array_split(values, -(-len(values) // size)) if len(values) else []
+
+
+def like_lengths(lengths: Array) -> list[int]:
+    """Where to part examples of rising length so that padding and starts of parts cost least: the end of each part."""
+    best, last = [0.0], [0]
+    for end in range(1, len(lengths) + 1):
+        costs = [best[begin] + (end - begin) * int(lengths[end - 1]) + START_TOKENS for begin in range(end)]
+        last.append(int(np.argmin(costs)))
+        best.append(costs[last[-1]])
+    ends, end = [], len(lengths)
+    while end:
+        ends.append(end)
+        end = last[end]
+    return ends[::-1]
 
 
 def by_class(classes: Array, values: Array) -> list[Array]:

@@ -29,13 +29,17 @@ from whet.training.settings import Training
 from whet.training.trouble import SNAPSHOT, NotFiniteError, still_not_finite, with_gradients
 
 LOWEST, SNAPSHOTS, MOMENTS, BEST, SHARED = "lowest", "snapshot", "moment", "best", "shared"
-RETURNED = ("step", "evaluated", "best_loss", "best_step", "worse", "uncounted")
+RETURNED = ("step", "evaluated", "best_loss", "best_step", "worse", "uncounted", "solved")
 """The counters that a run returns to with its snapshot; what went wrong since then it remembers."""
 SURE = 2.0
 """Standard errors by which a validation loss must exceed the lowest one for its weights to be passed over."""
 NEAR, FEWEST = 0.1, 30
 """They are passed over, too, if it is a tenth higher, or with fewer validation rows than these: a standard error from a
 few rows, or of a rise that a few rows carry, says nothing."""
+
+
+ENOUGH = 20
+"""Updates in a row without anything to learn that end a stage, if they are an epoch at least."""
 
 
 class BatchSource(Protocol):
@@ -83,6 +87,7 @@ class FitState:
         carried: What the average of the weights carries on.
         started: Whether the stage ended with the weights that it began with; said what its average did.
         uncounted: Steps whose window had no weight at all; they changed nothing.
+        solved: Steps in a row, the last one among them, whose training loss left nothing to learn.
         seconds: Spent on the stage until the event that is out, also by runs that this one goes on from.
     """
 
@@ -105,6 +110,7 @@ class FitState:
     started: bool = False
     said: str = ""
     uncounted: int = 0
+    solved: int = 0
     seconds: float = 0.0
 
     @property
@@ -228,6 +234,8 @@ class Budget:
         evaluate: (N,) what each validation row adds to the live model's loss, or None without validation rows.
         settings: Rates, patience, clock.
         asked: Whether the user asked to stop; read between two updates.
+        solved: Training loss under which there is nothing left to learn; an epoch of such updates, and ``ENOUGH``, end
+            the stage.
     """
 
     steps: int
@@ -235,6 +243,7 @@ class Budget:
     evaluate: Callable[[], Tensor] | None
     settings: Training
     asked: Callable[[], bool] = bool
+    solved: float = 0.0
 
 
 def start_state(
@@ -313,7 +322,7 @@ def fit(
             yield found
         if state.step >= budget.steps:
             break
-        if patience_gone(state, budget) and not average.whole:
+        if (patience_gone(state, budget) or nothing_left(state, source)) and not average.whole:
             reason = "early"
             break
         if (ended := ended_from_outside(state, stage, spent(), budget)) is not None:
@@ -372,6 +381,8 @@ def take_step(
         rate = budget.settings.rate_factor(state.step, budget.steps)
         update(state, working, rate, budget.settings.clip, loss)
     state.uncounted += not counts
+    learnt = budget.solved > 0 and loss < budget.solved
+    state.solved = state.solved + 1 if learnt else 0
     state.step += 1
     return Stepped(
         stage=stage,
@@ -506,6 +517,11 @@ def surely_higher(shares: Tensor, lowest: Tensor | None) -> bool:
 def patience_gone(state: FitState, budget: Budget) -> bool:
     """Whether validation loss has not improved for too long."""
     return budget.settings.patience > 0 and state.worse >= budget.settings.patience
+
+
+def nothing_left(state: FitState, source: BatchSource) -> bool:
+    """Whether updates have long had nothing to learn."""
+    return state.solved >= max(ENOUGH, source.steps_per_epoch)
 
 
 def ended_from_outside(state: FitState, stage: str, seconds: float, budget: Budget) -> str | None:

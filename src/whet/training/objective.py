@@ -85,8 +85,11 @@ class FeatureObjective:
 
     def __call__(self, batch: Batch) -> list[Term]:
         device = next(self.live.parameters()).device
-        feed(self.holder, batch, device)
-        features = self.live.body(**to_device(batch.inputs, device)).float()
+        found = []
+        for part in batch.parts or (batch,):
+            feed(self.holder, part, device)
+            found.append(self.live.body(**to_device(part.inputs, device)).float())
+        features = torch.cat(found)
         weights = self.weights(batch)[FEATURES].to(device)
         sums = self.loss(features, batch.targets.to(device), rows_of(batch).to(device)) * weights
         return [Term(FEATURES, sums, weights)]

@@ -1,11 +1,14 @@
 """How gradient steps are taken: the settings of the loop, checked when built."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from whet import catalog
 from whet.errors import ConfigError
 from whet.training.schedules import FALLS, Schedule, rate_at
+
+if TYPE_CHECKING:
+    from whet.methods.method import Method
 
 Sampling = Literal["rows", "balanced"]
 OF_LOSS = ("patience", "evaluations_per_epoch", "mixup", "r_drop", "sampling")
@@ -22,9 +25,7 @@ class Training:
 
     Args:
         epochs: Passes over the training rows at most, also 2.5; None takes the method's, and more for few rows.
-        least_steps: Updates that few rows get by more passes, where ``epochs`` is not named: three epochs, the common
-            habit, are far too few for a small set (Mosbach et al. 2021, arXiv:2006.04884; Zhang et al. 2021,
-            arXiv:2006.05987).
+        least_steps: Updates that few rows get by more passes, where ``epochs`` is not named; None takes the method's.
         optimizer: By its catalog name, or an object of ``whet.training.optimizers``, which has settings of its own.
         learning_rate: Peak rate of the top group; None takes the method's, times what the optimizer's unit is of
             AdamW's.
@@ -53,7 +54,7 @@ class Training:
     """
 
     epochs: float | None = None
-    least_steps: int = 200
+    least_steps: int | None = None
     optimizer: Any = field(default="adamw", metadata={"member": "optimizer"})
     learning_rate: float | None = None
     head_learning_rate: float = 1.0
@@ -80,7 +81,7 @@ class Training:
                 object.__setattr__(self, name, catalog.find(name, getattr(self, name))())
             self._require(name, hasattr(getattr(self, name), has), f"of {', '.join(catalog.members(name))}")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "1 or more")
-        self._require("least_steps", self.least_steps >= 0, "0 or more")
+        self._require("least_steps", self.least_steps is None or self.least_steps >= 0, "0 or more")
         self._require("learning_rate", self.learning_rate is None or 0 < self.learning_rate < 10, "above 0")
         self._require("head_learning_rate", self.head_learning_rate > 0, "above 0")
         self._require("batch_size", self.batch_size >= 1, "1 or more")
@@ -110,11 +111,12 @@ class Training:
         given = replace(self, schedule=self.schedule or self.optimizer.schedule)
         return tuple(one.name for one in fields(self) if getattr(given, one.name) != getattr(usual, one.name))
 
-    def passes(self, usual: float, rows: int) -> float:
-        """Epochs as named, else the ``usual`` ones of a method, and more where ``rows`` are so few."""
+    def passes(self, method: "Method", rows: int) -> float:
+        """Epochs as named, else the method's, and more where ``rows`` are so few."""
         if self.epochs is not None:
             return self.epochs
-        return max(usual, round(self.least_steps * self.batch_size / rows, 1))
+        least = method.least_steps if self.least_steps is None else self.least_steps
+        return max(method.epochs, round(least * self.batch_size / rows, 1))
 
     def rate(self, usual: float) -> float:
         """The peak rate as named, else the ``usual`` one of a method, which is AdamW's, in the optimizer's unit."""
