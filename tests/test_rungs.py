@@ -1,6 +1,7 @@
 """Which methods does the automatic ladder climb, and what does it say of the others?"""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ from whet import catalog
 from whet.errors import ConfigError
 from whet.evaluation.metric import metric_named
 from whet.methods.contrastive import FEW_ROWS, Contrastive
+from whet.methods.full import Full
 from whet.methods.lora import MANY_PARAMETERS
-from whet.methods.method import Size
+from whet.methods.method import Place, Size
+from whet.methods.probe import Probe
 from whet.plan import Auto, Plan, Rung
-from whet.rungs import UNKNOWN, usual_methods
+from whet.rungs import UNKNOWN, Conditions, Counts, trusted_of, usual_methods
 from whet.search.crossfit import Attempt
 from whet.search.ladder import Spent, compare_rung
 from whet.tasks.predictions import Predictions
 from whet.testing import tiny_rows
+from whet.training.settings import Training
 from whet.trial import Trial
 
 USUAL = ("probe", "top-layers", "full")
@@ -43,7 +47,7 @@ CHOOSING = (
     ],
 )
 def test_counts_alone_choose_the_ladder(classes: int, rows: int, parameters: int, ladder: tuple[str, ...]) -> None:
-    names, replaced = usual_methods(Size(parameters=parameters, learning_rows=rows, classes=classes))
+    names, replaced = usual_methods(Size(parameters=parameters, rows=rows, classes=classes))
     assert names == ladder
     assert {one.name for one in replaced.values()} == set(USUAL) - set(ladder)
     assert set(replaced) == set(ladder) - set(USUAL)
@@ -91,8 +95,71 @@ def test_few_of_its_passes_are_no_ground_for_trust(tiny_model: Path) -> None:
         plan = whet.plan(table, "target", model=tiny_model, settings=settings, time=f"{seconds}s").plan
         contrast = [rung for rung in plan.method.rungs if isinstance(rung.method, Contrastive)]
         wanted = wanted or contrast[0].epochs
-        assert all(rung.trusted == (rung.epochs >= wanted / 2) for rung in contrast)
+        own = wanted * Contrastive.least_steps / 2000  # the user's own wish is no measure
+        assert all(rung.trusted == (rung.epochs >= own / 2) for rung in contrast)
         assert not any(rung.trusted for rung in plan.method.rungs if rung not in contrast)
+
+
+def fixed(training: int, valid: int, *, given: bool = False, method: str = "auto", **settings: object) -> Conditions:
+    """What a ladder for two classes is fixed by, with all that is measured left out."""
+    speeds = SimpleNamespace(parameters=10**7)
+    counts = Counts(False, 2, training + valid, training if given else training + valid, valid)
+    return Conditions(speeds, Training(**settings), counts)  # type: ignore[arg-type]
+
+
+def test_trust_counts_the_rows_that_are_trained_on() -> None:
+    """Not those of a validation file, nor a batch in which nothing can be contrasted."""
+
+    def trusted(at: Conditions) -> bool:
+        return trusted_of([Probe(), Contrastive(), Full()], at.size) is not None
+
+    assert trusted(fixed(14, 2))
+    assert not trusted(fixed(14, 2, given=True))
+    assert trusted(fixed(16, 2, given=True))
+    assert not trusted(fixed(2, 14, given=True))
+    assert not trusted(fixed(16, 0, batch_size=2))
+    assert not trusted(fixed(16, 0, micro_batch_size=4))
+
+
+def test_what_the_user_shortened_is_not_trusted(tiny_model: Path) -> None:
+    table = tiny_rows("classification", 36)[0].table.to_pylist()
+    settings = (*PLAIN, "method.folds=0", "training.epochs=1")
+    plan = whet.plan(table, "target", model=tiny_model, settings=settings, time="10m").plan
+    assert names_of(plan) == ["probe"]
+
+
+def test_a_trusted_method_must_earn_its_place_over_a_tuned_one(tiny_model: Path) -> None:
+    """Trials were against the head alone; here every rung changes nothing, so nothing is gained."""
+    table = tiny_rows("classification", 90)[0].table.to_pylist()
+    told = {}
+    for methods in ("probe, contrastive", "bias-only, contrastive"):
+        settings = (*PLAIN, f"method.methods=[{methods}]", "method.folds=3", "training.learning_rate=1e-12")
+        result = whet.finetune(
+            table, "target", model=tiny_model, settings=settings, time="10m", out=tiny_model.parent / methods
+        )
+        told[methods] = [rung.kept for rung in result.story.rungs[:2]]
+    assert told == {"probe, contrastive": [True, True], "bias-only, contrastive": [True, False]}
+
+
+def test_methods_of_other_packages_join_the_ladder_and_ours_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {
+        **catalog.TABLES["method"],
+        "gone": catalog.Member("no_such_package:Gone", ""),
+        "theirs": catalog.Member(f"{__name__}:Theirs", ""),
+    }
+    monkeypatch.setitem(catalog.TABLES, "method", table)
+    assert usual_methods(UNKNOWN)[0] == USUAL
+    names, replaced = usual_methods(Size(parameters=1, rows=10**9, classes=2))
+    assert names == ("probe", "theirs", "full")
+    assert replaced["theirs"].why == "theirs takes its place above a million rows"
+
+
+class Theirs(Full):
+    height = 2
+
+    @classmethod
+    def place(cls, size: Size) -> Place | None:
+        return Place("above a million rows") if size.rows > 10**6 else None
 
 
 def planned(model: Path, kind: Any = "classification", *settings: str, rows: int = 120, **more: Any) -> Plan:

@@ -164,7 +164,9 @@ def counts_of(checked: Checked, speeds: Speeds) -> Counts:
     task, valid_rows = checked.task, 0 if checked.split.valid is None else len(checked.split.valid)
     own_loss = plain_task(task) is not task  # a contrast would not heed it
     classes = speeds.outputs if task.contrastable and not own_loss else 0
-    return Counts(len(checked.columns.inputs) > 1, classes, len(checked.split.train) + valid_rows, valid_rows)
+    rows = len(checked.split.train) + valid_rows
+    trained = rows if checked.settings.valid_fraction else len(checked.split.train)
+    return Counts(len(checked.columns.inputs) > 1, classes, rows, trained, valid_rows)
 
 
 def data_plan(wanted: Mapping[str, Any], checked: Checked) -> DataPlan:

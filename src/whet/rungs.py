@@ -2,7 +2,7 @@
 
 No clock decides anything during fit, and no rung is planned that could not be compared: the budget is turned into
 epochs here, once. With few rows to choose by, rungs are cross-fitted; with too few even for that, or no time, a ladder
-ends at its first rung.
+is its first rung alone, or one that trials showed to gain with so few.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from typing import Any
 from whet import catalog
 from whet.errors import ConfigError, MachineError
 from whet.forecast import FIXED_SECONDS, Speeds
-from whet.methods.method import Method, OnLadder, Place, Size
+from whet.methods.method import FEWEST_CONTRASTED, Method, OnLadder, Place, Size
 from whet.plan import Auto, LeftOut, Rung, member_of
 from whet.training.settings import Training
 
 VALID_SHARE, VALID_SHARE_OF_MANY, MANY_ROWS = 0.15, 0.1, 4000
 """Of the rows to learn from, held out to stop and to choose; the second from so many rows on."""
-UNKNOWN = Size(parameters=0, learning_rows=0, classes=0)
+UNKNOWN = Size(parameters=0, rows=0, classes=0)
 """Before anything was counted: the usual ladder."""
 FEWEST_CHOOSING = 20
-"""With fewer rows to choose by, deeper rungs cannot be told apart and are not tried."""
+"""With fewer rows to choose by, rungs cannot be told apart, and one alone is climbed."""
 FEW_CHOOSING, PARTS = 100, 3
 """With fewer rows to choose by, rungs are cross-fitted in so many parts if the budget covers it: every row to learn
 from is then one to choose by, and a rung takes as many times longer as there are parts, the last fit included."""
@@ -29,8 +29,8 @@ FEWEST_EPOCHS = 2
 """A rung that could not make so many passes is left out."""
 GOOD_EPOCHS = 4
 """Passes that the deepest rung should have before a shallower one beneath it gets any time."""
-ENOUGH = 0.5
-"""Of its passes, below which a method is not trusted on the strength of trials."""
+TRUSTED_SHARE = 0.5
+"""Of its own passes, below which a method is not trusted on the strength of trials."""
 SHARE = 0.35
 """Of what is left, at most, for a rung that a deeper one can still follow."""
 MARGIN = 1.15
@@ -44,12 +44,15 @@ class Counts:
     Args:
         pairs: Whether a row is two texts.
         classes: That features can be contrasted by; 0 where they cannot.
-        learning_rows: Rows to train on and to validate by; valid_rows: the latter alone.
+        learning_rows: Rows to train on and to validate by.
+        training_rows: Of these, all but a validation file's.
+        valid_rows: Held out or of a file.
     """
 
     pairs: bool
     classes: int
     learning_rows: int
+    training_rows: int
     valid_rows: int
 
 
@@ -65,9 +68,10 @@ class Conditions:
     def size(self) -> Size:
         """What methods choose their places by."""
         whole = not self.counts.pairs and not self.training.micro_batch_size
+        whole = whole and self.training.batch_size >= FEWEST_CONTRASTED
         return Size(
             parameters=self.speeds.parameters,
-            learning_rows=self.counts.learning_rows,
+            rows=self.counts.training_rows,
             classes=self.counts.classes if whole else 0,
         )
 
@@ -100,13 +104,14 @@ def needs_valid(auto: Auto, valid_rows: int, learning_rows: int, *, pairs: bool)
 
 
 def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> list[Method]:
-    """The ladder's methods that may become rungs; where nothing can be compared the first one alone."""
-    chosen, _ = named(auto, Conditions(speeds, training, counts))
+    """The ladder's methods that may become rungs; where nothing can be compared the first one and a trusted one."""
+    at = Conditions(speeds, training, counts)
+    chosen, _ = named(auto, at)
     first, *others = climbable(chosen, pairs=counts.pairs)
-    if not any(can_compare(counts, folds) for folds in ways(auto, counts)):
-        trusted = trusted_of(others, Conditions(speeds, training, counts).size)
-        return [first] if trusted is None else [first, trusted]
     left, fits = seconds_left(auto, speeds)[1], max(1, ways(auto, counts)[-1])
+    if not any(can_compare(counts, folds) for folds in ways(auto, counts)):
+        trusted = trusted_of(others, at.size)
+        others = [] if trusted is None else [trusted]
     return [first, *(one for one in others if out_of_reach(one, speeds, training, left, fits) is None)]
 
 
@@ -149,16 +154,22 @@ def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
 
 
 def usual_methods(size: Size) -> tuple[tuple[str, ...], dict[str, LeftOut]]:
-    """The ladder for so many rows and weights, and by the name of each newcomer what it took the place of."""
+    """The ladder for so many rows and weights, and by the name of each newcomer what it took the place of.
+
+    Of two methods for one place ours is taken, then the first that another package registered.
+    """
     usual: dict[int, str] = {}
     newcomers: dict[int, tuple[str, str]] = {}
     for name in catalog.members("method"):
-        kind = catalog.find("method", name)
+        try:
+            kind = catalog.find("method", name)
+        except ImportError:  # of another package; whoever names it is told
+            continue
         place = place_of(kind, size)
         if place is not None and place.when:
-            newcomers[kind.height] = (name, place.when)
+            newcomers.setdefault(kind.height, (name, place.when))
         elif place is not None:
-            usual[kind.height] = name
+            usual.setdefault(kind.height, name)
     names = [newcomers[height][0] if height in newcomers else name for height, name in sorted(usual.items())]
     hint = f"--set method.methods=[{','.join(name for _, name in sorted(usual.items()))}] climbs it"
     replaced = {
@@ -206,7 +217,7 @@ def fit_rungs(auto: Auto, speeds: Speeds, training: Training, counts: Counts) ->
     several = [one for one in ladders if len(one.rungs) > 1]
     steady = [one for one in several if any(rung.trusted for rung in one.rungs)]
     found = [*steady, *several, ladders[-1]][0]
-    if not can_compare(counts, found.folds):
+    if not steady and not can_compare(counts, 0):
         found = unseen(found, chosen, at, left)
     climbed = {catalog.name_of("method", rung.method) for rung in found.rungs}
     left_out = (*found.left_out, *(one for newcomer, one in replaced.items() if newcomer in climbed))
@@ -224,18 +235,27 @@ def ladder(auto: Auto, at: Conditions, left: float, folds: int) -> Ladder:
 
 
 def unseen(plain: Ladder, auto: Auto, at: Conditions, left: float) -> Ladder:
-    """The ladder where no rows can compare: its first rung, or in its place a trusted one that the budget covers."""
-    one = trusted_of(climbable(auto, pairs=at.counts.pairs)[1:], at.size)
-    methods, _ = comparable([] if one is None else [one], at.speeds, at.counts, 0, {})
+    """The ladder where held-out rows are too few and the budget covers no other comparison of a trusted method.
+
+    That is this method alone, if the budget covers one fit of it, else the plain ladder.
+    """
+    first, *others = climbable(auto, pairs=at.counts.pairs)
+    one = trusted_of(others, at.size)
+    if one is None or out_of_reach(one, at.speeds, at.training, left, 1) is not None:
+        return plain
+    methods, _ = comparable([one], at.speeds, at.counts, 0, {})
     rungs, _ = within(left, methods, at, 1)
     if not rungs or not rungs[0].trusted:
         return plain
     name, place = catalog.name_of("method", one), place_of(one, at.size)
     assert place is not None
-    why = f"{too_few(at.counts.learning_rows, at.counts.valid_rows)}, and {name} gained {place.when} in trials"
-    first = catalog.name_of("method", plain.rungs[0].method)
-    others = [other for other in plain.left_out if other.name != name]
-    return Ladder(0, rungs, (LeftOut(first, why, f"--method {first} takes it"), *others))
+    gained = " ".join(["gained", *place.when.split(), "in trials"])
+    few = too_few(at.counts.learning_rows, at.counts.valid_rows)
+    left_out = [
+        LeftOut(other, f"{few}, and {name} {gained}", f"--method {other} takes it alone")
+        for other in (catalog.name_of("method", method) for method in (first, *others) if method != one)
+    ]
+    return Ladder(0, rungs, tuple(left_out))
 
 
 def ways(auto: Auto, counts: Counts) -> list[int]:
@@ -262,8 +282,9 @@ def within(left: float, methods: list[Method], at: Conditions, fits: int) -> tup
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
             continue
         place, wanted = place_of(method, at.size), training.passes(method, speeds.rows)
+        own = replace(training, epochs=None, least_steps=None).passes(method, speeds.rows)
         share, epochs = left / fits, passes_in(left / fits, method, at)
-        trusted = place is not None and place.trusted and epochs >= ENOUGH * wanted
+        trusted = place is not None and place.trusted and epochs >= TRUSTED_SHARE * own
         if not trusted:  # it leaves time for a deeper one
             share = share_of(methods[position + 1 :], left / fits, speeds, training)
             epochs = passes_in(share, method, at)

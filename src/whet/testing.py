@@ -522,6 +522,8 @@ def require(holds: bool, sentence: str) -> None:
 
 def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> None:
     """Names, groups and settings of a method's stages."""
+    for name in ("learning_rate", "epochs", "least_steps"):
+        require(hasattr(method, name), f"a method must state {name}")
     require(len(stages) > 0, "stages() must name at least one stage")
     labels = [stage.name for stage in stages]
     require(len(set(labels)) == len(labels), f"stages must have different names, got {labels}")
@@ -533,6 +535,8 @@ def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> Non
         require(len(set(names)) == len(names), f"stage {stage.name!r} names a parameter in two groups")
         again = set(names) & set(backbone.created)
         require(not again, f"stage {stage.name!r} names new parameters, which train anyway: {sorted(again)[:3]}")
+        solved = getattr(stage.objective, "solved", None)
+        require(stage.objective is None or solved is not None, f"the loss of stage {stage.name!r} must state solved")
         require(set(stage.still) <= set(names), f"stage {stage.name!r} calls parameters still that it does not name")
         if isinstance(stage.fit, Solve):
             require(not names, f"stage {stage.name!r} solves the head, so it cannot move {names[:3]}")
@@ -546,12 +550,13 @@ def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> Non
 
 
 def check_place(method: Method) -> None:
-    """A method of the ladder stands at a height, and has a place or none at every size."""
-    for parameters, rows, classes in itertools.product((0, 10**12), (0, 10**9), (0, 3)):
-        size = Size(parameters=parameters, learning_rows=rows, classes=classes)
-        if isinstance(method, OnLadder):
-            require(method.height in (1, 2, 3), f"height must be 1, 2 or 3, not {method.height}")
-            found = method.place(size)
+    """A method of the ladder stands at a height, and its class has a place or none at every size."""
+    kind: Any = type(method)
+    for parameters, rows, classes in itertools.product((0, 10**12), (0, 30, 10**9), (0, 3)):
+        size = Size(parameters=parameters, rows=rows, classes=classes)
+        if isinstance(kind, OnLadder):
+            require(kind.height in (1, 2, 3), f"height must be 1, 2 or 3, not {kind.height}")
+            found = kind.place(size)
             require(found is None or isinstance(found, Place), f"place() gives {found!r}, no Place and not None")
 
 

@@ -95,6 +95,9 @@ def test_the_rise_ends_where_the_loss_has_grown_fourfold() -> None:
     assert not any(recent.grown(loss) for loss in [1.0, 0.5, 0.4, 0.5, 1.2])
     assert any(recent.grown(loss) for loss in [5.0, 9.0, 9.0])
     assert any(Recent().grown(loss) for loss in [math.inf]) is False  # one alone is its own lowest
+    near, far = Recent(solved=0.05), Recent(solved=0.05)
+    assert not any(near.grown(loss) for loss in [1.0, *[0.001] * 300, 0.04, 0.04])
+    assert any(far.grown(loss) for loss in [1.0, *[0.001] * 300, 9.0])
 
 
 def test_the_picture_is_one_file_with_its_words(tmp_path: Path) -> None:

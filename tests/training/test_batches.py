@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
 from whet.data.ragged import Ragged, by_length
-from whet.training.batches import STRETCH, balanced, bucketed, pad_tensors, strata_of
+from whet.training.batches import balanced, bucketed, pad_tensors, strata_of
 from whet.training.draws import key_seed, numpy_generator, seed_torch
 
 LENGTHS = some.lists(some.integers(1, 200), min_size=1, max_size=300).map(lambda found: np.array(found, np.int32))
@@ -20,7 +20,7 @@ def test_an_epoch_has_every_example_exactly_once(lengths: np.ndarray, size: int,
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     assert all(0 < len(batch) <= size for batch in batches)
     assert len(batches) == -(-len(lengths) // size)
-    assert len(lengths) > size * STRETCH or max(map(len, batches)) - min(map(len, batches)) <= 1
+    assert max(map(len, batches)) - min(map(len, batches)) <= 1
     again = bucketed(lengths, size, numpy_generator("shuffle", 0, epoch))
     assert all(np.array_equal(one, other) for one, other in zip(batches, again, strict=True))
 

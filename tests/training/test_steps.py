@@ -194,6 +194,8 @@ def test_a_state_goes_through_a_checkpoint_unchanged() -> None:
     state.best = {name: torch.full_like(p, 3.0) for name, p in model.named_parameters()}
     state.lowest = torch.tensor([0.2, 0.05], dtype=torch.float64)
     state.step, state.best_loss, state.decisions = 5, 0.25, [{"stage": "s", "step": 5}]
+    state.take_snapshot()
+    state.solved, state.uncounted = 7, 2
     kept = {name: tensor.clone() for name, tensor in state.tensors().items()}
     state.release(working)
     with torch.no_grad():
@@ -202,9 +204,12 @@ def test_a_state_goes_through_a_checkpoint_unchanged() -> None:
     again = fresh()
     again.restore(working, kept, state.counters())
     assert again.counters() == state.counters()
+    assert (again.solved, again.uncounted) == (7, 2)
     found = again.tensors()
     assert found.keys() == kept.keys()
     assert all(torch.equal(found[name], kept[name]) for name in kept)
+    again.return_to_snapshot(working)
+    assert (again.solved, again.uncounted) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 The loop below takes steps and knows none of this; the learner above puts stages one after the other.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from whet.backbones.precisions import Precision
 from whet.catalog import name_of
 from whet.errors import ConfigError, RunError
 from whet.learners.fitted import NeuralFitted, cut_cache
-from whet.methods.method import RateGroup, Stage, within
+from whet.methods.method import FEWEST_CONTRASTED, RateGroup, Stage, within
 from whet.tasks.task import Examples, Task
 from whet.training.batches import strata_of
 from whet.training.checkpoint import load_checkpoint, save_checkpoint
@@ -331,7 +332,7 @@ class Descent:
             evaluate=None if valid is None else evaluate,
             settings=self.training,
             asked=asked,
-            solved=0.0 if self.stage.objective is None else self.stage.objective.solved,
+            solved=-math.inf if self.stage.objective is None else self.stage.objective.solved,
         )
 
 
@@ -392,6 +393,12 @@ def require_possible(stage: Stage, task: Task, training: Training) -> None:
             f"The stage {stage.name!r} contrasts classes, and a {task.kind} has none.",
             where="method",
             fix="use the method 'full' or 'lora'",
+        )
+    if training.batch_size < FEWEST_CONTRASTED:
+        raise ConfigError(
+            f"The stage {stage.name!r} tells pairs of a batch apart, and {training.batch_size} examples are not two.",
+            where="training.batch_size",
+            fix=f"use {FEWEST_CONTRASTED} or more; 32 is usual",
         )
     if training.micro_batch_size not in (None, training.batch_size):
         raise ConfigError(

@@ -161,10 +161,11 @@ def rise(
     source = descent.source(fitted, train)
     descent.require_steps(source)
     settings = replace(learner.training, schedule="constant", warmup=0.0)
-    budget = Budget(steps=STEPS, every=STEPS, evaluate=None, settings=settings)
+    solved = -math.inf if stage.objective is None else stage.objective.solved
+    budget = Budget(steps=STEPS, every=STEPS, evaluate=None, settings=settings, solved=solved)
     rates: list[float] = []
     losses: list[float] = []
-    recent = Recent()
+    recent = Recent(budget.solved)
     ended: Literal["rates", "grew", "not finite"] = "rates"
     began = time.monotonic()
     with ExitStack() as stack:
@@ -198,14 +199,18 @@ def rise(
 
 
 class Recent:
-    """A mean of losses in which each counts less with every step, and its lowest so far."""
+    """A mean of losses in which each counts less with every step, and its lowest so far.
 
-    def __init__(self) -> None:
-        self.total, self.weight, self.lowest = 0.0, 0.0, math.inf
+    Args:
+        solved: A loss under which there is nothing left to learn, so that it cannot have grown either.
+    """
+
+    def __init__(self, solved: float = -math.inf) -> None:
+        self.total, self.weight, self.lowest, self.solved = 0.0, 0.0, math.inf, solved
 
     def grown(self, loss: float) -> bool:
         """Take a loss in; says whether the mean is so far above its lowest that higher rates tell nothing."""
         self.total, self.weight = RECENT * self.total + loss, RECENT * self.weight + 1
         mean = self.total / self.weight
         self.lowest = min(self.lowest, mean)
-        return mean > GROWN * self.lowest
+        return mean > GROWN * max(self.lowest, self.solved)

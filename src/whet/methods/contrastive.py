@@ -51,7 +51,8 @@ class Contrastive(InPlace):
     """Every block trains on a contrast of classes; the head is then solved, as the probe's is.
 
     Args:
-        temperature: Of the contrast; lower looks harder at the nearest others.
+        temperature: Of the contrast; lower looks harder at the nearest others. Above 0.3 it can never be said that all
+            classes are apart.
         decay: Factor on the learning rate from each block to the one below it.
         learning_rate: Of the top block.
         epochs: Passes over the training rows at most; they end where every class is apart from all others. Few rows get
@@ -76,7 +77,7 @@ class Contrastive(InPlace):
 
     @classmethod
     def place(cls, size: Size) -> Place | None:
-        rows = size.learning_rows / size.classes if size.classes else 0.0
+        rows = size.rows / size.classes if size.classes else 0.0
         if not FEWEST_ROWS <= rows <= FEW_ROWS:
             return None
         return Place(f"with at most {FEW_ROWS} rows a class", trusted=rows >= TRIED_ROWS)

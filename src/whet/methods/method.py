@@ -48,6 +48,9 @@ LEAST_STEPS = 200
 """Updates that a method takes at least where nobody names epochs: three epochs, the common habit, are far too few for a
 small set (Mosbach et al. 2021, arXiv:2006.04884; Zhang et al. 2021, arXiv:2006.05987)."""
 
+FEWEST_CONTRASTED = 4
+"""Examples a batch that are two pairs: in a single one nothing is told apart, and there is no gradient."""
+
 START = Solve(penalties=(0.1,), folds=2, calibrate=False)
 """The head that gradient steps start from. A head with the best penalty is too sure of the rows it has seen: steps of
 the body then spoil more than they gain (banking77, 4,000 rows, 4 epochs: 0.914 from the best penalty, the score of
@@ -89,7 +92,7 @@ class FeatureLoss(Protocol):
 
     @property
     def solved(self) -> float:
-        """The mean of a batch under which there is nothing left to learn; 0 where that is not known."""
+        """The mean of a batch under which there is nothing left to learn; minus infinity where that is not known."""
         ...
 
     def __call__(self, features: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
@@ -184,12 +187,12 @@ class Size:
 
     Args:
         parameters: Of the model.
-        learning_rows: Rows to train on and to validate by.
+        rows: That it may be trained on; those of a validation file are not among them.
         classes: That features can be contrasted by; 0 where they cannot.
     """
 
     parameters: int
-    learning_rows: int
+    rows: int
     classes: int
 
 
@@ -201,7 +204,7 @@ class Place:
         when: When it takes the place of the usual method of its height, as in "above a million rows"; "" if it is the
             usual one.
         trusted: Whether trials at such sizes showed it to beat the head alone. Rows that are too few to show a gain
-            then do not speak against it: it is kept unless they show that it is worse.
+            over that then do not speak against it: it is kept unless they show that it is worse.
     """
 
     when: str = ""

@@ -52,7 +52,7 @@ def ladder(story: Story) -> Html | None:
     scored = sum(rung.score is not None for rung in story.rungs)
     on = plural(max(rung.rows for rung in story.rungs), "row")
     how = f": best of {scored} rungs, compared on {on} kept for choosing. Gains over the best rung before, with the "
-    how += "lower 80% bound, above zero for a rung that is kept, and the upper 95% bound"
+    how += "lower 80% bound, above zero for a rung that is kept on its own strength, and the upper 95% bound"
     return table("The ladder" + (how if scored > 1 else ""), head, rows, "ladder")
 
 

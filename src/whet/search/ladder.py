@@ -74,6 +74,8 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
         assert attempt is not None
         spent = Spent(time.monotonic() - began, told[0] if told else None)
         before = None if best is None else best[1].answers
+        if best is not None and (best[0].epochs or attempt.interrupted):  # trials were of whole fits against the head
+            rung = replace(rung, trusted=False)
         told.append(compare_rung(rung, attempt, before, prepared.metric, prepared.plan.seed, spent))
         yield Said(stage=told[-1].name, message=told[-1].why)
         if best is None or told[-1].kept:

@@ -29,7 +29,7 @@ class Source:
     Args:
         examples: What to draw from, with targets.
         processor: Pads inputs.
-        batch_size: Examples an update; micro_batch_size: examples a backward.
+        batch_size: Examples an update at most; micro_batch_size: examples a backward.
         alike: (R,) classes of the rows: batches are then made of pairs of one class and two rows, and examples without
             a partner are left out of that epoch; a batch comes with its parts of like length. None makes batches of
             like length.
@@ -114,13 +114,13 @@ def make_batch(examples: Examples, processor: Processor, index: Array) -> Batch:
 
 
 def bucketed(lengths: Array, size: int, draw: np.random.Generator) -> list[Array]:
-    """Batches of like length in random order, as few as hold ``size`` at most; few examples are parted evenly."""
-    order = draw.permutation(len(lengths))
+    """Batches of like length in random order, as few as hold ``size`` at most, equally large but for one example."""
+    drawn = parted(draw.permutation(len(lengths)), size)
     batches: list[Array] = []
-    for begin in range(0, len(order), size * STRETCH):
-        stretch = order[begin : begin + size * STRETCH]
-        stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
-        batches += parted(stretch, size)
+    for begin in range(0, len(drawn), STRETCH):
+        stretch = np.concatenate(drawn[begin : begin + STRETCH])
+        ends = np.cumsum([len(part) for part in drawn[begin : begin + STRETCH]])[:-1]
+        batches += np.split(stretch[np.argsort(lengths[stretch], kind="stable")], ends)
     return [batches[i] for i in draw.permutation(len(batches))]
 
 
@@ -182,14 +182,15 @@ def parted(values: Array, size: int) -> list[Array]:
 
 def like_lengths(lengths: Array) -> list[int]:
     """Where to part examples of rising length so that padding and starts of parts cost least: the end of each part."""
-    best, last = [0.0], [0]
-    for end in range(1, len(lengths) + 1):
-        costs = [best[begin] + (end - begin) * int(lengths[end - 1]) + START_TOKENS for begin in range(end)]
-        last.append(int(np.argmin(costs)))
-        best.append(costs[last[-1]])
-    ends, end = [], len(lengths)
+    number = len(lengths)
+    best, last = np.zeros(number + 1), np.zeros(number + 1, np.int64)
+    for end in range(1, number + 1):
+        costs = best[:end] + (end - np.arange(end)) * float(lengths[end - 1]) + START_TOKENS
+        last[end] = costs.argmin()
+        best[end] = costs[last[end]]
+    ends, end = [], number
     while end:
-        ends.append(end)
+        ends.append(int(end))
         end = last[end]
     return ends[::-1]
 

@@ -235,7 +235,7 @@ class Budget:
         settings: Rates, patience, clock.
         asked: Whether the user asked to stop; read between two updates.
         solved: Training loss under which there is nothing left to learn; an epoch of such updates, and ``ENOUGH``, end
-            the stage.
+            the stage. None where no loss says so.
     """
 
     steps: int
@@ -243,7 +243,7 @@ class Budget:
     evaluate: Callable[[], Tensor] | None
     settings: Training
     asked: Callable[[], bool] = bool
-    solved: float = 0.0
+    solved: float = -math.inf
 
 
 def start_state(
@@ -381,8 +381,7 @@ def take_step(
         rate = budget.settings.rate_factor(state.step, budget.steps)
         update(state, working, rate, budget.settings.clip, loss)
     state.uncounted += not counts
-    learnt = budget.solved > 0 and loss < budget.solved
-    state.solved = state.solved + 1 if learnt else 0
+    state.solved = state.solved + 1 if counts and loss < budget.solved else 0
     state.step += 1
     return Stepped(
         stage=stage,

@@ -30,7 +30,7 @@ class Training:
         learning_rate: Peak rate of the top group; None takes the method's, times what the optimizer's unit is of
             AdamW's.
         head_learning_rate: Peak rate of the new head, as a multiple of ``learning_rate``.
-        batch_size: Examples an update.
+        batch_size: Examples an update at most; those of an epoch are equally many but for one.
         micro_batch_size: Examples a backward; None takes the whole batch. Accumulation is exact.
         gradient_checkpointing: Blocks run again in the backward in place of keeping what they computed: far less memory
             for about a third more time, and the same bytes.
