@@ -100,7 +100,7 @@ def test_few_of_its_passes_are_no_ground_for_trust(tiny_model: Path) -> None:
         assert not any(rung.trusted for rung in plan.method.rungs if rung not in contrast)
 
 
-def fixed(training: int, valid: int, *, given: bool = False, method: str = "auto", **settings: object) -> Conditions:
+def fixed(training: int, valid: int, *, given: bool = False, **settings: object) -> Conditions:
     """What a ladder for two classes is fixed by, with all that is measured left out."""
     speeds = SimpleNamespace(parameters=10**7)
     counts = Counts(False, 2, training + valid, training if given else training + valid, valid)

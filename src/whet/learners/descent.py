@@ -3,7 +3,6 @@
 The loop below takes steps and knows none of this; the learner above puts stages one after the other.
 """
 
-import math
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -332,7 +331,7 @@ class Descent:
             evaluate=None if valid is None else evaluate,
             settings=self.training,
             asked=asked,
-            solved=-math.inf if self.stage.objective is None else self.stage.objective.solved,
+            solved=self.stage.solved,
         )
 
 

@@ -161,11 +161,10 @@ def rise(
     source = descent.source(fitted, train)
     descent.require_steps(source)
     settings = replace(learner.training, schedule="constant", warmup=0.0)
-    solved = -math.inf if stage.objective is None else stage.objective.solved
-    budget = Budget(steps=STEPS, every=STEPS, evaluate=None, settings=settings, solved=solved)
+    budget = Budget(steps=STEPS, every=STEPS, evaluate=None, settings=settings)
     rates: list[float] = []
     losses: list[float] = []
-    recent = Recent(budget.solved)
+    recent = Recent(stage.solved)
     ended: Literal["rates", "grew", "not finite"] = "rates"
     began = time.monotonic()
     with ExitStack() as stack:

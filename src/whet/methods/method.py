@@ -3,6 +3,7 @@
 Loop, loss and data never ask which method it is; a method never asks what is predicted or how a step is taken.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
@@ -133,6 +134,11 @@ class Stage:
     def minimises_loss(self) -> bool:
         """Whether its steps minimise the task's loss, which validation rows then watch."""
         return self.descends and self.objective is None
+
+    @property
+    def solved(self) -> float:
+        """The training loss under which there is nothing left to learn; minus infinity where none is known."""
+        return -math.inf if self.objective is None else self.objective.solved
 
 
 class Method(Protocol):

@@ -36,8 +36,6 @@ SURE = 2.0
 NEAR, FEWEST = 0.1, 30
 """They are passed over, too, if it is a tenth higher, or with fewer validation rows than these: a standard error from a
 few rows, or of a rise that a few rows carry, says nothing."""
-
-
 ENOUGH = 20
 """Updates in a row without anything to learn that end a stage, if they are an epoch at least."""
 
@@ -235,7 +233,7 @@ class Budget:
         settings: Rates, patience, clock.
         asked: Whether the user asked to stop; read between two updates.
         solved: Training loss under which there is nothing left to learn; an epoch of such updates, and ``ENOUGH``, end
-            the stage. None where no loss says so.
+            the stage. Minus infinity where no loss says so.
     """
 
     steps: int
