@@ -1,8 +1,10 @@
 """The engine beside its peers, in one run: ``make bench-engine``, or ``python benchmarks/bench_engine.py``.
 
 Speed of full tuning and LoRA, the gain of replay against its bound, accuracy of the methods on small and larger
-subsamples, and how far forecasts were off. Timed parts are whole processes that alternate; the accuracy table is not
-timed. Each finished process is noted under ``benchmarks/.work``, so a stopped benchmark goes on where it stopped.
+subsamples, and how far forecasts were off. Timed parts are whole processes that alternate; they are noted under
+``benchmarks/.work``. The accuracy table takes hours, and its scores are the same on any machine (but for ``auto``,
+whose budget is time), so its cells are noted in ``benchmarks/cells.jsonl``, which is part of the repository. Either
+way a stopped benchmark goes on where it stopped.
 """
 
 import argparse
@@ -45,11 +47,13 @@ class Bench:
     """Where things lie.
 
     Args:
+        notes: Of the timed parts; cells: of the accuracy table.
         setfit: An interpreter whose environment has SetFit, or None to leave it out.
     """
 
     work: Path
     notes: Notes
+    cells: Notes
     model: Path
     files: dict[str, Files]
     setfit: str | None
@@ -63,9 +67,13 @@ class Bench:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         usage = measured(self.command(part, folder), home=folder / "home", log=folder / "log.txt")
-        note = Note(part, number, asdict(usage), detail(part, folder), commit(), f"{datetime.now(UTC):%Y-%m-%d %H:%M}")
-        self.notes.add(note)
+        date = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+        self.notes_of(part).add(Note(part, number, asdict(usage), detail(part, folder), commit(), date, machine()))
         shutil.rmtree(folder / "home", ignore_errors=True)
+
+    def notes_of(self, part: str) -> Notes:
+        """Where a part is noted."""
+        return self.cells if part.split("/")[0] in ("cell", "setfit") else self.notes
 
     def command(self, part: str, folder: Path) -> list[str]:
         """The command line of one part."""
@@ -115,8 +123,11 @@ class Bench:
 def main() -> None:
     wanted = options()
     work = HERE / ".work" / "engine"
+    noted = HERE / "cells.jsonl"
     if wanted.fresh:
         shutil.rmtree(work, ignore_errors=True)
+    if wanted.fresh and "accuracy" in (wanted.only or "accuracy").split(","):
+        noted.unlink(missing_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     model = packaged_model()
     files = {
@@ -124,7 +135,7 @@ def main() -> None:
         "banking": files_of(BANKING, work, 0),
         "long": cut_reviews(work / "data", model),
     }
-    bench = Bench(work, Notes(work / "notes.jsonl"), model, files, wanted.setfit, wanted.steps)
+    bench = Bench(work, Notes(work / "notes.jsonl"), Notes(noted), model, files, wanted.setfit, wanted.steps)
     target = HERE / "RESULTS.md"
     failed: list[str] = []
     if not wanted.report:
@@ -135,8 +146,8 @@ def main() -> None:
             except (FailedProcessError, OSError, KeyError, ValueError, IndexError) as error:
                 failed.append(part)
                 print(f"{part} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            engine_results.write(target, bench.notes)
-    engine_results.write(target, bench.notes)
+            engine_results.write(target, bench.notes, bench.cells)
+    engine_results.write(target, bench.notes, bench.cells)
     print(f"Results: {target.relative_to(ROOT)}")
     if failed:
         raise SystemExit(f"Failed, and tried again by the same command: {', '.join(failed)}")
@@ -183,7 +194,14 @@ def pending(wanted: argparse.Namespace, bench: Bench) -> list[tuple[str, int]]:
     if bench.setfit and (not only or "setfit" in only):
         chosen = [(n, size, seed) for n, size, seed in cells if size <= 64 and not (n == "clinc150" and size > 8)]
         found += [(f"setfit/{name}/{size}/{seed}", 0) for name, size, seed in chosen]
-    return [(part, number) for part, number in found if number not in {note.number for note in bench.notes.of(part)}]
+    return [(part, number) for part, number in found if number not in {n.number for n in bench.notes_of(part).of(part)}]
+
+
+def machine() -> str:
+    """What scores and times were measured on, in a few words."""
+    from whet.training.machine import processor_features, processor_name, usable_cores
+
+    return f"{processor_name()}, {' '.join(processor_features())}, {usable_cores()} cores"
 
 
 def detail(part: str, folder: Path) -> dict[str, Any]:

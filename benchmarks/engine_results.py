@@ -36,17 +36,21 @@ QUIET = 0.05
 SINGLES = tuple(name for name in METHODS if name != "auto")
 
 
-def write(path: Path, notes: Notes) -> None:
-    """Every section of which there are notes; the others stay as they are."""
+def write(path: Path, notes: Notes, cells: Notes) -> None:
+    """Every section of which there are notes; the others stay as they are.
+
+    Args:
+        notes: Of the timed parts; cells: of the accuracy table.
+    """
     text = path.read_text(encoding="utf-8") if path.exists() else HEAD
-    renderers: dict[str, Callable[[Notes], str | None]] = {
-        "speed": speed,
-        "replay": replay,
-        "accuracy": accuracy,
-        "forecast": forecast,
+    renderers: dict[str, Callable[[], str | None]] = {
+        "speed": lambda: speed(notes),
+        "replay": lambda: replay(notes),
+        "accuracy": lambda: accuracy(cells),
+        "forecast": lambda: forecast(cells),
     }
     for name in SECTIONS:
-        found = renderers[name](notes)
+        found = renderers[name]()
         if found is not None:
             text = placed(text, f"engine/{name}", found, [f"engine/{one}" for one in SECTIONS])
     beside = path.with_name(f".{path.name}.part")
@@ -87,14 +91,18 @@ def speed(notes: Notes) -> str | None:
 def told(notes: Notes) -> str:
     """When, and how quiet it was."""
     timed = [note for part in NAMES for note in notes.of(part)]
-    if not timed:
-        return ""
-    commits = ", ".join(dict.fromkeys(note.commit for note in timed))
-    others = [note.usage["others"] for note in timed]
+    return measured_at(timed) if timed else ""
+
+
+def measured_at(noted: list[Note]) -> str:
+    """When, where and at which commits, and how quiet it was."""
+    commits = ", ".join(dict.fromkeys(note.commit for note in noted))
+    machines = "; ".join(dict.fromkeys(note.machine for note in noted))
+    others = [note.usage["others"] for note in noted]
     return (
-        f"Measured from {min(n.date for n in timed)} to {max(n.date for n in timed)} (UTC) at {commits}, by `make "
-        f"bench-engine`; other programs took {100 * median(others):.0f}% of the processor in the median, "
-        f"{100 * max(others):.0f}% at most. The machine is that of the first section."
+        f"Measured from {min(n.date for n in noted)} to {max(n.date for n in noted)} (UTC) at {commits}, by `make "
+        f"bench-engine`, on {machines}; other programs took {100 * median(others):.0f}% of the processor in the "
+        f"median, {100 * max(others):.0f}% at most."
     )
 
 
@@ -129,21 +137,19 @@ def replay(notes: Notes) -> str | None:
     return "\n".join(lines)
 
 
-def cells(notes: Notes) -> list[dict[str, Any]]:
-    """Every score: set, size, seed, method, score."""
-    return [one for note in notes.all() if note.part.startswith("cell/") for one in methods(note)]
-
-
 def accuracy(notes: Notes) -> str | None:
     """Scores by set and size, the spread over seeds, and the regret of auto."""
-    found = cells(notes)
+    noted = [note for note in notes.all() if note.part.startswith("cell/")]
+    found = [one for note in noted for one in methods(note)]
     if not found:
         return None
     lines = [
         "## Engine: accuracy of the methods",
         "",
+        measured_at(noted),
+        "",
         "Test score in percent (accuracy; phrasebank: weighted F1), mean over seeds ± standard deviation over seeds; "
-        "the same subsamples for all. 8 and 64 are rows a class, 4000 rows in all.",
+        "the same subsamples for all. 8 and 64 are rows a class, 4000 rows in all. Every cell is in cells.jsonl.",
         "",
         "| set | size | seeds | " + " | ".join(METHODS) + " | SetFit |",
         *rule(len(METHODS) + 4),

@@ -13,6 +13,7 @@ class Note:
     Args:
         usage: Wall, user and system seconds, peak bytes, and the share that others took (``processes.Usage``).
         detail: What it left behind, as far as the tables need it.
+        machine: Processor, what of it the kernels use, and cores.
     """
 
     part: str
@@ -21,6 +22,7 @@ class Note:
     detail: dict[str, Any]
     commit: str
     date: str
+    machine: str = ""
 
     @property
     def wall(self) -> float:
@@ -51,5 +53,6 @@ class Notes:
     def add(self, note: Note) -> None:
         """One more, at once on disk."""
         self._notes.append(note)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(note)) + "\n")
