@@ -161,16 +161,20 @@ def insert(backbone: Backbone, config: Any) -> Backbone:
     """
     import torch
 
+    library = peft()
+    from whet.methods.low_rank import quickened
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same start when training and when loading
         try:
-            peft().inject_adapter_in_model(config, backbone.model.body)
+            library.inject_adapter_in_model(config, backbone.model.body)
         except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
             raise ConfigError(
                 f"peft cannot insert this adapter: {str(error).splitlines()[0]}",
                 where="method",
                 fix="choose an adapter that peft can inject and merge, such as LoRA",
             ) from error
+    quickened(backbone.model.body)
     return replace(backbone)
 
 
