@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whet import methods as methods
+    from whet import trackers as trackers
+    from whet import training as training
     from whet.api import Result as Result
     from whet.api import check as check
     from whet.api import evaluate as evaluate
@@ -41,6 +43,8 @@ _PLACES = {
     "methods": "whet.methods",
     "plan": "whet.api",
     "predict": "whet.api",
+    "trackers": "whet.trackers",
+    "training": "whet.training",
 }
 
 __all__ = [
@@ -57,6 +61,8 @@ __all__ = [
     "methods",
     "plan",
     "predict",
+    "trackers",
+    "training",
 ]
 
 
@@ -64,7 +70,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'whet' has no attribute {name!r}")
     module = import_module(_PLACES[name])
-    return module if name == "methods" else getattr(module, name)
+    return module if _PLACES[name] == f"whet.{name}" else getattr(module, name)
 
 
 class _Package(ModuleType):

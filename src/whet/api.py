@@ -455,12 +455,18 @@ def predict(folder: str | Path, values: Any) -> list[Any]:
     return load(folder).predict(values)
 
 
-def evaluate(folder: str | Path, rows: Any, *, metric: str | None = None, seed: int = 0) -> Judgement:
-    """Judge a run's model on rows with targets, by the run's own metric unless another is named."""
+def evaluate(
+    folder: str | Path, rows: Any, *, metric: str | None = None, seed: int = 0, encoding: str | None = None
+) -> Judgement:
+    """Judge a run's model on rows with targets, by the run's own metric unless another is named.
+
+    Args:
+        encoding: Of a text file; None finds it out.
+    """
     from whet.evaluate import evaluate_rows
 
     refuse_unfinished(Path(folder))
-    return evaluate_rows(Path(folder), rows, metric=metric, seed=seed)
+    return evaluate_rows(Path(folder), rows, metric=metric, seed=seed, encoding=encoding)
 
 
 def write_plan(prepared: Prepared, path: Path) -> None:
@@ -473,11 +479,18 @@ def write_plan(prepared: Prepared, path: Path) -> None:
         ) from error
 
 
-def predict_file(folder: str | Path, source: str | Path, out: str | Path | None = None, *, device: str = "cpu") -> Any:
+def predict_file(
+    folder: str | Path,
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    encoding: str | None = None,
+) -> Any:
     """Answer every row of a file into another; says where, and how many rows."""
     from whet.deploy.predict_file import predict_file as answer_file
 
-    return answer_file(load(folder, device=device), source, None if out is None else Path(out))
+    return answer_file(load(folder, device=device), source, None if out is None else Path(out), encoding=encoding)
 
 
 def is_file_of_rows(text: str) -> bool:

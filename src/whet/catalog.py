@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from whet.errors import ConfigError, closest
 
+FEW = 6
+"""Members of a kind that an error names all."""
+
 
 class Member(NamedTuple):
     """Where a member lives (``module:attribute``), what it is in a phrase, and how it is written in a sentence."""
@@ -159,7 +162,9 @@ def find(kind: str, name: str) -> Any:
     """
     table = members(kind)
     if name not in table:
-        near = closest(name, list(table)) or list(table)
+        near = closest(name, list(table))
+        if not near or len(table) <= FEW:
+            near += [known for known in table if known not in near]
         raise ConfigError(
             f"There is no {kind} named {name!r}.",
             where=kind,

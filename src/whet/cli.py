@@ -307,6 +307,7 @@ def predict(
     second: Annotated[Optional[str], typer.Argument(help="The second text of a pair.")] = None,
     out: Annotated[Optional[str], typer.Option("--out", help="A .csv or .jsonl file for the answers.")] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    encoding: Encoding = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -314,15 +315,16 @@ def predict(
     from whet import api
 
     if api.is_file_of_rows(what):
-        written = api.predict_file(run, what, out, device=device)
+        written = api.predict_file(run, what, out, device=device, encoding=encoding)
         if as_json:
             print_json({"path": written.path, "rows": written.rows, "empty": written.empty})
         else:
             without = f", {written.empty:,} of them without text" if written.empty else ""
             print(f"{written.rows:,} rows answered{without}: {written.path}")
         return
-    if out is not None:
-        raise_no_file(what)
+    for option, given in (("--out", out), ("--encoding", encoding)):
+        if given is not None:
+            raise_no_file(what, option)
     predictor = api.load(run, device=device)
     require_texts(predictor, run, 1 if second is None else 2)
     show_answer(predictor, what if second is None else (what, second), as_json)
@@ -334,6 +336,7 @@ def evaluate(
     rows: Annotated[str, typer.Argument(help="Rows with targets that the model has not seen.")],
     metric: Metric = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    encoding: Encoding = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -344,7 +347,7 @@ def evaluate(
     from whet.report.lines import note_lines, score_lines
     from whet.report.terminal import show
 
-    found = api.evaluate(run, rows, metric=metric, seed=seed)
+    found = api.evaluate(run, rows, metric=metric, seed=seed, encoding=encoding)
     if as_json:
         print_json(asdict(found))
         return
@@ -419,11 +422,12 @@ def demo(
     app(words, standalone_mode=False)
 
 
-def raise_no_file(what: str) -> None:
-    """``--out`` belongs to a file of rows."""
+def raise_no_file(what: str, option: str) -> None:
+    """Some options belong to a file of rows."""
     from whet.errors import DataError
 
-    raise DataError(f"There is no file {what!r}.", where="whet predict", fix="leave --out out to answer a single text")
+    fix = f"leave {option} out to answer a single text"
+    raise DataError(f"There is no file {what!r}.", where="whet predict", fix=fix)
 
 
 def require_texts(predictor: Any, run: str, given: int) -> None:
@@ -454,6 +458,7 @@ def with_rate(words: list[str], rate: float) -> str:
 def show_answer(predictor: Any, value: Any, as_json: bool) -> None:
     """One text's answer, with the likeliest labels and their probabilities; as JSON with all of them."""
     from whet.deploy.predict_file import LIKELIEST
+    from whet.report.words import clean
 
     answer = predictor.predict([value])[0]
     scores = predictor.predict_proba([value])[0] if predictor.labels else []
@@ -466,9 +471,9 @@ def show_answer(predictor: Any, value: Any, as_json: bool) -> None:
         return
     if isinstance(answer, list):
         answer = ", ".join(answer) or "(no label)"
-    print(answer if isinstance(answer, str) else f"{answer:.6g}")
+    print(clean(answer) if isinstance(answer, str) else f"{answer:.6g}")
     for score, label in ranked[:LIKELIEST]:
-        print(f"  {score:6.1%}  {label}")
+        print(f"  {score:6.1%}  {clean(label)}")
 
 
 def show_prepared(prepared: Any, console: "Console", level: str) -> None:

@@ -13,7 +13,7 @@ from whet.data.read import Sources, read_table
 from whet.data.rows import Columns, Rows
 from whet.data.split import unseen_classes
 from whet.deploy.predictor import Predictor
-from whet.errors import WhetError
+from whet.errors import ConfigError, WhetError
 from whet.evaluation.judge import judge
 from whet.evaluation.metric import metric_named
 from whet.evaluation.records import Judgement
@@ -21,15 +21,17 @@ from whet.folder import PLAN
 from whet.plan import Plan
 
 
-def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -> Judgement:
+def evaluate_rows(
+    folder: Path, source: Any, *, metric: str | None, seed: int, encoding: str | None = None
+) -> Judgement:
     """Scores with intervals on new rows; no baselines are refitted, so there is no comparison.
 
     Raises:
         DataError: the rows lack the model's columns or targets.
     """
     predictor = Predictor.load(folder)
-    plan = Plan.read(folder / PLAN) if (folder / PLAN).exists() else None
-    rows, _ = read_table(source)
+    plan = plan_of_run(folder)
+    rows, _ = read_table(source, encoding=encoding)
     group = plan.data.group if plan is not None and plan.data.group in rows.names else None
     columns = Columns(predictor.columns.inputs, predictor.columns.target, group)
     task, state = predictor.task, predictor.state
@@ -60,19 +62,30 @@ def evaluate_rows(folder: Path, source: Any, *, metric: str | None, seed: int) -
     return judge(answers, {}, test=rows.source, metric=metric_named(name, task.kind), also=also, seed=seed, notes=notes)
 
 
+def plan_of_run(folder: Path) -> Plan | None:
+    """The plan of a run; None where there is none, or it cannot be read: a model can be judged without."""
+    try:
+        return Plan.read(folder / PLAN)
+    except ConfigError:
+        return None
+
+
 def seen_before(rows: Rows, columns: Columns, plan: Plan | None) -> list[str]:
-    """A warning if rows are those of the file that the run learnt from, where that file is still there."""
-    if plan is None or not Path(plan.data.source).is_file():
-        return []
+    """A warning if rows are those of the file that the run learnt from, or a word that this cannot be told."""
+    if plan is None:
+        return [f"Whether the model learnt from these rows cannot be told: its run has no {PLAN} that can be read."]
+    file = Path(plan.data.source).name
+    if not Path(plan.data.source).is_file():
+        return [f"Whether the model learnt from these rows cannot be told: {file}, which it learnt from, is not there."]
     try:
         given, _ = read_table(plan.data.source, encoding=plan.data.encoding)
         learnt = clean(Sources(given, None, {}, ()), Columns(columns.inputs, columns.target)).train
         known = np.isin(input_hashes(rows, columns), input_hashes(learnt, columns))
-    except WhetError:  # the file is another by now
-        return []
+    except WhetError:
+        return [f"Whether the model learnt from these rows cannot be told: {file} is another file by now."]
     if not known.any():
         return []
     return [
-        f"{int(known.sum()):,} of {len(rows):,} rows have the same input as a row of {Path(plan.data.source).name}, "
+        f"{int(known.sum()):,} of {len(rows):,} rows have the same input as a row of {file}, "
         "the file that the run learnt from: the score is too good to be true."
     ]

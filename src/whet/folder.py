@@ -22,13 +22,15 @@ from whet.training.events import Event, as_record
 
 PLAN, EVENTS, METRICS, MODEL = "plan.yaml", "events.jsonl", "metrics.json", "model"
 WORK, TRACKS = ".work", "tracks"
+RUNS = Path("runs")
+"""Where runs lie that nobody names a folder for."""
 LEFT = {PLAN, EVENTS, WORK, TRACKS, ".lock", MODEL, "predictions.parquet", "report.html", "README.md", "story.json"}
 """What an unfinished run may leave, and a resumed one takes up again."""
 NOTHING_TO_RESUME = "there was no checkpoint yet to go on from"
 NOTHING_KEPT = "Nothing was worth keeping yet; the same command starts anew."
 
 
-def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = Path("runs")) -> Path:
+def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = RUNS) -> Path:
     """The folder of a run: as named, else the next free number under ``runs/``.
 
     Raises:
@@ -58,6 +60,9 @@ def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = Path
             fix="choose an empty or new folder with --out",
         )
     if (out / PLAN).exists() and not resume:
+        if (out / ".lock").exists():
+            with locked(out):  # or another run is still at it
+                pass
         raise RunError(
             "This folder holds an unfinished run.", where=str(out), fix="add --resume to go on, or choose another --out"
         )
@@ -141,7 +146,7 @@ def refuse_unfinished(folder: Path) -> None:
     Raises:
         RunError: with how to finish it.
     """
-    begun = (folder / PLAN).is_file() or (folder / WORK).is_dir()
+    begun = is_unfinished(folder) or (folder / WORK).is_dir()
     if begun and not any((place / RECORD).is_file() for place in (folder, folder / MODEL)):
         raise no_finished_run(folder)
 

@@ -5,11 +5,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from whet.folder import METRICS, PLAN
+from whet.errors import RunError
+from whet.folder import METRICS, PLAN, RUNS
 
 
 def runs(folder: Path) -> list[dict[str, Any]]:
-    """Every run below ``folder``, newest first; unfinished ones say so."""
+    """Every run below ``folder``, newest first; unfinished ones say so.
+
+    Raises:
+        RunError: there is no such folder, and it is not the usual one.
+    """
+    if not folder.is_dir() and folder != RUNS:
+        raise RunError("There is no such folder.", where=str(folder), fix="give the folder that holds your runs")
     found = []
     for plan in sorted(folder.glob(f"*/{PLAN}"), key=lambda path: path.stat().st_mtime, reverse=True):
         place = plan.parent

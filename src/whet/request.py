@@ -96,8 +96,8 @@ def partial_plan(
         given = wanted.get("backbone") or {}
         wanted["backbone"] = {**({"name": given} if isinstance(given, str) else given), "head": head}
     if seed is not None:
-        if seed < 0:
-            raise ConfigError(f"The seed cannot be {seed}.", where="seed", fix="use 0 or more")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ConfigError(f"The seed cannot be {seed!r}.", where="seed", fix="use a whole number, 0 or more")
         wanted["seed"] = seed
     for setting in settings:
         set_value(wanted, setting)
@@ -216,7 +216,8 @@ def with_budget(method: Any, seconds: float) -> dict[str, Any]:
         raise ConfigError(
             f"--time is the budget of the method auto; {name!r} takes the steps it takes.",
             where="time",
-            fix="leave --method out, or limit the steps with --set training.epochs=2",
+            fix="leave --method out"
+            + (", or limit the steps with --set training.epochs=2" if method_of(method).epochs else ", or --time"),
         )
     return {**(method if isinstance(method, Mapping) else {}), "name": "auto", "seconds": seconds}
 

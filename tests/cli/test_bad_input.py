@@ -121,7 +121,7 @@ FLAGS = [
     (("--set", "training.epochs=0"), ("epochs cannot be 0",)),
     (("--set", "training=7"), ("training needs fields",)),
     (("--set", "data=7"), ("data needs fields",)),
-    (("--set", "data.test_fraction=2"), ("test_fraction",)),
+    (("--set", "data.test_fraction=2"), ("test_fraction", "where: data.test_fraction")),
     (("--set", "data.test_fraction=some"), ("'some'", "data.test_fraction")),
     (("--set", "seed=abc"), ("'abc'", "whole number")),
     (("--set", "seed=-1"), ("seed cannot be -1",)),
@@ -134,7 +134,8 @@ FLAGS = [
     (("--set", "format=99"), ("format 99",)),
     (("--set", "nonsense"), ("part.field=value",)),
     (("--set", "evaluation.also=[a, b[0]"), ("does not read as YAML", "quotes")),
-    (("--time", "5m"), ("--time is the budget of the method auto",)),
+    (("--time", "5m"), ("--time is the budget of the method auto", "leave --method out, or --time")),
+    (("--set", "training.learning_rate=10"), ("learning_rate cannot be 10", "below 10")),
     (("--max-length", "1"), ("max_length 1", "between")),
     (("--max-length", "-4"), ("max_length -4",)),
     (("--max-length", "1000000"), ("max_length 1000000",)),
@@ -240,11 +241,17 @@ def torn_config(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "be')
 
 
+def torn_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text()[:300])
+
+
 MODELS: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (without_weights, ("no weights",)),
     (truncated, ("model.safetensors", "truncated")),
     (pickled, ("pytorch_model.bin",)),
     (without_tokenizer, ("tokenizer",)),
+    (torn_tokenizer, ("tokenizer.json", "damaged")),
     (torn_config, ("config.json",)),
 ]
 
@@ -287,6 +294,55 @@ def test_altered_weights_of_a_run_are_noticed(run: Path, whet: Command) -> None:
     assert_refused(whet("predict", "run", "a text"), "altered")
 
 
+def test_a_damaged_tokenizer_of_a_run_is_noticed(run: Path, whet: Command) -> None:
+    torn_tokenizer(next((run / "model").rglob("tokenizer.json")).parent)
+    assert_refused(whet("predict", "run", "a text"), "tokenizer.json", "damaged")
+    assert_refused(whet("evaluate", "run", "rows.csv"), "tokenizer.json", "damaged")
+
+
+def test_rows_in_another_encoding_are_answered_and_judged(run: Path, whet: Command, here: Path) -> None:
+    content = "text,label\nзаблокирована моя карта,card\n" * 20
+    (here / "cyrillic.csv").write_bytes(content.encode("koi8-r"))
+    assert whet("predict", "run", "cyrillic.csv", "--out", "a.csv", "--encoding", "koi8-r").code == 0
+    assert "заблокирована" in (here / "a.csv").read_text(encoding="utf-8")
+    assert whet("evaluate", "run", "cyrillic.csv", "--encoding", "koi8-r").code == 0
+    assert_refused(whet("predict", "run", "cyrillic.csv", "--encoding", "ascii"), "cannot be decoded")
+    assert_refused(whet("predict", "run", "a text", "--encoding", "ascii"), "leave --encoding out")
+
+
+def test_whether_rows_were_learnt_from_is_said_or_said_to_be_unknown(run: Path, whet: Command, here: Path) -> None:
+    def told() -> str:
+        return " ".join(whet("evaluate", "run", "new.csv").out.split())
+
+    shutil.copy(here / "rows.csv", here / "new.csv")
+    assert "too good to be true" in told()
+    (here / "rows.csv").rename(here / "elsewhere.csv")
+    assert "cannot be told: rows.csv" in told()
+    (run / "plan.yaml").write_text("format: [")
+    assert "cannot be told: its run has no plan.yaml" in told()
+    (run / "plan.yaml").unlink()
+    assert "cannot be told: its run has no plan.yaml" in told()
+
+
+def test_a_run_whose_model_is_gone_is_not_called_unfinished(run: Path, whet: Command) -> None:
+    next((run / "model").rglob("whet.json")).unlink()
+    assert_refused(whet("predict", "run", "a text"), "whet.json is missing")
+
+
+def test_runs_of_a_folder_that_is_not_there_are_an_error(whet: Command, here: Path) -> None:
+    assert_refused(whet("runs", "nowhere"), "no such folder", "nowhere")
+    assert "No runs" in whet("runs").out
+
+
+def test_a_label_that_steers_a_terminal_is_shown_without(whet: Command, here: Path, tiny_model: Path) -> None:
+    rows = "".join(f"text number {i} of a kind {i % 2},\x1b[31m{i % 2}\n" for i in range(60))
+    (here / "rows.csv").write_text("text,label\n" + rows)
+    answer = whet("finetune", "rows.csv", "--target", "label", "--model", tiny_model, "--out", "run", *PROBE)
+    assert answer.code == 0, answer.err
+    assert "control characters" in answer.out
+    assert "\x1b[31m" not in answer.out + whet("predict", "run", "text number 3 of a kind 1").out
+
+
 def test_a_finished_run_is_never_overwritten(run: Path, whet: Command, tiny_model: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     words = ("finetune", "rows.csv", "--target", "label", "--model", tiny_model, "--out", "run", *PROBE)
@@ -311,6 +367,9 @@ def test_two_runs_into_one_folder_at_once_are_refused(whet: Command, here: Path,
     write_rows(here / "rows.csv")
     (here / "run" / ".work").mkdir(parents=True)
     with locked(here / "run"):
+        answer = whet("finetune", "rows.csv", "--target", "label", "--model", tiny_model, "--out", "run", *PROBE)
+        assert_refused(answer, "Another run is writing")
+        (here / "run" / "plan.yaml").write_text("format: 1")
         answer = whet("finetune", "rows.csv", "--target", "label", "--model", tiny_model, "--out", "run", *PROBE)
         assert_refused(answer, "Another run is writing")
         assert (here / "run" / ".lock").exists()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from learners.make import made
+from learners.make import bytes_of, drained, made
 from whet.search.ladder import unless_asked
-from whet.training.events import Event, Progressed, Stepped
+from whet.training.events import Event, Progressed, Stepped, Stopped
 from whet.training.interrupt import TERMINATED, listening
 
 
@@ -83,3 +83,26 @@ def test_a_fit_without_steps_is_abandoned_and_one_with_steps_is_kept() -> None:
     assert ended([features, features], asked=True) is None
     assert ended([step, features], asked=True) == "fitted"
     assert ended([features, step, features], asked=False) == "fitted"
+
+
+def test_a_stop_by_the_user_that_was_not_judged_is_none_for_the_run_that_goes_on(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """The second press comes after the loop has heard the first."""
+    whole = drained(*made(tiny_model))[0]
+    learner, rows = made(tiny_model, checkpoints=tmp_path / "kept")
+
+    def pressed_twice() -> None:
+        with listening() as asked:
+            for event in learner.fit(rows):
+                asked.yes = asked.yes or (isinstance(event, Stepped) and event.step == 2)
+                if isinstance(event, Stopped) and event.reason == "interrupt":
+                    asked.leaving = KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed_twice()
+    assert list((tmp_path / "kept").glob("*/step-*"))
+    resumed, events = drained(*made(tiny_model, checkpoints=tmp_path / "kept"))
+    assert min(event.step for event in events if isinstance(event, Stepped)) == 3
+    assert not resumed.interrupted
+    assert bytes_of(resumed) == bytes_of(whole)

@@ -1,5 +1,6 @@
 """Are classes rare, lopsided, or spelled in two ways?"""
 
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -12,6 +13,9 @@ from whet.data.targets import target_numbers
 
 _RARE = 5
 _LOPSIDED = 20
+_LONG = 200
+"""Characters of a name that is rather a text."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def check_classes(view: CheckView) -> list[Finding]:
@@ -25,7 +29,7 @@ def check_classes(view: CheckView) -> list[Finding]:
         if split != "train":
             here = _counts(view, split)
             counts = {label: count + here.get(label, 0) for label, count in counts.items()}
-    return _rare(counts, where) + _lopsided(counts, where) + _twice(counts, where)
+    return _rare(counts, where) + _lopsided(counts, where) + _twice(counts, where) + _unnamed(counts, where)
 
 
 def _counts(view: CheckView, split: str) -> dict[str, int]:
@@ -72,6 +76,16 @@ def _twice(counts: dict[str, int], where: str) -> list[Finding]:
     many = counted(len(twins), "class is", "classes are")
     message = f"{many} spelled in several ways, such as {' and '.join(map(repr, twins[0]))}."
     return [Finding("classes", "warning", message, where, "spell each class in one way", count=len(twins))]
+
+
+def _unnamed(counts: dict[str, int], where: str) -> list[Finding]:
+    """Names that nobody can read: with characters that are not for reading, or as long as a text."""
+    strange = [label for label in counts if len(label) > _LONG or _CONTROL.search(label)]
+    if not strange:
+        return []
+    many = counted(len(strange), "class has", "classes have")
+    message = f"{many} a name with control characters or of more than {_LONG}, such as {strange[0][:40]!r}."
+    return [Finding("classes", "warning", message, where, "check the target column, and give them names", len(strange))]
 
 
 def _numbers(values: np.ndarray, where: str) -> list[Finding]:

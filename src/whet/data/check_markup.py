@@ -40,6 +40,12 @@ _BLEMISHES = (
         r"Ã[\x{80}-\x{BF}ƒ‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\x{80}-\x{BF}™œ“”˜¦¢\x{9d}]|Â[\x{A0}-\x{BF}]|ï»¿",
         "export the texts again as UTF-8",
     ),
+    Blemish(
+        "what looks like the rest of a file's row and the next one, as where a quotation mark is not closed",
+        '"',
+        r'^[^"]*[,;\t|][^"]*\n[^"]*"$',
+        "close it in the file",
+    ),
     Blemish("invisible characters", None, "[\u200b\u200e\u200f\u2060\ufeff]", "remove them"),
 )
 

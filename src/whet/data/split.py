@@ -47,7 +47,7 @@ class SplitSettings:
             if not low <= value <= 0.5:
                 raise ConfigError(
                     f"{name} must be from {low:g} to 0.5, got {value:g}.",
-                    where=f"split.{name}",
+                    where=f"data.{name}",
                     fix="0.2 is a common choice; take more when there are few rows",
                 )
 

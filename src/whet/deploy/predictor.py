@@ -6,6 +6,7 @@ before they are used.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -236,12 +237,12 @@ def plain_values(values: Any) -> list[Any] | None:
 
 def as_texts(value: Any, number: int, inputs: int) -> tuple[str, ...]:
     """One value as texts, one for each input column."""
-    parts = (value,) if value is None or isinstance(value, str) else value
-    fits = isinstance(parts, list | tuple) and len(parts) == inputs
-    if fits and all(part is None or isinstance(part, str) for part in parts):
+    parts = value if isinstance(value, list | tuple) else (value,)
+    parts = tuple(None if isinstance(part, float) and math.isnan(part) else part for part in parts)  # as pandas says it
+    if len(parts) == inputs and all(part is None or isinstance(part, str) for part in parts):
         return tuple(part or "" for part in parts)
     wanted = "one text" if inputs == 1 else f"{inputs} texts"
-    texts = isinstance(parts, list | tuple) and all(isinstance(part, str) for part in parts)
+    texts = all(isinstance(part, str) for part in parts)
     got = f"{len(parts)}" if texts else f"{str(value)[:60]!r} ({type(value).__name__})"
     raise DataError(
         f"The model takes {wanted} for each value, and got {got}.",

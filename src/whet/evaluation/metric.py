@@ -132,12 +132,27 @@ class FunctionMetric:
         parts = [np.full((rows, 1), layout[predictions.kind]), targets.reshape(rows, -1), answers.reshape(rows, -1)]
         return np.concatenate(parts, axis=1).astype(np.float64)
 
+    def _value(self, targets: Array, answers: Array) -> float:
+        """What the user's function says.
+
+        Raises:
+            ConfigError: it fails.
+        """
+        try:
+            return self.function(targets, answers)
+        except Exception as error:
+            raise ConfigError(
+                f"The metric {self.name!r} failed: {type(error).__name__}: {error}",
+                where="metric",
+                fix="it is called with arrays of targets and answers, a row an entry, and gives one number",
+            ) from error
+
     def combine(self, statistics: Array) -> Array:
         """The function's value on these rows."""
         layout = int(statistics[0, 0])
         if layout > 0:
             targets, answers = statistics[:, 1 : 1 + layout] > 0.5, statistics[:, 1 + layout :]
-            value = self.function(targets, answers > 0.5 if self.of == "decided" else answers)
+            value = self._value(targets, answers > 0.5 if self.of == "decided" else answers)
             return np.asarray(value, dtype=np.float64)
         targets, answers = statistics[:, 1], statistics[:, 2:]
         if layout < 0:
@@ -145,4 +160,4 @@ class FunctionMetric:
             answers = answers[:, 0].astype(np.int64) if self.of == "decided" else answers
         else:
             answers = answers[:, 0]
-        return np.asarray(self.function(targets, answers), dtype=np.float64)
+        return np.asarray(self._value(targets, answers), dtype=np.float64)

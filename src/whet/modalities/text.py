@@ -209,8 +209,16 @@ def padded(ragged: Ragged, fill: int) -> np.ndarray[Any, Any]:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The fast tokenizer of a model folder; converted by transformers where only an older form is there."""
-    if (folder / "tokenizer.json").exists():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    file = folder / "tokenizer.json"
+    if file.exists():
+        try:
+            return Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing more exact
+            raise ModelError(
+                f"The tokenizer cannot be read: {error}",
+                where=str(file),
+                fix="the file is damaged or not whole: take it from its source again",
+            ) from error
     from transformers import AutoTokenizer
 
     try:

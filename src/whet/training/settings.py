@@ -76,13 +76,24 @@ class Training:
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except TypeError as error:
+            raise ConfigError(
+                f"A setting is of another type than it should be: {error}.",
+                where="training",
+                fix="give numbers as numbers and names as text; the docstring of whet.Training lists them",
+            ) from error
+
+    def _check(self) -> None:
         for name, has in (("optimizer", "stepper"), ("average", "stepped")):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, catalog.find(name, getattr(self, name))())
             self._require(name, hasattr(getattr(self, name), has), f"of {', '.join(catalog.members(name))}")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "1 or more")
         self._require("least_steps", self.least_steps is None or self.least_steps >= 0, "0 or more")
-        self._require("learning_rate", self.learning_rate is None or 0 < self.learning_rate < 10, "above 0")
+        rate = self.learning_rate
+        self._require("learning_rate", rate is None or 0 < rate < 10, "above 0 and below 10")
         self._require("head_learning_rate", self.head_learning_rate > 0, "above 0")
         self._require("batch_size", self.batch_size >= 1, "1 or more")
         self._require("micro_batch_size", self.micro_batch_size is None or self.micro_batch_size >= 1, "1 or more")
