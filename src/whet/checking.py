@@ -32,7 +32,7 @@ from whet.folder import MODEL
 from whet.modalities.modality import Processor
 from whet.plan import Auto, EarlierPlan
 from whet.recognise import find_columns, find_task, separator_of_task
-from whet.rungs import needs_valid, usual_valid_share
+from whet.rungs import FEWEST_CALIBRATING, needs_valid, usual_valid_share
 from whet.tasks.own_loss import with_loss
 from whet.tasks.task import Growth, State, Task
 from whet.wanted import method_of, named_model
@@ -276,7 +276,7 @@ def valid_fraction(data: Mapping[str, Any], method: Any, learning: int, *, pairs
     useful = (
         needs_valid(named, round(learning * share), learning, pairs=pairs)
         if isinstance(named, Auto)
-        else named.epochs > 0
+        else named.stops or (named.epochs > 0 and round(learning * share) >= FEWEST_CALIBRATING)
     )
     return share if useful else 0.0
 

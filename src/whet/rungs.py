@@ -25,6 +25,8 @@ FEWEST_CHOOSING = 20
 FEW_CHOOSING, PARTS = 100, 3
 """With fewer rows to choose by, rungs are cross-fitted in so many parts if the budget covers it: every row to learn
 from is then one to choose by, and a rung takes as many times longer as there are parts, the last fit included."""
+FEWEST_CALIBRATING = 100
+"""With fewer held-out rows it is better to train on them, where all they could do is to say how sure a head may be."""
 FEWEST_EPOCHS = 2
 """A rung that could not make so many passes is left out."""
 GOOD_EPOCHS = 4

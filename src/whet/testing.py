@@ -522,7 +522,7 @@ def require(holds: bool, sentence: str) -> None:
 
 def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> None:
     """Names, groups and settings of a method's stages."""
-    for name in ("learning_rate", "epochs", "least_steps"):
+    for name in ("learning_rate", "epochs", "least_steps", "stops"):
         require(hasattr(method, name), f"a method must state {name}")
     require(len(stages) > 0, "stages() must name at least one stage")
     labels = [stage.name for stage in stages]
@@ -547,6 +547,8 @@ def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> Non
     else:
         require(method.learning_rate > 0, "a method that descends must state a learning_rate above 0")
         require(method.epochs >= 1, "a method that descends must state at least one epoch")
+    watched = any(stage.minimises_loss for stage in stages)
+    require(method.stops == watched, f"stops must be {watched}: that is whether a stage minimises the task's loss")
 
 
 def check_place(method: Method) -> None:

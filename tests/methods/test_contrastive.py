@@ -12,14 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learners.make import QUICK, drained, made
+from whet.checking import Objects, check
 from whet.data.rows import Columns, Rows
 from whet.errors import ConfigError
 from whet.learners.neural import TrainingRows
 from whet.methods.contrastive import Contrastive, SupervisedContrastive
 from whet.modalities.text import Text
+from whet.request import partial_plan
 from whet.tasks.classification import Classification
 from whet.tasks.predictions import Kind
 from whet.tasks.task import Batch
+from whet.testing import tiny_rows
 from whet.training.batches import START_TOKENS, Source, like_lengths, paired
 from whet.training.events import Stepped, Stopped
 from whet.training.loop import ENOUGH
@@ -199,3 +202,36 @@ def test_batches_in_parts_and_classes_of_one_row_are_refused(tiny_model: Path) -
     rows.train.targets[:] = np.arange(3)
     with pytest.raises(ConfigError, match="No class has two rows"):
         drained(learner, rows)
+
+
+def test_a_head_that_no_row_can_calibrate_is_as_sure_as_trials_say(tiny_model: Path) -> None:
+    outputs = {}
+    for temperature in (1.0, 4.0):
+        method = Contrastive(learning_rate=1e-3, epochs=2, head_temperature=temperature, solve=QUICK)
+        learner, rows = made(tiny_model, method=method, valid=0, training=Training(batch_size=8))
+        fitted, _ = drained(learner, rows)
+        outputs[temperature] = fitted.predict(tiny_rows("classification", 12)[0])
+    sure, usual = outputs[1.0].scores, outputs[4.0].scores
+    np.testing.assert_array_equal(sure.argmax(1), usual.argmax(1))
+    logs = np.log(sure) / 4
+    np.testing.assert_allclose(usual, np.exp(logs) / np.exp(logs).sum(1, keepdims=True), rtol=1e-4)
+
+
+def test_rows_are_held_out_to_calibrate_by_only_where_they_are_many(tiny_model: Path, tmp_path: Path) -> None:
+    found = {}
+    for count in (90, 900):
+        rows = tiny_rows("classification", count)[0].table.to_pylist()
+        rows = [{**row, "text": f"{number} {row['text']}"} for number, row in enumerate(rows)]
+        for method in ("probe", "contrastive", "full"):
+            plan = partial_plan(rows, "target", model=tiny_model, method=method)
+            found[count, method] = check(plan, Objects(rows=rows), tmp_path).split.valid is not None
+    assert found == {
+        (90, "probe"): False, (90, "contrastive"): False, (90, "full"): True,
+        (900, "probe"): False, (900, "contrastive"): True, (900, "full"): True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.0, -1.0, 17.0, math.nan])
+def test_a_temperature_that_no_head_wants_is_refused(temperature: float) -> None:
+    with pytest.raises(ConfigError, match="head_temperature"):
+        Contrastive(head_temperature=temperature)

@@ -113,6 +113,7 @@ class BiasOnly:
 
     learning_rate: float = 1e-3
     epochs: int = 1
+    stops: ClassVar[bool] = True
     least_steps: ClassVar[int] = 200
     starts_equal: ClassVar[bool] = True
 

@@ -1,17 +1,24 @@
 """Cross-fitting answers every row to learn from once, by a fit that had not seen it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import whet
 from whet.checking import Objects
+from whet.learners.neural import TrainingRows
+from whet.methods.contrastive import Contrastive
 from whet.methods.full import Full
 from whet.methods.probe import Probe
+from whet.plan import Rung
 from whet.resolve import Prepared, prepare
 from whet.run import Clock, RunRows, encode, fit_method, together
-from whet.search.crossfit import cross_fit, split
+from whet.search.crossfit import cross_fit, over_sure, split
+from whet.search.ladder import fit_winner
+from whet.tasks.predictions import Predictions
 from whet.testing import tiny_rows
 from whet.training.batches import strata_of
 from whet.training.settings import Training
@@ -77,3 +84,33 @@ def test_the_number_of_parts_is_a_field_of_the_plan(tiny_model: Path) -> None:
         return whet.plan(table, "target", model=tiny_model, settings=given, time="10m").plan.method.folds
 
     assert (parts(), parts("method.folds=5"), parts("method.folds=0", "data.valid_fraction=0.4")) == (3, 5, 0)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_by_how_much_unseen_answers_are_too_sure_is_found(factor: float) -> None:
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(5_000, 3)) * 2
+    right = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    targets = np.array([draw.choice(3, p=one) for one in right])
+    told = np.exp(logits * factor) / np.exp(logits * factor).sum(1, keepdims=True)
+    answers = Predictions("classification", np.arange(5_000), told, told.argmax(1), ("a", "b", "c"), targets)
+    assert over_sure(answers) == pytest.approx(factor, rel=0.1)
+    nobody = answers.take(np.arange(0))
+    assert over_sure(nobody) == 1.0
+
+
+def test_a_winner_whose_rows_stop_nothing_learns_from_all_and_is_as_sure_as_unseen_rows_say(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    prepared, rows = prepared_rows(tiny_model, tmp_path)
+    method, training = Contrastive(), replace(prepared.plan.training, epochs=2)
+    attempt = ran(cross_fit(prepared, method, training, rows, 3, None))
+    rung = Rung(method=method, epochs=2, seconds=1.0, trusted=True)
+    winner, _, _ = ran(fit_winner(prepared, rung, attempt, rows, None))
+    whole, units = together(rows)
+    assert rows.valid is not None
+    assert winner.solved_rows == whole.rows > rows.train.rows
+    alone = ran(fit_method(prepared, method, training, TrainingRows(whole, None, units), None))
+    ratio = ran(alone.outputs(whole)) / ran(winner.outputs(whole))
+    assert over_sure(attempt.answers) != 1.0
+    np.testing.assert_allclose(ratio, over_sure(attempt.answers), rtol=1e-3)

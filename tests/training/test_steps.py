@@ -193,7 +193,7 @@ def test_a_state_goes_through_a_checkpoint_unchanged() -> None:
     state.optimizer.step()
     state.best = {name: torch.full_like(p, 3.0) for name, p in model.named_parameters()}
     state.lowest = torch.tensor([0.2, 0.05], dtype=torch.float64)
-    state.step, state.best_loss, state.decisions = 5, 0.25, [{"stage": "s", "step": 5}]
+    state.step, state.best_loss, state.decisions = 5, 0.25, [{"stage": "s", "step": 5, "reason": "clock"}]
     state.take_snapshot()
     state.solved, state.uncounted = 7, 2
     kept = {name: tensor.clone() for name, tensor in state.tensors().items()}

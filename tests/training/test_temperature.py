@@ -1,5 +1,6 @@
 """The temperature: recovered where it is known, harmless where there is none, and folded into every tuned head."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from whet.tasks.predictions import Kind
 from whet.training.events import Evaluated
 from whet.training.objective import ReplaySource, answers, loss_shares
 from whet.training.settings import Training
-from whet.training.temperature import best_temperature
+from whet.training.temperature import Expected, best_temperature
 
 
 @pytest.mark.parametrize("factor", [0.2, 1.0, 5.0])
@@ -36,6 +37,22 @@ def test_outputs_that_say_nothing_keep_their_scale_and_a_few_perfect_ones_move_i
     loss, temperature = best_temperature(lambda one: wrong[0] / one, 1)
     assert 1.0 < temperature < 2.5
     assert loss < wrong[0]
+
+
+@pytest.mark.parametrize("middle", [0.5, 1.0, 4.0])
+def test_without_a_word_from_rows_the_expected_temperature_stays_and_many_rows_outweigh_it(middle: float) -> None:
+    expected = Expected.around(middle)
+    assert best_temperature(lambda _: 0.7, 10, expected) == (0.7, middle)
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(20_000, 4, generator=draw) * 2
+    targets = torch.multinomial(logits.softmax(1), 1, generator=draw).squeeze(1)
+
+    def found(rows: int) -> float:
+        few, right = logits[:rows] * 2, targets[:rows]
+        return best_temperature(lambda one: float(functional.cross_entropy(few / one, right)), rows, expected)[1]
+
+    assert found(20_000) == pytest.approx(2.0, rel=0.05)
+    assert abs(math.log(found(4) / middle)) < abs(math.log(2.0 / middle)) + 0.2
 
 
 @pytest.mark.parametrize("kind", ["classification", "multi-label"])

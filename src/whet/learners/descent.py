@@ -37,6 +37,7 @@ from whet.training.recompute import recomputed
 from whet.training.regularise import Regularised
 from whet.training.replay import Verdict, activations, set_training, verify
 from whet.training.settings import Training
+from whet.training.temperature import EXPECTED, Expected
 from whet.training.trouble import NotFiniteError
 
 Array = np.ndarray[Any, Any]
@@ -335,12 +336,16 @@ class Descent:
         )
 
 
-def calibrate(fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None) -> None:
-    """Fold the best temperature into the head and tune what else the task decides by, both on validation rows."""
+def calibrate(fitted: NeuralFitted, valid: ReplaySource, holder: Holder | None, expected: Expected = EXPECTED) -> None:
+    """Fold the best temperature into the head and tune what else the task decides by, both on validation rows.
+
+    Args:
+        expected: What is expected of the temperature before any row is seen.
+    """
     targets = valid.examples.targets
     assert targets is not None
     outputs = answers(fitted.working.live, valid, holder, fitted.machinery.most_tokens)
-    _, temperature = held_out_loss(fitted.task, fitted.state, outputs, targets)
+    _, temperature = held_out_loss(fitted.task, fitted.state, outputs, targets, expected)
     fitted.working.divide_head(temperature)
     tempered = (outputs / temperature).cpu().numpy()
     fitted.state = fitted.task.tune(tempered, targets, fitted.state)

@@ -34,6 +34,7 @@ from whet.training.precision import Working
 from whet.training.replay import activations, pick, to_device
 from whet.training.settings import Training
 from whet.training.solve import Head, Solved, assign_folds, solve_head
+from whet.training.temperature import Expected
 
 Array = np.ndarray[Any, Any]
 CHECKED = 8
@@ -106,9 +107,8 @@ class Neural:
                 yield from self._descend(stage, fitted, rows, number)
             if fitted.interrupted:
                 break
-        if isinstance(stages[-1].fit, Solve) and fitted.features_moved and rows.valid is not None:
-            size = self.training.batch_size  # the rows that moved the features cannot say how sure the head may be
-            calibrate(fitted, ReplaySource(rows.valid, self.processor, size, size, self.seed), None)
+        if isinstance(stages[-1].fit, Solve) and fitted.features_moved:
+            self._calibrate(fitted, rows.valid, stages[-1].temperature)
         if fitted.collapsed:
             yield from say(fitted, stages[-1], advice(fitted.collapsed, self.task.kind, fitted.steps > 0))
         working.live.eval()
@@ -120,6 +120,17 @@ class Neural:
             fitted.backbone = finished
             fitted.working = Working.of(finished.model, precision, torch.device(self.machinery.device))
         return fitted
+
+    def _calibrate(self, fitted: NeuralFitted, valid: Examples | None, usual: float) -> None:
+        """Say how sure a head may be whose features were moved by the rows that it was solved on.
+
+        Without rows that were held out, trials say it: the temperature is the usual one.
+        """
+        if valid is not None:
+            size = self.training.batch_size
+            calibrate(fitted, ReplaySource(valid, self.processor, size, size, self.seed), None, Expected.around(usual))
+        elif self.task.tempered:
+            fitted.working.divide_head(usual)
 
     def _counted(self, fitted: NeuralFitted, rows: TrainingRows, stage: Stage) -> Generator[Event, None, TrainingRows]:
         """The rows, without validation rows of which none counts.

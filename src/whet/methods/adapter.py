@@ -38,6 +38,7 @@ class Adapter:
     learning_rate: float = 1e-3
     epochs: int = 8
     solve: Solve = START
+    stops: ClassVar[bool] = True
     least_steps: ClassVar[int] = LEAST_STEPS
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ class LoRA:
     learning_rate: float = 2e-3
     epochs: int = 8
     solve: Solve = START
+    stops: ClassVar[bool] = True
     least_steps: ClassVar[int] = LEAST_STEPS
     height: ClassVar[int] = 3
 

@@ -115,6 +115,8 @@ class Stage:
         groups: Pre-trained parameters that train, with their rates. Nothing else pre-trained moves.
         head: Whether parameters that the task created train too.
         objective: A loss of features that the steps minimise in place of the task's; validation rows then stop nothing.
+        temperature: Of a head that is solved last, on the rows that moved its features: what its outputs are usually
+            divided by, for these rows cannot say how sure it may be. Held-out rows move it.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Stage:
     groups: tuple[RateGroup, ...] = ()
     head: bool = True
     objective: FeatureLoss | None = None
+    temperature: float = 1.0
     still: tuple[str, ...] = field(default=())
     """Trainable parameters whose gradient is zero by construction."""
 
@@ -157,6 +160,11 @@ class Method(Protocol):
     @property
     def least_steps(self) -> int:
         """Updates that few rows get by more passes, used where the plan names neither."""
+        ...
+
+    @property
+    def stops(self) -> bool:
+        """Whether validation rows can end its steps; where they cannot, they only say how sure its answers may be."""
         ...
 
     @property
@@ -237,6 +245,7 @@ class InPlace:
     """What a method has that inserts no module: it prepares nothing and merges nothing."""
 
     starts_equal: ClassVar[bool] = True
+    stops: ClassVar[bool] = True
     least_steps: ClassVar[int] = LEAST_STEPS
 
     def prepare(self, backbone: Backbone) -> Backbone:

@@ -21,6 +21,7 @@ class Probe(InPlace):
     solve: Solve = field(default_factory=Solve)
     learning_rate: ClassVar[float] = 0.0
     epochs: ClassVar[int] = 0
+    stops: ClassVar[bool] = False
     height: ClassVar[int] = 1
 
     @classmethod

@@ -39,6 +39,7 @@ class Reinit:
     epochs: int = 8
     solve: Solve = START
     starts_equal: ClassVar[bool] = False
+    stops: ClassVar[bool] = True
     least_steps: ClassVar[int] = LEAST_STEPS
 
     def __post_init__(self) -> None:

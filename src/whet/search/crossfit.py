@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
 
 from whet.learners.fitted import NeuralFitted
 from whet.learners.neural import TrainingRows
@@ -26,10 +28,11 @@ from whet.training.batches import strata_of
 from whet.training.events import Event, Said
 from whet.training.settings import Training
 from whet.training.solve import assign_folds
+from whet.training.temperature import WIDE, Expected, best_temperature
 
 Array = np.ndarray[Any, Any]
 STOPPING_PARTS = 7
-"""Of the rows that a fit sees, one in so many stops and calibrates it, where it takes steps."""
+"""Of the rows that a fit sees, one in so many stops and calibrates it, where rows can stop it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,16 +88,27 @@ def cross_fit(
 
 
 def split(whole: Examples, units: Array | None, seen: Array, method: Method, seed: int) -> TrainingRows:
-    """The rows that one fit sees; some of them to stop by, if it takes steps."""
+    """The rows that one fit sees; some of them to stop by, if that is what rows can do."""
     examples, own = whole.select(seen), None if units is None else units[seen]
     assert examples.targets is not None
-    if not method.epochs:
+    if not method.stops:
         return TrainingRows(examples, None, own)
     stops = assign_folds(strata_of(examples.targets), own, STOPPING_PARTS, seed) == 0
     train = np.flatnonzero(~stops)
     return TrainingRows(
         examples.select(train), examples.select(np.flatnonzero(stops)), None if own is None else own[train]
     )
+
+
+def over_sure(answers: Predictions) -> float:
+    """By how much answers of rows that no fit had seen are too sure: what outputs like these are to be divided by."""
+    if answers.kind != "classification" or not len(answers):
+        return 1.0
+    assert answers.targets is not None
+    logs = torch.from_numpy(np.log(np.clip(answers.scores, np.finfo(np.float32).tiny, 1.0)))
+    targets = torch.from_numpy(answers.targets)
+    expected = Expected(spread=WIDE)
+    return best_temperature(lambda one: float(cross_entropy(logs / one, targets)), len(targets), expected)[1]
 
 
 def joined(parts: list[Predictions]) -> Predictions:

@@ -24,9 +24,9 @@ from whet.plan import Auto, LeftOut, Rung
 from whet.report.story import Rung as Told
 from whet.report.words import duration, gained, metric_value, plural, times
 from whet.resolve import Prepared
-from whet.run import RunRows, fit_method, to_learn
+from whet.run import RunRows, fit_method, to_learn, together
 from whet.rungs import can_choose, stopping_rows, too_few
-from whet.search.crossfit import Attempt, cross_fit, nothing
+from whet.search.crossfit import Attempt, cross_fit, nothing, over_sure
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.training.draws import numpy_generator
@@ -118,7 +118,14 @@ def fit_winner(
         return attempt.fitted, [], False
     if rung.epochs:
         folder = None if checkpoints is None else checkpoints / "winner"
-        return (yield from fit_method(prepared, rung.method, training, to_learn(rows, rung.method), folder)), [], False
+        learning = to_learn(rows, rung.method)
+        if not rung.method.stops:  # held-out rows could only say how sure it may be, and every row has said so
+            everything, units = together(rows)
+            learning = TrainingRows(everything, None, units)
+        fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
+        if not rung.method.stops:
+            fitted.working.divide_head(over_sure(attempt.answers))
+        return fitted, [], False
     fit = fit_method(prepared, rung.method, training, to_learn(rows, rung.method), None)
     if attempt.fitted is None:
         return (yield from fit), [], False

@@ -14,7 +14,7 @@ from whet.methods.method import FeatureLoss
 from whet.tasks.task import Batch, State, Task, Term
 from whet.training.batches import Source, make_batch
 from whet.training.replay import feed, held_tensors, to_device
-from whet.training.temperature import best_temperature
+from whet.training.temperature import EXPECTED, Expected, best_temperature
 
 Array = np.ndarray[Any, Any]
 CHUNK = 8192
@@ -137,11 +137,17 @@ def loss_shares(task: Task, state: State, outputs: Tensor, targets: Array, tempe
     return found
 
 
-def held_out_loss(task: Task, state: State, outputs: Tensor, targets: Array) -> tuple[Tensor, float]:
-    """``loss_shares`` at the best temperature, and that; at 1 where the scale of outputs has a meaning."""
+def held_out_loss(
+    task: Task, state: State, outputs: Tensor, targets: Array, expected: Expected = EXPECTED
+) -> tuple[Tensor, float]:
+    """``loss_shares`` at the best temperature, and that; at 1 where the scale of outputs has a meaning.
+
+    Args:
+        expected: What is expected of the temperature before any row is seen.
+    """
     task, temperature = task.proper(), 1.0
     if task.tempered:
         _, temperature = best_temperature(
-            lambda one: float(loss_shares(task, state, outputs, targets, one).sum()), len(outputs)
+            lambda one: float(loss_shares(task, state, outputs, targets, one).sum()), len(outputs), expected
         )
     return loss_shares(task, state, outputs, targets, temperature), temperature
