@@ -2,9 +2,9 @@
 
 Speed of full tuning and LoRA, the gain of replay against its bound, accuracy of the methods on small and larger
 subsamples, and how far forecasts were off. Timed parts are whole processes that alternate; they are noted under
-``benchmarks/.work``. The accuracy table takes hours, and its scores are the same on any machine (but for ``auto``,
-whose budget is time), so its cells are noted in ``benchmarks/cells.jsonl``, which is part of the repository. Either
-way a stopped benchmark goes on where it stopped.
+``benchmarks/.work``. The accuracy table takes hours, and its scores hardly depend on the machine (those of ``auto`` do,
+whose budget is time), so its cells are noted in ``benchmarks/cells.jsonl``, which is part of the repository, with commit
+and machine. Either way a stopped benchmark goes on where it stopped.
 """
 
 import argparse
@@ -38,6 +38,8 @@ TIMED = {
 }
 """Parts of a group alternate."""
 ONCE = ("replay",)
+CELLS = {"cell": "accuracy", "setfit": "setfit"}
+"""Kinds of parts that are noted in the repository, and the group of each."""
 SEEDS = {8: 5, 64: 5, 4000: 2}
 """Rows a class (4,000: in all) -> seeds."""
 
@@ -73,7 +75,7 @@ class Bench:
 
     def notes_of(self, part: str) -> Notes:
         """Where a part is noted."""
-        return self.cells if part.split("/")[0] in ("cell", "setfit") else self.notes
+        return self.cells if part.split("/")[0] in CELLS else self.notes
 
     def command(self, part: str, folder: Path) -> list[str]:
         """The command line of one part."""
@@ -126,8 +128,8 @@ def main() -> None:
     noted = HERE / "cells.jsonl"
     if wanted.fresh:
         shutil.rmtree(work, ignore_errors=True)
-    if wanted.fresh and "accuracy" in (wanted.only or "accuracy").split(","):
-        noted.unlink(missing_ok=True)
+        cells = [kind for kind, group in CELLS.items() if group in (wanted.only or group).split(",")]
+        Notes(noted).forget([kind for kind in cells if kind != "setfit" or wanted.setfit])
     work.mkdir(parents=True, exist_ok=True)
     model = packaged_model()
     files = {

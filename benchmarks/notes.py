@@ -1,6 +1,7 @@
 """What was measured so far: one line of JSON a process, so that a killed benchmark loses one at most."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,17 @@ class Notes:
     def all(self) -> list[Note]:
         """Every run of every part, in the order in which they ended."""
         return list(self._notes)
+
+    def forget(self, kinds: Iterable[str]) -> None:
+        """Take out the parts that begin with one of these words."""
+        kept = [note for note in self._notes if note.part.split("/")[0] not in set(kinds)]
+        if kept == self._notes:
+            return
+        self._notes = kept
+        lines = "".join(json.dumps(asdict(note)) + "\n" for note in kept)
+        beside = self._path.with_name(f".{self._path.name}.part")
+        beside.write_text(lines, encoding="utf-8")
+        beside.replace(self._path)
 
     def add(self, note: Note) -> None:
         """One more, at once on disk."""

@@ -29,10 +29,11 @@ from whet.earlier import (
 from whet.errors import ConfigError, DataError, WhetError
 from whet.evaluation.metric import Metric
 from whet.folder import MODEL
+from whet.methods.method import FEWEST_CALIBRATING
 from whet.modalities.modality import Processor
 from whet.plan import Auto, EarlierPlan
 from whet.recognise import find_columns, find_task, separator_of_task
-from whet.rungs import FEWEST_CALIBRATING, needs_valid, usual_valid_share
+from whet.rungs import needs_valid, usual_valid_share
 from whet.tasks.own_loss import with_loss
 from whet.tasks.task import Growth, State, Task
 from whet.wanted import method_of, named_model

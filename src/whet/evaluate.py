@@ -1,11 +1,13 @@
 """A packaged model judged again, on rows that it has not seen."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from whet import catalog
+from whet.checking import past_rows
 from whet.data.clean import clean
 from whet.data.fingerprints import group_codes, input_hashes
 from whet.data.markers import are_numbers, markers_missing
@@ -13,6 +15,7 @@ from whet.data.read import Sources, read_table
 from whet.data.rows import Columns, Rows
 from whet.data.split import unseen_classes
 from whet.deploy.predictor import Predictor
+from whet.earlier import Learnt, find_run, learnt_from
 from whet.errors import ConfigError, WhetError
 from whet.evaluation.judge import judge
 from whet.evaluation.metric import metric_named
@@ -57,7 +60,7 @@ def evaluate_rows(
     targets = task.encode_targets(rows, columns, state)
     units = group_codes(rows, columns) if group else None
     answers = predictor.answer(rows).with_targets(targets, units)
-    notes += [*seen_before(rows, columns, plan), "Baselines are not fitted again, so nothing is compared here."]
+    notes += [*seen_before(rows, columns, folder), "Baselines are not fitted again, so nothing is compared here."]
     also = [metric_named(other, task.kind) for other in task.metrics if other != name]
     return judge(answers, {}, test=rows.source, metric=metric_named(name, task.kind), also=also, seed=seed, notes=notes)
 
@@ -70,22 +73,22 @@ def plan_of_run(folder: Path) -> Plan | None:
         return None
 
 
-def seen_before(rows: Rows, columns: Columns, plan: Plan | None) -> list[str]:
-    """A warning if rows are those of the file that the run learnt from, or a word that this cannot be told."""
-    if plan is None:
-        return [f"Whether the model learnt from these rows cannot be told: its run has no {PLAN} that can be read."]
-    file = Path(plan.data.source).name
-    if not Path(plan.data.source).is_file():
-        return [f"Whether the model learnt from these rows cannot be told: {file}, which it learnt from, is not there."]
+def seen_before(rows: Rows, columns: Columns, folder: Path) -> list[str]:
+    """A warning if the model learnt from rows like these, or a word that this cannot be told."""
+    hashes = input_hashes(rows, columns)
     try:
-        given, _ = read_table(plan.data.source, encoding=plan.data.encoding)
-        learnt = clean(Sources(given, None, {}, ()), Columns(columns.inputs, columns.target)).train
-        known = np.isin(input_hashes(rows, columns), input_hashes(learnt, columns))
-    except WhetError:
-        return [f"Whether the model learnt from these rows cannot be told: {file} is another file by now."]
-    if not known.any():
-        return []
+        run = find_run(folder)
+        if run is None:
+            return []
+        with TemporaryDirectory(prefix="whet-") as scratch:
+            past = past_rows(run, None, Path(scratch))
+            chain = [Learnt(run.name, learnt_from(past.split, past.columns)), *past.chain]
+    except WhetError as error:
+        return [f"Whether the model learnt from these rows cannot be told. {error.what}"]
+    seen = [(one.run, int(np.isin(hashes, one.hashes).sum())) for one in chain]
     return [
-        f"{int(known.sum()):,} of {len(rows):,} rows have the same input as a row of {file}, "
-        "the file that the run learnt from: the score is too good to be true."
+        f"{count:,} of {len(rows):,} rows have the same input as a row that the run {name} learnt from: the score is "
+        "too good to be true."
+        for name, count in seen
+        if count
     ]

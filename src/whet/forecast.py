@@ -13,7 +13,7 @@ from whet.dry_run import MethodCost, StageCost, time_forward
 from whet.errors import MachineError
 from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages, lowest_cut, moving_blocks, names_of
 from whet.learners.neural import Neural
-from whet.methods.method import Descend, Method
+from whet.methods.method import FEWEST_CALIBRATING, Descend, Method
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
 from whet.sample import Sample
@@ -47,6 +47,7 @@ class Speeds:
 
     Args:
         tokens: Of training rows; valid_tokens and test_tokens: of the others.
+        rows: Training rows; valid: validation rows.
         pieces: Of training and validation rows.
         trial: What steps are tried on.
         training: The settings under which they are.
@@ -60,6 +61,7 @@ class Speeds:
     test_tokens: float
     pieces: float
     rows: int
+    valid: int
     outputs: int
     width: int
     sample: Sample
@@ -89,6 +91,7 @@ class Speeds:
             test_tokens=per_row * sum(len(test.rows) for test in split.tests.values()),
             pieces=len(examples) / examples.rows * (rows + valid),
             rows=rows,
+            valid=valid,
             outputs=trial.task.outputs(trial.state),
             width=width,
             sample=sample,
@@ -158,11 +161,15 @@ class Speeds:
 
     def epoch_seconds(self, method: Method) -> float:
         """One pass of gradient steps with its evaluations; under replay only what moves costs."""
-        usual = self.training.evaluations_per_epoch
+        usual, tokens = self.training.evaluations_per_epoch if method.stops else 0, self.passed_tokens(method)
         return sum(
-            stage.share * (self.tokens * stage.token_seconds + usual * self._evaluation(stage))
+            stage.share * (tokens * stage.token_seconds + usual * self._evaluation(stage))
             for stage in self.stages(method)
         )
+
+    def passed_tokens(self, method: Method) -> float:
+        """Of the rows that gradient steps pass over: also those that would stop nothing and are too few to say much."""
+        return self.tokens + (self.valid_tokens if not method.stops and self.valid < FEWEST_CALIBRATING else 0.0)
 
     def steps_seconds(self, method: Method, epochs: float) -> float:
         """So many passes of gradient steps, with the evaluations that they really have."""
@@ -170,8 +177,8 @@ class Speeds:
         for stage in self.stages(method):
             passes = stage.share * epochs
             evaluations = min(MOST_EVALUATIONS, passes * self.training.evaluations_per_epoch) + 2  # start, calibration
-            evaluations += self.training.average.evaluations
-            found += passes * self.tokens * stage.token_seconds + evaluations * self._evaluation(stage)
+            evaluations = evaluations + self.training.average.evaluations if method.stops else 0
+            found += passes * self.passed_tokens(method) * stage.token_seconds + evaluations * self._evaluation(stage)
         return found
 
     def _evaluation(self, stage: StageCost) -> float:

@@ -1,6 +1,7 @@
 """What was asked for: arguments of Python, or flags, as a partial plan and the objects that no plan file can hold."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,7 @@ def partial_plan(
         given = wanted.get("backbone") or {}
         wanted["backbone"] = {**({"name": given} if isinstance(given, str) else given), "head": head}
     if seed is not None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ConfigError(f"The seed cannot be {seed!r}.", where="seed", fix="use a whole number, 0 or more")
-        wanted["seed"] = seed
+        wanted["seed"] = seed_of(seed)
     for setting in settings:
         set_value(wanted, setting)
     if time is not None:
@@ -108,6 +107,17 @@ def partial_plan(
     if plan is not None:
         resolve_again(wanted, read_partial(Path(plan)), set(settings))
     return wanted
+
+
+def seed_of(given: Any) -> int:
+    """A seed, also one of NumPy's whole numbers.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(given, bool) or not isinstance(given, Integral) or given < 0:
+        raise ConfigError(f"The seed cannot be {given!r}.", where="seed", fix="use a whole number, 0 or more")
+    return int(given)
 
 
 def rehearsed(given: Any) -> dict[str, Any]:

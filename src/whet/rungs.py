@@ -12,7 +12,7 @@ from typing import Any
 from whet import catalog
 from whet.errors import ConfigError, MachineError
 from whet.forecast import FIXED_SECONDS, Speeds
-from whet.methods.method import FEWEST_CONTRASTED, Method, OnLadder, Place, Size
+from whet.methods.method import FEWEST_CALIBRATING, FEWEST_CONTRASTED, Method, OnLadder, Place, Size
 from whet.plan import Auto, LeftOut, Rung, member_of
 from whet.training.settings import Training
 
@@ -25,8 +25,6 @@ FEWEST_CHOOSING = 20
 FEW_CHOOSING, PARTS = 100, 3
 """With fewer rows to choose by, rungs are cross-fitted in so many parts if the budget covers it: every row to learn
 from is then one to choose by, and a rung takes as many times longer as there are parts, the last fit included."""
-FEWEST_CALIBRATING = 100
-"""With fewer held-out rows it is better to train on them, where all they could do is to say how sure a head may be."""
 FEWEST_EPOCHS = 2
 """A rung that could not make so many passes is left out."""
 GOOD_EPOCHS = 4
@@ -99,10 +97,11 @@ def can_choose(valid_rows: int) -> bool:
 
 
 def needs_valid(auto: Auto, valid_rows: int, learning_rows: int, *, pairs: bool) -> bool:
-    """Whether a ladder has a use for validation rows: its first rung takes steps, or a second one can be compared."""
+    """Whether a ladder has a use for validation rows: by themselves for its first rung, or to compare a second one."""
     methods = climbable(auto, pairs=pairs)
     compared = can_choose(valid_rows) or (auto.folds != 0 and learning_rows >= FEWEST_CHOOSING)
-    return bool(methods[0].epochs) or (len(methods) > 1 and compared)
+    alone = methods[0].stops or (methods[0].epochs > 0 and valid_rows >= FEWEST_CALIBRATING)
+    return alone or (len(methods) > 1 and compared)
 
 
 def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> list[Method]:

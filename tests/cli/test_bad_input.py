@@ -315,13 +315,18 @@ def test_whether_rows_were_learnt_from_is_said_or_said_to_be_unknown(run: Path, 
         return " ".join(whet("evaluate", "run", "new.csv").out.split())
 
     shutil.copy(here / "rows.csv", here / "new.csv")
+    learnt = json.loads((run / "story.json").read_text())["data"]["rows"]
+    assert f"{learnt['train'] + learnt.get('valid', 0)} of " in told()
     assert "too good to be true" in told()
-    (here / "rows.csv").rename(here / "elsewhere.csv")
-    assert "cannot be told: rows.csv" in told()
+    content = (here / "rows.csv").read_text()
+    (here / "rows.csv").write_text(content + content.splitlines()[1] + "\n")
+    assert "cannot be told. The rows of run have changed" in told()
+    (here / "rows.csv").unlink()
+    assert "cannot be told. The rows of run are not there any more" in told()
     (run / "plan.yaml").write_text("format: [")
-    assert "cannot be told: its run has no plan.yaml" in told()
+    assert "cannot be told. The plan file is not YAML" in told()
     (run / "plan.yaml").unlink()
-    assert "cannot be told: its run has no plan.yaml" in told()
+    assert "cannot be told. Only the model" in told()
 
 
 def test_a_run_whose_model_is_gone_is_not_called_unfinished(run: Path, whet: Command) -> None:

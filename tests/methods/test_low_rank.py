@@ -1,6 +1,7 @@
 """The quick LoRA layer is peft's: same answers, same gradients, and what it cannot compute is left to peft."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import peft
@@ -9,6 +10,8 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
+from whet.backbones.text_encoder import TextEncoder
+from whet.methods.lora import LoRA
 from whet.methods.low_rank import LowRankLinear, quickened
 
 
@@ -106,3 +109,38 @@ def test_a_base_weight_that_trains_gets_its_gradient() -> None:
     expected, found = gradients(plain, x), gradients(quick, x)
     assert "0.base_layer.weight" in found
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(7, 6), (2, 3, 6)])
+def test_what_comes_after_may_write_into_its_answer(shape: tuple[int, ...]) -> None:
+    plain, quick = (nn.Sequential(model[0], nn.ReLU(inplace=True)) for model in layers())
+    x = torch.randn(*shape, dtype=torch.float64)
+    torch.testing.assert_close(gradients(quick, x), gradients(plain, x))
+
+
+def test_a_second_derivative_is_refused_rather_than_wrong() -> None:
+    _, quick = layers()
+    x = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(quick[0](x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
+
+
+def test_under_autocast_and_with_hooks_the_layer_is_that_of_peft() -> None:
+    plain, quick = layers(dtype=torch.float32)
+    x = torch.randn(4, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(quick(x), plain(x))
+    plain, _ = layers()
+    plain[0].base_layer.register_forward_hook(lambda *_: None)
+    quickened(plain)
+    assert [type(plain[0]), type(plain[2])] == [Linear, LowRankLinear]
+
+
+def test_lora_trains_on_it(tiny_model: Path) -> None:
+    backbone = LoRA(rank=2).prepare(TextEncoder().load(tiny_model, outputs=3, seed=0))
+    found = [type(module) for module in backbone.model.modules() if isinstance(module, Linear)]
+    assert found
+    assert set(found) == {LowRankLinear}
+    variant = LoRA(rank=2, directions=True).prepare(TextEncoder().load(tiny_model, outputs=3, seed=0))
+    assert not any(isinstance(module, LowRankLinear) for module in variant.model.modules())

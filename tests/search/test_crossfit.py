@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import whet
+from learners.make import bytes_of
 from whet.checking import Objects
 from whet.learners.neural import TrainingRows
 from whet.methods.contrastive import Contrastive
@@ -16,7 +17,7 @@ from whet.methods.probe import Probe
 from whet.plan import Rung
 from whet.resolve import Prepared, prepare
 from whet.run import Clock, RunRows, encode, fit_method, together
-from whet.search.crossfit import cross_fit, over_sure, split
+from whet.search.crossfit import cross_fit, met, over_sure, split, tempered
 from whet.search.ladder import fit_winner
 from whet.tasks.predictions import Predictions
 from whet.testing import tiny_rows
@@ -87,16 +88,18 @@ def test_the_number_of_parts_is_a_field_of_the_plan(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
-def test_by_how_much_unseen_answers_are_too_sure_is_found(factor: float) -> None:
+def test_by_how_much_unseen_answers_are_too_sure_is_found(factor: float, tiny_model: Path, tmp_path: Path) -> None:
+    prepared, _ = prepared_rows(tiny_model, tmp_path)
+    labels = tuple(prepared.state["labels"])
     draw = np.random.default_rng(0)
-    logits = draw.normal(size=(5_000, 3)) * 2
+    logits = draw.normal(size=(5_000, len(labels))) * 2
     right = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    targets = np.array([draw.choice(3, p=one) for one in right])
+    targets = np.array([draw.choice(len(labels), p=one) for one in right])
     told = np.exp(logits * factor) / np.exp(logits * factor).sum(1, keepdims=True)
-    answers = Predictions("classification", np.arange(5_000), told, told.argmax(1), ("a", "b", "c"), targets)
-    assert over_sure(answers) == pytest.approx(factor, rel=0.1)
-    nobody = answers.take(np.arange(0))
-    assert over_sure(nobody) == 1.0
+    answers = Predictions("classification", np.arange(5_000), told, told.argmax(1), labels, targets)
+    assert over_sure(prepared, [answers]) == pytest.approx(factor, rel=0.1)
+    assert over_sure(prepared, [answers.take(np.arange(0))]) == 1.0
+    np.testing.assert_allclose(tempered(answers, factor).scores, right, rtol=1e-6)
 
 
 def test_a_winner_whose_rows_stop_nothing_learns_from_all_and_is_as_sure_as_unseen_rows_say(
@@ -105,12 +108,37 @@ def test_a_winner_whose_rows_stop_nothing_learns_from_all_and_is_as_sure_as_unse
     prepared, rows = prepared_rows(tiny_model, tmp_path)
     method, training = Contrastive(), replace(prepared.plan.training, epochs=2)
     attempt = ran(cross_fit(prepared, method, training, rows, 3, None))
+    assert attempt.over_sure != 1.0
     rung = Rung(method=method, epochs=2, seconds=1.0, trusted=True)
     winner, _, _ = ran(fit_winner(prepared, rung, attempt, rows, None))
     whole, units = together(rows)
     assert rows.valid is not None
     assert winner.solved_rows == whole.rows > rows.train.rows
     alone = ran(fit_method(prepared, method, training, TrainingRows(whole, None, units), None))
-    ratio = ran(alone.outputs(whole)) / ran(winner.outputs(whole))
-    assert over_sure(attempt.answers) != 1.0
-    np.testing.assert_allclose(ratio, over_sure(attempt.answers), rtol=1e-3)
+    np.testing.assert_allclose(ran(alone.outputs(whole)) / ran(winner.outputs(whole)), attempt.over_sure, rtol=1e-3)
+
+
+def test_a_class_that_training_never_saw_is_none_that_is_contrasted_or_calibrated_by(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Two validation rows of one: together they would be a pair."""
+    prepared, rows = prepared_rows(tiny_model, tmp_path)
+    method, training = Contrastive(), replace(prepared.plan.training, epochs=2)
+    rung = Rung(method=method, epochs=2, seconds=1.0, trusted=True)
+    assert rows.valid is not None
+    assert rows.valid.targets is not None
+    strange = np.arange(rows.valid.rows) < 2
+    known = rows.valid.select(np.flatnonzero(~strange))
+    marked = replace(rows.valid, targets=np.where(strange, -1, rows.valid.targets))
+    attempt = ran(cross_fit(prepared, method, training, replace(rows, valid=marked), 3, None))
+    assert 1 / 16 < attempt.over_sure < 16
+    fits = [
+        ran(fit_winner(prepared, rung, attempt, one, None))[0]
+        for one in (replace(rows, valid=marked), replace(rows, valid=known, valid_units=rows.valid_units[~strange]))
+    ]
+    assert bytes_of(fits[0]) == bytes_of(fits[1])
+
+
+def test_a_row_of_a_class_that_its_fit_lacked_says_nothing_of_how_sure_answers_may_be() -> None:
+    seen = np.array([0, 0, 1, 1])
+    assert met(np.array([0, 1, 2, -1]), seen).tolist() == [True, True, False, False]

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from learners.make import bytes_of, drained, made
+from learners.make import bytes_of, drained, made, needs
+from whet.catalog import OPTIMIZERS
+from whet.methods.contrastive import Contrastive
 from whet.search.ladder import unless_asked
 from whet.training.events import Event, Progressed, Stepped, Stopped
 from whet.training.interrupt import TERMINATED, listening
+from whet.training.settings import Training
 
 
 def press() -> None:
@@ -85,12 +88,18 @@ def test_a_fit_without_steps_is_abandoned_and_one_with_steps_is_kept() -> None:
     assert ended([features, step, features], asked=False) == "fitted"
 
 
+@pytest.mark.parametrize("average", ["none", "ema", "swa", "soup"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_stop_by_the_user_that_was_not_judged_is_none_for_the_run_that_goes_on(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, optimizer: str, average: str
 ) -> None:
-    """The second press comes after the loop has heard the first."""
-    whole = drained(*made(tiny_model))[0]
-    learner, rows = made(tiny_model, checkpoints=tmp_path / "kept")
+    """The second press comes after the loop has heard the first, and the stage has ended."""
+    needs(optimizer)
+    if optimizer == "schedule-free" and average not in ("none", "soup"):
+        pytest.skip("schedule-free answers with an average already")
+    training = Training(batch_size=8, optimizer=optimizer, average=average)
+    whole = drained(*made(tiny_model, training=training))[0]
+    learner, rows = made(tiny_model, training=training, checkpoints=tmp_path / "kept")
 
     def pressed_twice() -> None:
         with listening() as asked:
@@ -102,7 +111,23 @@ def test_a_stop_by_the_user_that_was_not_judged_is_none_for_the_run_that_goes_on
     with pytest.raises(KeyboardInterrupt):
         pressed_twice()
     assert list((tmp_path / "kept").glob("*/step-*"))
-    resumed, events = drained(*made(tiny_model, checkpoints=tmp_path / "kept"))
+    resumed, events = drained(*made(tiny_model, training=training, checkpoints=tmp_path / "kept"))
     assert min(event.step for event in events if isinstance(event, Stepped)) == 3
     assert not resumed.interrupted
     assert bytes_of(resumed) == bytes_of(whole)
+
+
+@pytest.mark.parametrize("valid", [0, 10])
+def test_a_contrast_that_the_user_stops_still_gets_its_head(tiny_model: Path, valid: int) -> None:
+    learner, rows = made(tiny_model, method=Contrastive(epochs=50), valid=valid, training=Training(batch_size=8))
+    with listening() as asked:
+        events = learner.fit(rows)
+        try:
+            while True:
+                event = next(events)
+                asked.yes = asked.yes or (isinstance(event, Stepped) and event.step == 2)
+        except StopIteration as stop:
+            fitted = stop.value
+    assert fitted.interrupted
+    assert fitted.steps == 2
+    assert fitted.model.head.weight.abs().max() > 0

@@ -84,7 +84,7 @@ def _unnamed(counts: dict[str, int], where: str) -> list[Finding]:
     if not strange:
         return []
     many = counted(len(strange), "class has", "classes have")
-    message = f"{many} a name with control characters or of more than {_LONG}, such as {strange[0][:40]!r}."
+    message = f"{many} a name with control characters, or of more than {_LONG} characters, such as {strange[0][:40]!r}."
     return [Finding("classes", "warning", message, where, "check the target column, and give them names", len(strange))]
 
 

@@ -551,23 +551,34 @@ def checkpointed(
 
     last = time.monotonic()
     saved = state.step
+
+    def whole() -> bool:
+        """Whether there is a new state to go on from: the end after a stop by the user is none, and is not kept."""
+        return folder is not None and not any(decision["reason"] == "interrupt" for decision in state.decisions)
+
+    def save() -> Checkpointed:
+        nonlocal last, saved
+        assert folder is not None
+        path = save_checkpoint(folder, state.step, state.tensors(), state.counters())
+        last, saved = time.monotonic(), state.step
+        return Checkpointed(stage=stage, step=state.step, path=str(path))
+
     asked.stepping = True
     try:
         for event in events:
             yield event
             if asked.leaving is not None:
-                if folder is not None and state.step > saved:
-                    save_checkpoint(folder, state.step, state.tensors(), state.counters())
+                if whole() and state.step > saved:
+                    save()
                 raise asked.leaving
-            if folder is not None and state.step > saved and due.now(time.monotonic() - last, state.step, saved):
-                path = save_checkpoint(folder, state.step, state.tensors(), state.counters())
-                last, saved = time.monotonic(), state.step
-                yield Checkpointed(stage=stage, step=state.step, path=str(path))
-        if folder is not None and (state.step > saved or state.decisions):  # a resumed run passes over what has ended
-            save_checkpoint(folder, state.step, state.tensors(), state.counters())
+            is_due = asked() or due.now(time.monotonic() - last, state.step, saved)
+            if whole() and state.step > saved and is_due:
+                yield save()
+        if whole() and (state.step > saved or state.decisions):  # a resumed run passes over what has ended
+            save()
     except GeneratorExit:  # at an event, where the state is whole; Ctrl-C may come in the middle of an update
-        if folder is not None and state.step > saved:
-            save_checkpoint(folder, state.step, state.tensors(), state.counters())
+        if whole() and state.step > saved:
+            save()
         raise
     finally:
         asked.stepping = False

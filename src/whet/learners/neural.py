@@ -103,10 +103,8 @@ class Neural:
         for number, stage in enumerate(stages):
             if isinstance(stage.fit, Solve):
                 yield from self.solve(stage, stage.fit, fitted, rows)
-            else:
+            elif not fitted.interrupted:  # a head is still solved on what the steps before a stop made of the features
                 yield from self._descend(stage, fitted, rows, number)
-            if fitted.interrupted:
-                break
         if isinstance(stages[-1].fit, Solve) and fitted.features_moved:
             self._calibrate(fitted, rows.valid, stages[-1].temperature)
         if fitted.collapsed:
@@ -156,6 +154,16 @@ class Neural:
         weights = self.task.weights(torch.from_numpy(examples.targets), torch.ones(examples.rows), self.state)
         return any(bool((one != 0).any()) for one in weights.values())
 
+    def _weighing(self, rows: TrainingRows) -> TrainingRows:
+        """Without training rows that weigh nothing: a class that training never saw has no column, and is no class."""
+        targets = rows.train.targets
+        assert targets is not None
+        shares = next(iter(self.task.weights(torch.from_numpy(targets), torch.ones(len(targets)), self.state).values()))
+        if bool((shares > 0).all()):
+            return rows
+        known = np.flatnonzero(shares.numpy() > 0)
+        return replace(rows, train=rows.train.select(known), units=None if rows.units is None else rows.units[known])
+
     def stages(self) -> tuple[Backbone, list[Stage]]:
         """The prepared model and what is fitted in order, without what the plan freezes.
 
@@ -176,14 +184,9 @@ class Neural:
 
     def solve(self, stage: Stage, how: Solve, fitted: NeuralFitted, rows: TrainingRows) -> Generator[Event, None, None]:
         """A stage that solves the head on the features as they are."""
-        examples = rows.train
-        targets, units = examples.targets, rows.units
+        rows = self._weighing(rows)
+        examples, targets, units = rows.train, rows.train.targets, rows.units
         assert targets is not None
-        shares = next(iter(self.task.weights(torch.from_numpy(targets), torch.ones(len(targets)), self.state).values()))
-        if not bool((shares > 0).all()):  # classes that training never saw weigh nothing and have no column
-            known = np.flatnonzero(shares.numpy() > 0)
-            examples, targets = examples.select(known), targets[known]
-            units = None if units is None else units[known]
         if examples.rows > MOST_SOLVED:
             chosen = np.sort(numpy_generator("sample", self.seed).permutation(examples.rows)[:MOST_SOLVED])
             examples, targets = examples.select(chosen), targets[chosen]
@@ -210,14 +213,18 @@ class Neural:
             model.head.bias.copy_(solved.bias)
         fitted.working.push_head()
         fitted.solved, fitted.solved_rows = how, rows.train.rows
-        fitted.state = self.task.tune(solved.held_out.numpy(), targets, self.state)
-        fitted.look(solved.held_out.numpy(), examples)
+        told = fitted.features_moved and self.task.tempered  # by these rows the head may be as sure as it likes
+        held_out = solved.held_out.numpy() / (stage.temperature if told else 1.0)
+        fitted.state = self.task.tune(held_out, targets, self.state)
+        fitted.look(held_out, examples)
         fitted.trainable = max(fitted.trainable, sum(p.numel() for p in model.head.parameters()))
 
     def _descend(
         self, stage: Stage, fitted: NeuralFitted, rows: TrainingRows, number: int
     ) -> Generator[Event, None, None]:
         still = not fitted.features_moved
+        if stage.objective is not None:
+            rows = self._weighing(rows)
         moved = yield from self.descent(stage, number).run(fitted, rows.train, rows.valid)
         if not moved and still:
             why = "No step lowered the validation loss" if fitted.steps else "No step was taken"

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class LowRankLinear(Linear):  # type: ignore[misc]  # peft has no types
@@ -22,7 +23,8 @@ class LowRankLinear(Linear):  # type: ignore[misc]  # peft has no types
         (name,) = self.lora_A
         base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
         trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-        if args or kwargs or trained or self.merged or self.disable_adapters or x.dtype != down.dtype:
+        other = self.merged or self.disable_adapters or list(self.active_adapters) != [name]
+        if args or kwargs or trained or other or x.dtype != down.dtype or torch.is_autocast_enabled(x.device.type):
             return cast("Tensor", super().forward(x, *args, **kwargs))
         found: Tensor = LowRank.apply(x, base.weight, base.bias, down, up, self.scaling[name])  # type: ignore[no-untyped-call]
         return found
@@ -38,23 +40,30 @@ class LowRank(torch.autograd.Function):
         """x (..., in), weight (out, in), bias (out,), down (rank, in), up (out, rank)."""
         rows = x.reshape(-1, x.shape[-1])
         inner = rows.mm(down.t())
-        result = rows.mm(weight.t()) if bias is None else torch.addmm(bias, rows, weight.t())
-        result.addmm_(inner, up.t(), alpha=scale)
+        result = x.new_empty(*x.shape[:-1], weight.shape[0])  # a view could not be written to by what comes after
+        flat = result.view(-1, weight.shape[0])
+        if bias is None:
+            torch.mm(rows, weight.t(), out=flat)
+        else:
+            torch.addmm(bias, rows, weight.t(), out=flat)
+        flat.addmm_(inner, up.t(), alpha=scale)
         ctx.save_for_backward(rows, inner, weight, down, up)
         ctx.scale = scale
-        return result.view(*x.shape[:-1], weight.shape[0])
+        return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, down and up from that of the result."""
         rows, inner, weight, down, up = ctx.saved_tensors
         (above,) = outer
         grad = above.reshape(-1, above.shape[-1])
         through = grad.mm(up).mul_(ctx.scale)
-        below = None
-        if ctx.needs_input_grad[0]:
-            below = grad.mm(weight).addmm_(through, down).view(*above.shape[:-1], weight.shape[1])
-        return below, None, None, through.t().mm(rows), grad.t().mm(inner).mul_(ctx.scale), None
+        needs = ctx.needs_input_grad
+        below = grad.mm(weight).addmm_(through, down).view(*above.shape[:-1], weight.shape[1]) if needs[0] else None
+        of_down = through.t().mm(rows) if needs[3] else None
+        of_up = grad.t().mm(inner).mul_(ctx.scale) if needs[4] else None
+        return below, None, None, of_down, of_up, None
 
 
 def quickened(model: nn.Module) -> None:
@@ -69,6 +78,7 @@ def is_plain(layer: Linear) -> bool:
     base = layer.base_layer
     return (
         type(base) is nn.Linear
+        and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks)
         and len(layer.lora_A) == 1
         and not layer.lora_variant
         and not layer.fan_in_fan_out

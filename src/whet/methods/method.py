@@ -49,6 +49,9 @@ LEAST_STEPS = 200
 """Updates that a method takes at least where nobody names epochs: three epochs, the common habit, are far too few for a
 small set (Mosbach et al. 2021, arXiv:2006.04884; Zhang et al. 2021, arXiv:2006.05987)."""
 
+FEWEST_CALIBRATING = 100
+"""With fewer held-out rows it is better to train on them, where all they could do is to say how sure a head may be."""
+
 FEWEST_CONTRASTED = 4
 """Examples a batch that are two pairs: in a single one nothing is told apart, and there is no gradient."""
 
@@ -127,6 +130,14 @@ class Stage:
     temperature: float = 1.0
     still: tuple[str, ...] = field(default=())
     """Trainable parameters whose gradient is zero by construction."""
+
+    def __post_init__(self) -> None:
+        if not 1 / 16 <= self.temperature <= 16:
+            raise ConfigError(
+                f"The temperature of the stage {self.name!r} cannot be {self.temperature!r}.",
+                where="method",
+                fix="use 1, or what trials needed, from 1/16 to 16",
+            )
 
     @property
     def descends(self) -> bool:

@@ -9,13 +9,12 @@ Source: Stone 1974, "Cross-validatory choice and assessment of statistical predi
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from whet.learners.fitted import NeuralFitted
 from whet.learners.neural import TrainingRows
@@ -26,11 +25,13 @@ from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples
 from whet.training.batches import strata_of
 from whet.training.events import Event, Said
+from whet.training.objective import held_out_loss
 from whet.training.settings import Training
 from whet.training.solve import assign_folds
-from whet.training.temperature import WIDE, Expected, best_temperature
+from whet.training.temperature import WIDE, Expected
 
 Array = np.ndarray[Any, Any]
+TINY = float(np.finfo(np.float32).tiny)
 STOPPING_PARTS = 7
 """Of the rows that a fit sees, one in so many stops and calibrates it, where rows can stop it."""
 
@@ -43,6 +44,7 @@ class Attempt:
         answers: For the rows to choose by, with their targets.
         trainable: Numbers that moved; steps: of all fits.
         collapsed: The one answer that a fit gives whatever it reads, if so.
+        over_sure: What the winner's outputs are to be divided by, as rows that no fit had seen say.
         fitted: The model; None where the rung was cross-fitted, and the winner has yet to be fitted on all rows.
     """
 
@@ -50,6 +52,7 @@ class Attempt:
     trainable: int
     steps: int
     collapsed: str = ""
+    over_sure: float = 1.0
     fitted: NeuralFitted | None = None
 
     @property
@@ -68,7 +71,7 @@ def cross_fit(
     parts = assign_folds(strata_of(whole.targets), units, folds, seed)
     if not parts.any():  # one group holds every row
         return Attempt(nothing(prepared.task.kind), 0, 0)
-    found: list[Predictions] = []
+    found, known = list[Predictions](), list[Predictions]()
     trainable, steps, collapsed = 0, 0, ""
     for part in range(int(parts.max()) + 1):
         yield Said(stage="rung", message=f"Part {part + 1} of {folds}: fitted on the others.")
@@ -82,9 +85,19 @@ def cross_fit(
         assert examples.targets is not None
         groups = units[held] if rows.grouped and units is not None else None
         found.append(answers.with_targets(examples.targets, groups))
+        known.append(found[-1].take(np.flatnonzero(met(examples.targets, whole.targets[seen]))))
         trainable, steps = max(trainable, fitted.trainable), steps + fitted.steps
         collapsed = collapsed or fitted.collapsed
-    return Attempt(joined(found), trainable, steps, collapsed)
+    if method.stops or not method.epochs or not prepared.task.tempered or found[0].kind != "classification":
+        return Attempt(joined(found), trainable, steps, collapsed)
+    others = [over_sure(prepared, known[:part] + known[part + 1 :]) for part in range(len(known))]
+    surer = [tempered(one, temperature) for one, temperature in zip(found, others, strict=True)]
+    return Attempt(joined(surer), trainable, steps, collapsed, over_sure(prepared, known))
+
+
+def met(targets: Array, seen: Array) -> Array:
+    """(N,) whether the class of a row is one that a fit to rows of these classes can answer."""
+    return np.isin(strata_of(targets), strata_of(seen)) & (strata_of(targets) >= 0)
 
 
 def split(whole: Examples, units: Array | None, seen: Array, method: Method, seed: int) -> TrainingRows:
@@ -100,15 +113,21 @@ def split(whole: Examples, units: Array | None, seen: Array, method: Method, see
     )
 
 
-def over_sure(answers: Predictions) -> float:
-    """By how much answers of rows that no fit had seen are too sure: what outputs like these are to be divided by."""
-    if answers.kind != "classification" or not len(answers):
+def over_sure(prepared: Prepared, parts: list[Predictions]) -> float:
+    """What outputs are to be divided by that answer rows which no fit had seen with these probabilities."""
+    if not sum(map(len, parts)):
         return 1.0
+    answers = joined(parts)
     assert answers.targets is not None
-    logs = torch.from_numpy(np.log(np.clip(answers.scores, np.finfo(np.float32).tiny, 1.0)))
-    targets = torch.from_numpy(answers.targets)
-    expected = Expected(spread=WIDE)
-    return best_temperature(lambda one: float(cross_entropy(logs / one, targets)), len(targets), expected)[1]
+    outputs = torch.from_numpy(np.log(np.clip(answers.scores, TINY, 1.0))).float()
+    _, temperature = held_out_loss(prepared.task, prepared.state, outputs, answers.targets, Expected(spread=WIDE))
+    return temperature
+
+
+def tempered(answers: Predictions, temperature: float) -> Predictions:
+    """The same decisions, as sure as outputs divided by a temperature are."""
+    scores = np.clip(answers.scores, TINY, 1.0) ** (1 / temperature)
+    return replace(answers, scores=scores / scores.sum(1, keepdims=True))
 
 
 def joined(parts: list[Predictions]) -> Predictions:

@@ -24,9 +24,9 @@ from whet.plan import Auto, LeftOut, Rung
 from whet.report.story import Rung as Told
 from whet.report.words import duration, gained, metric_value, plural, times
 from whet.resolve import Prepared
-from whet.run import RunRows, fit_method, to_learn, together
+from whet.run import RunRows, fit_method, to_learn, unstopped
 from whet.rungs import can_choose, stopping_rows, too_few
-from whet.search.crossfit import Attempt, cross_fit, nothing, over_sure
+from whet.search.crossfit import Attempt, cross_fit, nothing
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.training.draws import numpy_generator
@@ -52,7 +52,8 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
     """Try rung after rung; return the one that earned its place, fitted on all rows if none was held out for it."""
     auto = prepared.plan.method
     assert isinstance(auto, Auto)
-    held = Held(rows.valid) if auto.folds or len(auto.rungs) < 2 else parts_of(rows, prepared.plan.seed)
+    compared = not auto.folds and len(auto.rungs) > 1
+    held = parts_of(rows, prepared.plan.seed) if compared else Held(rows.valid, units=rows.valid_units)
     told: list[Told] = []
     best: tuple[Rung, Attempt] | None = None
     stopped = False
@@ -104,9 +105,11 @@ def try_rung(
     if folds:
         return (yield from cross_fit(prepared, rung.method, training, rows, folds, folder))
     learning = TrainingRows(rows.train, held.stopping, rows.units)
+    if rung.epochs and not rung.method.stops:
+        learning = to_learn(replace(rows, valid=held.stopping, valid_units=held.units), rung.method)
     fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
     answers = yield from on_choosing(fitted, held.choosing, held.groups)
-    return Attempt(answers, fitted.trainable, fitted.steps, fitted.collapsed, fitted)
+    return Attempt(answers, fitted.trainable, fitted.steps, fitted.collapsed, fitted=fitted)
 
 
 def fit_winner(
@@ -118,13 +121,11 @@ def fit_winner(
         return attempt.fitted, [], False
     if rung.epochs:
         folder = None if checkpoints is None else checkpoints / "winner"
-        learning = to_learn(rows, rung.method)
-        if not rung.method.stops:  # held-out rows could only say how sure it may be, and every row has said so
-            everything, units = together(rows)
-            learning = TrainingRows(everything, None, units)
+        learning = unstopped(rows)  # held-out rows could only say how sure it may be, and every row has said so
+        if rung.method.stops:
+            learning = TrainingRows(rows.train, rows.valid, rows.units)
         fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
-        if not rung.method.stops:
-            fitted.working.divide_head(over_sure(attempt.answers))
+        fitted.working.divide_head(attempt.over_sure)
         return fitted, [], False
     fit = fit_method(prepared, rung.method, training, to_learn(rows, rung.method), None)
     if attempt.fitted is None:
@@ -155,11 +156,12 @@ def unless_asked(events: Generator[Event, None, Fit], asked: Callable[[], bool])
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Validation rows to stop by, others to choose by, and (N,) the groups of these, where rows have groups."""
+    """Validation rows to stop by, with (M,) their units, others to choose by, and (N,) the groups of these, if any."""
 
     stopping: Examples | None
     choosing: Examples | None = None
     groups: Array | None = None
+    units: Array | None = None
 
 
 def parts_of(rows: RunRows, seed: int) -> Held:
@@ -170,13 +172,14 @@ def parts_of(rows: RunRows, seed: int) -> Held:
     own = np.arange(valid.rows) if rows.valid_units is None else rows.valid_units
     sizes, unit = np.unique(own, return_counts=True)[1], np.unique(own, return_inverse=True)[1]
     if len(sizes) < 2:
-        return Held(valid)
+        return Held(valid, units=rows.valid_units)
     order = numpy_generator("choose", seed).permutation(len(sizes))
     reached = np.cumsum(sizes[order])[:-1]  # the last unit is left to choose by
     stops = order[: 1 + int(np.abs(reached - stopping_rows(valid.rows)).argmin())]
-    chooses = np.flatnonzero(~np.isin(unit, stops))
+    ends, chooses = np.flatnonzero(np.isin(unit, stops)), np.flatnonzero(~np.isin(unit, stops))
     groups = own[chooses] if rows.grouped else None
-    return Held(valid.select(np.flatnonzero(np.isin(unit, stops))), valid.select(chooses), groups)
+    units = None if rows.valid_units is None else own[ends]
+    return Held(valid.select(ends), valid.select(chooses), groups, units)
 
 
 def on_choosing(

@@ -79,8 +79,8 @@ class FitState:
         step: Updates done; evaluated: the step at which validation loss was last measured, -1 if never.
         best: Copies of the trainable masters to be restored, see ``evaluate``; ``best_step`` is their step.
         lowest: (N,) what each validation row adds to the lowest loss, which is ``best_loss``.
-        decisions: What was decided outside the plan. A resumed run obeys a stop by the clock; one by the user is not
-            kept, for whoever resumes wants the rest.
+        decisions: What was decided outside the plan. A resumed run obeys a stop by the clock; one by the user enters no
+            checkpoint, for whoever resumes wants the rest.
         snapshot: Everything as it was at ``snapshot_step``, to return to; ``snapshot_counters`` are its numbers.
         failed: Steps that were not finite; ``slower`` is the factor on the rate since then.
         carried: What the average of the weights carries on.
@@ -152,7 +152,7 @@ class FitState:
     def counters(self) -> dict[str, Any]:
         """The JSON-able rest."""
         return self.returned() | {
-            "decisions": [decision for decision in self.decisions if decision["reason"] != "interrupt"],
+            "decisions": self.decisions,
             "snapshot_step": self.snapshot_step,
             "snapshot_counters": self.snapshot_counters,
             SHARED: self.shared(),

@@ -1,6 +1,7 @@
 """How gradient steps are taken: the settings of the loop, checked when built."""
 
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from whet import catalog
@@ -76,16 +77,10 @@ class Training:
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        try:
-            self._check()
-        except TypeError as error:
-            raise ConfigError(
-                f"A setting is of another type than it should be: {error}.",
-                where="training",
-                fix="give numbers as numbers and names as text; the docstring of whet.Training lists them",
-            ) from error
-
-    def _check(self) -> None:
+        for one in fields(self):
+            given = getattr(self, one.name)
+            if one.type in (int, float, int | None, float | None) and not (given is None and "None" in str(one.type)):
+                self._require(one.name, isinstance(given, Real) and not isinstance(given, bool), "that is a number")
         for name, has in (("optimizer", "stepper"), ("average", "stepped")):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, catalog.find(name, getattr(self, name))())
