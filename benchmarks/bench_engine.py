@@ -3,8 +3,8 @@
 Speed of full tuning and LoRA, the gain of replay against its bound, accuracy of the methods on small and larger
 subsamples, and how far forecasts were off. Timed parts are whole processes that alternate; they are noted under
 ``benchmarks/.work``. The accuracy table takes hours, and its scores hardly depend on the machine (those of ``auto`` do,
-whose budget is time), so its cells are noted in ``benchmarks/cells.jsonl``, which is part of the repository, with commit
-and machine. Either way a stopped benchmark goes on where it stopped.
+whose budget is time), so its cells are noted with commit and machine in ``benchmarks/cells.jsonl``, which is part of
+the repository. Either way a stopped benchmark goes on where it stopped.
 """
 
 import argparse
