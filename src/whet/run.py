@@ -32,6 +32,7 @@ from whet.methods.method import FEWEST_CALIBRATING, Method
 from whet.report.card import render_card
 from whet.report.html import write_report
 from whet.report.story import Story, as_record
+from whet.report.words import plural
 from whet.resolve import Prepared
 from whet.shipped import shipped_words
 from whet.tasks.own_loss import plain_task
@@ -90,7 +91,11 @@ def run(prepared: Prepared, folder: Path, *, command: str, clock: Clock) -> Gene
     """Fit the plan's one method, judge it once, package it."""
     rows = yield from encode(prepared, clock)
     method, training = prepared.plan.method, prepared.plan.training
-    fitted = yield from fit_method(prepared, method, training, to_learn(rows, method), folder / WORK / "checkpoints")
+    learning = to_learn(rows, method)
+    if method.epochs and rows.valid is not None and learning.valid is None:
+        held = plural(rows.valid.rows, "validation row")
+        yield Said(stage="fit", message=f"{held} could stop nothing and say little: the model learns from them too.")
+    fitted = yield from fit_method(prepared, method, training, learning, folder / WORK / "checkpoints")
     clock.mark("fit")
     return (yield from finish(prepared, fitted, rows, folder, command=command, clock=clock))
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learners.make import QUICK, drained, made
+from whet.api import finetune
 from whet.checking import Objects, check
 from whet.data.rows import Columns, Rows
 from whet.errors import ConfigError
@@ -24,7 +25,7 @@ from whet.tasks.predictions import Kind
 from whet.tasks.task import Batch
 from whet.testing import tiny_rows
 from whet.training.batches import START_TOKENS, Source, like_lengths, paired
-from whet.training.events import Stepped, Stopped
+from whet.training.events import Event, Said, Stepped, Stopped
 from whet.training.loop import ENOUGH
 from whet.training.objective import FeatureObjective, partnered
 from whet.training.settings import Training
@@ -235,3 +236,20 @@ def test_rows_are_held_out_to_calibrate_by_only_where_they_are_many(tiny_model: 
 def test_a_temperature_that_no_head_wants_is_refused(temperature: float) -> None:
     with pytest.raises(ConfigError, match="head_temperature"):
         Contrastive(head_temperature=temperature)
+
+
+def test_a_few_validation_rows_of_a_file_are_learnt_from_and_this_is_said(tiny_model: Path, tmp_path: Path) -> None:
+    rows = tiny_rows("classification", 200)[0].table.to_pylist()
+    rows = [{**row, "text": f"{number} {row['text']}"} for number, row in enumerate(rows)]
+    said: list[str] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Said):
+            said.append(event.message)
+
+    result = finetune(
+        rows[:80], "target", valid=rows[80:100], test=rows[100:], model=tiny_model, method="contrastive",
+        training=Training(epochs=1), out=tmp_path / "run", observers=[hear], settings=["cache=off"],
+    )  # fmt: skip
+    assert any("20 validation rows could stop nothing" in message for message in said)
+    assert result.metrics["accuracy"] >= 0
