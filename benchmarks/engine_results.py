@@ -97,7 +97,7 @@ def told(notes: Notes) -> str:
 def measured_at(noted: list[Note]) -> str:
     """When, where and at which commits, and how quiet it was."""
     commits = ", ".join(dict.fromkeys(note.commit for note in noted))
-    machines = "; ".join(dict.fromkeys(note.machine for note in noted if note.machine)) or "a machine not noted"
+    machines = "; ".join(dict.fromkeys(note.machine or "a machine not noted" for note in noted))
     others = [note.usage["others"] for note in noted]
     return (
         f"Measured from {min(n.date for n in noted)} to {max(n.date for n in noted)} (UTC) at {commits}, by `make "

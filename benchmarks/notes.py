@@ -53,7 +53,8 @@ class Notes:
 
     def forget(self, kinds: Iterable[str]) -> None:
         """Take out the parts that begin with one of these words."""
-        kept = [note for note in self._notes if note.part.split("/")[0] not in set(kinds)]
+        gone = set(kinds)
+        kept = [note for note in self._notes if note.part.split("/")[0] not in gone]
         if kept == self._notes:
             return
         self._notes = kept

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from whet.errors import ConfigError
@@ -50,3 +51,13 @@ def test_a_head_leaves_the_family_to_be_recognised() -> None:
 def test_what_is_no_time_is_refused(text: float | str) -> None:
     with pytest.raises(ConfigError, match="leaves no time" if str(text).startswith("0") else "not a time"):
         seconds_of(text)
+
+
+@pytest.mark.parametrize("seed", [-1, "3", 1.5, True])
+def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+    with pytest.raises(ConfigError, match="seed"):
+        partial_plan("rows.csv", "target", seed=seed)
+
+
+def test_a_whole_number_of_numpy_is_a_seed() -> None:
+    assert partial_plan("rows.csv", "target", seed=np.int64(3))["seed"] == 3

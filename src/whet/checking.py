@@ -249,7 +249,7 @@ def past_rows(run: EarlierRun, known: str | None, scratch: Path) -> Checked:
     found = divide(content, Objects(), scratch)
     if found.fingerprint != run.plan.data.fingerprint or known not in (None, found.fingerprint):
         raise DataError(
-            f"The rows of {run.name} have changed since it learnt from them.",
+            f"The rows of {run.name} have changed since it learnt from them, or some were given as objects.",
             where=source,
             fix="restore the file as it was then",
         )

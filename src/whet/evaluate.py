@@ -86,7 +86,8 @@ def seen_before(rows: Rows, columns: Columns, folder: Path) -> list[str]:
     except WhetError as error:
         return [f"Whether the model learnt from these rows cannot be told. {error.what}"]
     seen = [(one.run, int(np.isin(hashes, one.hashes).sum())) for one in chain]
-    return [
+    gaps = ["Whether a run before it learnt from these rows cannot be told: its rows are gone."] if past.gaps else []
+    return gaps + [
         f"{count:,} of {len(rows):,} rows have the same input as a row that the run {name} learnt from: the score is "
         "too good to be true."
         for name, count in seen

@@ -13,7 +13,7 @@ from whet.dry_run import MethodCost, StageCost, time_forward
 from whet.errors import MachineError
 from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages, lowest_cut, moving_blocks, names_of
 from whet.learners.neural import Neural
-from whet.methods.method import FEWEST_CALIBRATING, Descend, Method
+from whet.methods.method import Descend, Method, learning_rows
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
 from whet.sample import Sample
@@ -167,9 +167,13 @@ class Speeds:
             for stage in self.stages(method)
         )
 
+    def learning_rows(self, method: Method) -> int:
+        """Rows that gradient steps pass over."""
+        return learning_rows(method, self.rows, self.valid)
+
     def passed_tokens(self, method: Method) -> float:
-        """Of the rows that gradient steps pass over: also those that would stop nothing and are too few to say much."""
-        return self.tokens + (self.valid_tokens if not method.stops and self.valid < FEWEST_CALIBRATING else 0.0)
+        """Tokens of these."""
+        return self.tokens * self.learning_rows(method) / max(1, self.rows)
 
     def steps_seconds(self, method: Method, epochs: float) -> float:
         """So many passes of gradient steps, with the evaluations that they really have."""

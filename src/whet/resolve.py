@@ -153,7 +153,7 @@ def settled(method: Any, speeds: Speeds, checked: Checked) -> tuple[Any, Trainin
     speeds, fitting = fitted_to_memory(speeds, method)
     training = speeds.training
     if training.epochs is None and method.epochs:
-        training = replace(training, epochs=training.passes(method, speeds.rows))
+        training = replace(training, epochs=training.passes(method, speeds.learning_rows(method)))
     if training.learning_rate is None and method.learning_rate:
         training = replace(training, learning_rate=training.rate(method.learning_rate))
     return method, training, speeds, fitting

@@ -13,8 +13,9 @@ from whet import catalog
 from whet.errors import ConfigError, MachineError
 from whet.forecast import FIXED_SECONDS, Speeds
 from whet.methods.method import FEWEST_CALIBRATING, FEWEST_CONTRASTED, Method, OnLadder, Place, Size
-from whet.plan import Auto, LeftOut, Rung, member_of
+from whet.plan import Auto, LeftOut, Rung
 from whet.training.settings import Training
+from whet.wanted import method_of
 
 VALID_SHARE, VALID_SHARE_OF_MANY, MANY_ROWS = 0.15, 0.1, 4000
 """Of the rows to learn from, held out to stop and to choose; the second from so many rows on."""
@@ -126,7 +127,7 @@ def out_of_reach(method: Method, speeds: Speeds, training: Training, left: float
     """Why a method is not even tried: the seconds left do not cover what it takes at the very least."""
     if not method.epochs:
         return None
-    passes = min(FEWEST_EPOCHS, training.passes(method, speeds.rows))
+    passes = min(FEWEST_EPOCHS, training.passes(method, speeds.learning_rows(method)))
     try:
         least = fits * speeds.certain_seconds(method, passes)
     except ConfigError:  # it cannot work here, and says so where it is tried
@@ -143,7 +144,7 @@ def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
     Raises:
         ConfigError: none is left.
     """
-    methods: list[Method] = [member_of("method", name) for name in auto.methods or usual_methods(UNKNOWN)[0]]
+    methods: list[Method] = [method_of(name) for name in auto.methods or usual_methods(UNKNOWN)[0]]
     methods = [method for method in methods if method.epochs or not pairs]
     if not methods:
         raise ConfigError(
@@ -282,8 +283,8 @@ def within(left: float, methods: list[Method], at: Conditions, fits: int) -> tup
             left -= fits * speeds.solve_seconds
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
             continue
-        place, wanted = place_of(method, at.size), training.passes(method, speeds.rows)
-        own = replace(training, epochs=None, least_steps=None).passes(method, speeds.rows)
+        place, wanted = place_of(method, at.size), training.passes(method, speeds.learning_rows(method))
+        own = replace(training, epochs=None, least_steps=None).passes(method, speeds.learning_rows(method))
         share, epochs = left / fits, passes_in(left / fits, method, at)
         trusted = place is not None and place.trusted and epochs >= TRUSTED_SHARE * own
         if not trusted:  # it leaves time for a deeper one
@@ -305,7 +306,7 @@ def passes_in(seconds: float, method: Method, at: Conditions) -> float:
     """How many of its passes a method makes in so many seconds, rounded down to tenths."""
     start = at.speeds.rung_seconds(method, 0)
     passes = max(0.0, seconds / MARGIN - start) / max(at.speeds.epoch_seconds(method), 1e-9)
-    return min(at.training.passes(method, at.speeds.rows), int(passes * 10) / 10)
+    return min(at.training.passes(method, at.speeds.learning_rows(method)), int(passes * 10) / 10)
 
 
 def comparable(
@@ -349,10 +350,12 @@ def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Traini
     if not within_reach:
         return left
     last = within_reach[-1]
-    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.passes(last, speeds.rows)))
+    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.passes(last, speeds.learning_rows(last))))
     return min(SHARE * left, left - reserved)
 
 
 def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
     """What a rung takes with the fewest epochs that are worth it."""
-    return MARGIN * speeds.rung_seconds(method, min(FEWEST_EPOCHS, training.passes(method, speeds.rows)))
+    return MARGIN * speeds.rung_seconds(
+        method, min(FEWEST_EPOCHS, training.passes(method, speeds.learning_rows(method)))
+    )

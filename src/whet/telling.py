@@ -1,6 +1,7 @@
 """The story of a finished run, gathered for report, card and terminal. Formats nothing, decides nothing."""
 
 import json
+import math
 import platform
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from whet.data.split import Split
 from whet.evaluation.records import Judgement
 from whet.folder import TRACKS, read_events
 from whet.learners.fitted import NeuralFitted
+from whet.methods.method import Method, learning_rows
 from whet.plan import Auto, Forecast, Plan
 from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
 from whet.resolve import Prepared
@@ -86,14 +88,19 @@ def forecast_cost(forecast: Forecast) -> Cost:
 def seconds_of_steps(prepared: Prepared, fitted: NeuralFitted, rows: Any, rungs: tuple[Any, ...]) -> float:
     """What the forecast says of the steps that were taken: an early end shortens a run, and is no fault of it."""
     plan, parts = prepared.plan, dict(prepared.plan.forecast.parts)
-    an_epoch = -(-len(rows.train) // plan.training.batch_size)
+
+    def an_epoch(method: Method) -> int:
+        seen = learning_rows(method, rows.train.rows, 0 if rows.valid is None else rows.valid.rows)
+        steps: int = math.ceil(len(rows.train) * seen / rows.train.rows / plan.training.batch_size)
+        return steps
+
     if not isinstance(plan.method, Auto):
         epochs = plan.training.epochs or plan.method.epochs
-        parts["steps"] = parts.get("steps", 0.0) * share_taken(fitted.steps, an_epoch * epochs)
+        parts["steps"] = parts.get("steps", 0.0) * share_taken(fitted.steps, an_epoch(plan.method) * epochs)
         return round(sum(parts.values()), 1)
     for number, (planned, told) in enumerate(zip(plan.method.rungs, rungs, strict=False), start=1):
         start, steps = f"start of rung {number}", f"steps of rung {number}"
-        parts[steps] = parts.get(steps, 0.0) * share_taken(told.steps, an_epoch * planned.epochs)
+        parts[steps] = parts.get(steps, 0.0) * share_taken(told.steps, an_epoch(planned.method) * planned.epochs)
         parts[start] = parts.get(start, 0.0) if told.trainable_parameters else 0.0
     return round(sum(parts.values()), 1)
 

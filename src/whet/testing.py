@@ -43,6 +43,7 @@ from whet.training.precision import Working
 from whet.training.replay import set_training
 from whet.training.schedules import FALLS
 from whet.training.settings import Training
+from whet.wanted import STATED
 
 __all__ = [
     "check_backbone",
@@ -522,7 +523,7 @@ def require(holds: bool, sentence: str) -> None:
 
 def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> None:
     """Names, groups and settings of a method's stages."""
-    for name in ("learning_rate", "epochs", "least_steps", "stops"):
+    for name in STATED:
         require(hasattr(method, name), f"a method must state {name}")
     require(len(stages) > 0, "stages() must name at least one stage")
     labels = [stage.name for stage in stages]

@@ -1,5 +1,7 @@
 """The ladder compares rungs on whole groups, and no group stops a fit and chooses it."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from whet.run import Clock, RunRows, encode, fit_method
 from whet.search.crossfit import cross_fit
 from whet.search.ladder import climb, on_choosing, parts_of
 from whet.testing import tiny_rows
+from whet.training.events import Stepped
 from whet.training.settings import Training
 
 
@@ -86,3 +89,18 @@ def test_with_one_group_nothing_is_chosen_and_that_is_said(tiny_model: Path, tmp
     assert first.kept
     assert not second.kept
     assert "of one group" in second.why
+
+
+def test_a_first_rung_in_parts_that_is_stopped_ends_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    """Nothing is whole by then: as before any step, the run ends, and can be resumed."""
+    ladder = ("method.methods=[top-layers,full]", "method.folds=3", "training.epochs=50")
+    prepared, rows = prepared_rows(tiny_model, tmp_path, method="auto", settings=ladder, time="1h")
+    assert prepared.plan.method.folds == 3
+
+    def pressed() -> None:
+        for event in climb(prepared, rows, None):
+            if isinstance(event, Stepped):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed()

@@ -1,5 +1,6 @@
 """Law 2: several micro-batches equal one batch. Law 4: padding and bucketing do not move the loss."""
 
+import math
 from typing import Any, get_args
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows
+from whet.errors import ConfigError
 from whet.methods.full import Full
 from whet.methods.method import RateGroup
 from whet.tasks.classification import Classification
@@ -227,3 +229,20 @@ def test_a_setting_that_cannot_work_is_refused_by_name(name: str, value: Any) ->
     with pytest.raises(ConfigError, match=name) as caught:
         Training(**{name: value})
     assert caught.value.where == f"training.{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("learning_rate", "x"), ("epochs", "2"), ("epochs", math.inf), ("batch_size", None), ("batch_size", 8.5),
+     ("patience", 2.5), ("mixup", True), ("schedule", ["linear"]), ("learning_rate", 10)],
+)  # fmt: skip
+def test_a_setting_of_another_type_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{name} cannot be") as caught:
+        Training(**{name: value})
+    assert caught.value.where == f"training.{name}"
+
+
+def test_numbers_of_numpy_are_kept_as_a_plan_file_can_hold_them() -> None:
+    given = Training(learning_rate=np.float64(1e-3), batch_size=np.int64(16), epochs=np.float32(2))
+    assert [type(one) for one in (given.learning_rate, given.batch_size, given.epochs)] == [float, int, float]
+    assert (given.learning_rate, given.batch_size, given.epochs) == (1e-3, 16, 2)

@@ -110,6 +110,7 @@ class Descent:
             moved = held_out is None or not state.started
             if held_out is not None and (moved or fitted.features_moved):
                 calibrate(fitted, held_out, holder)
+            fitted.interrupted |= asked()  # also after its last update, where no decision is left to make
         working.live.eval()
         yield from self._look_back(fitted, state, before, hashes(working))
         if held_out is None and stage.objective is None:

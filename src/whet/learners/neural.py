@@ -102,7 +102,8 @@ class Neural:
         rows = yield from self._counted(fitted, rows, stages[0])
         for number, stage in enumerate(stages):
             if isinstance(stage.fit, Solve):
-                yield from self.solve(stage, stage.fit, fitted, rows)
+                if not (fitted.interrupted and fitted.solved and not fitted.features_moved):
+                    yield from self.solve(stage, stage.fit, fitted, rows)
             elif not fitted.interrupted:  # a head is still solved on what the steps before a stop made of the features
                 yield from self._descend(stage, fitted, rows, number)
         if isinstance(stages[-1].fit, Solve) and fitted.features_moved:
@@ -184,7 +185,7 @@ class Neural:
 
     def solve(self, stage: Stage, how: Solve, fitted: NeuralFitted, rows: TrainingRows) -> Generator[Event, None, None]:
         """A stage that solves the head on the features as they are."""
-        rows = self._weighing(rows)
+        given, rows = rows.train.rows, self._weighing(rows)
         examples, targets, units = rows.train, rows.train.targets, rows.units
         assert targets is not None
         if examples.rows > MOST_SOLVED:
@@ -212,7 +213,7 @@ class Neural:
             model.head.weight.copy_(solved.weight)
             model.head.bias.copy_(solved.bias)
         fitted.working.push_head()
-        fitted.solved, fitted.solved_rows = how, rows.train.rows
+        fitted.solved, fitted.solved_rows = how, given
         told = fitted.features_moved and self.task.tempered  # by these rows the head may be as sure as it likes
         held_out = solved.held_out.numpy() / (stage.temperature if told else 1.0)
         fitted.state = self.task.tune(held_out, targets, self.state)

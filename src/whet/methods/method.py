@@ -268,6 +268,11 @@ class InPlace:
         return backbone
 
 
+def learning_rows(method: Method, train: int, valid: int) -> int:
+    """How many rows its steps pass over: validation rows too where they would stop nothing and are too few to tell."""
+    return train + (valid if not method.stops and valid < FEWEST_CALIBRATING else 0)
+
+
 def check_rates(decay: float, learning_rate: float, epochs: int) -> None:
     """Refuse settings of a descending method that cannot work.
 

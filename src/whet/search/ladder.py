@@ -66,6 +66,8 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
             with listening() if best else nullcontext(bool) as asked:  # before the first rung nothing could be kept
                 fit = try_rung(prepared, rung, rows, held, folder)
                 attempt = yield from unless_asked(fit, asked)
+                if attempt is None and best is None:  # a first rung in parts, of which none is whole
+                    raise KeyboardInterrupt
                 reason = USER if attempt is None else None
                 stopped = asked() or (attempt is not None and attempt.interrupted)
         if reason is not None:
@@ -125,7 +127,8 @@ def fit_winner(
         if rung.method.stops:
             learning = TrainingRows(rows.train, rows.valid, rows.units)
         fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
-        fitted.working.divide_head(attempt.over_sure)
+        if fitted.features_moved and not fitted.interrupted:
+            fitted.working.divide_head(attempt.over_sure)
         return fitted, [], False
     fit = fit_method(prepared, rung.method, training, to_learn(rows, rung.method), None)
     if attempt.fitted is None:

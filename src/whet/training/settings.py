@@ -1,7 +1,8 @@
 """How gradient steps are taken: the settings of the loop, checked when built."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from whet import catalog
@@ -78,9 +79,7 @@ class Training:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            given = getattr(self, one.name)
-            if one.type in (int, float, int | None, float | None) and not (given is None and "None" in str(one.type)):
-                self._require(one.name, isinstance(given, Real) and not isinstance(given, bool), "that is a number")
+            self._require_number(one.name, one.type)
         for name, has in (("optimizer", "stepper"), ("average", "stepped")):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, catalog.find(name, getattr(self, name))())
@@ -93,7 +92,7 @@ class Training:
         self._require("batch_size", self.batch_size >= 1, "1 or more")
         self._require("micro_batch_size", self.micro_batch_size is None or self.micro_batch_size >= 1, "1 or more")
         self._require("warmup", 0 <= self.warmup < 1, "from 0 to below 1")
-        self._require("schedule", self.schedule is None or self.schedule in FALLS, f"of {', '.join(FALLS)}")
+        self._require("schedule", self.schedule is None or self.schedule in tuple(FALLS), f"of {', '.join(FALLS)}")
         self._require_own_schedule()
         self._require("weight_decay", 0 <= self.weight_decay < 1, "from 0 to below 1")
         self._require("clip", self.clip >= 0, "0 or more")
@@ -131,6 +130,16 @@ class Training:
     def rate_factor(self, step: int, steps: int) -> float:
         """The schedule's factor on the peak rate at a step, from 0, of ``steps``."""
         return rate_at(step, steps, self.schedule or self.optimizer.schedule, self.warmup)
+
+    def _require_number(self, name: str, kind: Any) -> None:
+        """A number of the field's type, as a plan file can hold it."""
+        given = getattr(self, name)
+        if kind not in (int, float, int | None, float | None) or (given is None and type(None) in get_args(kind)):
+            return
+        whole = kind in (int, int | None)
+        known = type(given) is not bool and isinstance(given, Real) and math.isfinite(given)
+        self._require(name, known and not (whole and given != int(given)), f"that is a {'whole ' * whole}number")
+        object.__setattr__(self, name, int(given) if whole or isinstance(given, Integral) else float(given))
 
     def _require_own_schedule(self) -> None:
         own = self.optimizer.schedule
