@@ -17,18 +17,20 @@ from whet.training.memory import SHARE
 from whet.training.settings import Training
 from whet.trial import Trial
 
-LARGE = (*PLAIN, "training.epochs=1", "training.batch_size=1024", "machinery.most_tokens=256")
+LARGE = (*PLAIN, "training.epochs=1", "training.batch_size=512", "machinery.most_tokens=256")
 """A batch that takes far more memory than anything else of so small a model."""
-PART = 30 * 2**20
+PART = 60 * 2**20
 """That it takes at least."""
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with 1,500 rows."""
+    """A working folder with 700 rows, long enough for a batch of them to stand out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_topics(tmp_path / "rows.csv", 1500)
+    header, *rows = write_topics(tmp_path / "rows.csv", 700).read_text(encoding="utf-8").splitlines()
+    longer = [f"{' '.join([text] * 4)},{topic}" for text, topic in (row.rsplit(",", 1) for row in rows)]
+    (tmp_path / "rows.csv").write_text("\n".join([header, *longer]) + "\n", encoding="utf-8")
     return tmp_path
 
 
@@ -44,8 +46,8 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts_and_the_plan_says_so(here: 
     limit = int((free.forecast.memory_bytes + small.forecast.memory_bytes) / 2 / SHARE)
     settings = [*LARGE, f"machinery.memory_limit_bytes={limit}"]
     tight = api.plan("rows.csv", "topic", model=tiny_model, method="full", settings=settings).plan
-    assert tight.training.batch_size == 1024
-    assert (tight.training.micro_batch_size or 1024) < 1024
+    assert tight.training.batch_size == 512
+    assert (tight.training.micro_batch_size or 512) < 512
     assert tight.forecast.memory_bytes <= SHARE * limit
     assert f"{tight.training.micro_batch_size} examples a backward" in tight.brief()["memory"]
     tight.write(here / "plan.yaml")
