@@ -13,12 +13,14 @@ from whet.checking import Objects
 from whet.evaluation.compare import gain
 from whet.evaluation.metric import metric_named
 from whet.learners.neural import TrainingRows
+from whet.methods.contrastive import Contrastive
 from whet.methods.probe import Probe
+from whet.plan import Rung
 from whet.request import partial_plan
 from whet.resolve import Prepared, prepare
 from whet.run import Clock, RunRows, encode, fit_method
-from whet.search.crossfit import cross_fit
-from whet.search.ladder import climb, on_choosing, parts_of
+from whet.search.crossfit import cross_fit, over_sure
+from whet.search.ladder import climb, fit_winner, on_choosing, parts_of, try_rung
 from whet.testing import tiny_rows
 from whet.training.events import Stepped
 from whet.training.settings import Training
@@ -104,3 +106,18 @@ def test_a_first_rung_in_parts_that_is_stopped_ends_the_run(tiny_model: Path, tm
 
     with pytest.raises(KeyboardInterrupt):
         pressed()
+
+
+def test_rows_that_chose_a_contrast_say_how_sure_it_may_be(tiny_model: Path, tmp_path: Path) -> None:
+    ladder = ("method.methods=[probe,contrastive]", "method.folds=0", "training.epochs=2")
+    prepared, rows = prepared_rows(tiny_model, tmp_path, method="auto", settings=ladder, time="1h")
+    held = parts_of(rows, prepared.plan.seed)
+    rung = Rung(method=Contrastive(), epochs=2, seconds=1.0, trusted=True)
+    attempt = ran(try_rung(prepared, rung, rows, held, None))
+    assert held.stopping is not None
+    assert attempt.fitted.solved_rows == rows.train.rows + held.stopping.rows
+    assert attempt.over_sure == over_sure(prepared, [attempt.answers])
+    assert attempt.over_sure != 1.0
+    before = ran(attempt.fitted.outputs(rows.train))
+    winner, _, _ = ran(fit_winner(prepared, rung, attempt, rows, None))
+    np.testing.assert_allclose(before / ran(winner.outputs(rows.train)), attempt.over_sure, rtol=1e-3)

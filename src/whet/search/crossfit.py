@@ -88,11 +88,17 @@ def cross_fit(
         known.append(found[-1].take(np.flatnonzero(met(examples.targets, whole.targets[seen]))))
         trainable, steps = max(trainable, fitted.trainable), steps + fitted.steps
         collapsed = collapsed or fitted.collapsed
-    if method.stops or not method.epochs or not prepared.task.tempered or found[0].kind != "classification":
+    if not says_how_sure(prepared, method):
         return Attempt(joined(found), trainable, steps, collapsed)
     others = [over_sure(prepared, known[:part] + known[part + 1 :]) for part in range(len(known))]
     surer = [tempered(one, temperature) for one, temperature in zip(found, others, strict=True)]
     return Attempt(joined(surer), trainable, steps, collapsed, over_sure(prepared, known))
+
+
+def says_how_sure(prepared: Prepared, method: Method) -> bool:
+    """Whether rows to choose by are the only ones that can say how sure a method's answers may be."""
+    known = prepared.task.tempered and prepared.task.kind == "classification"
+    return known and method.epochs > 0 and not method.stops
 
 
 def met(targets: Array, seen: Array) -> Array:

@@ -26,7 +26,7 @@ from whet.report.words import duration, gained, metric_value, plural, times
 from whet.resolve import Prepared
 from whet.run import RunRows, fit_method, to_learn, unstopped
 from whet.rungs import can_choose, stopping_rows, too_few
-from whet.search.crossfit import Attempt, cross_fit, nothing
+from whet.search.crossfit import Attempt, cross_fit, met, nothing, over_sure, says_how_sure
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.training.draws import numpy_generator
@@ -111,7 +111,11 @@ def try_rung(
         learning = to_learn(replace(rows, valid=held.stopping, valid_units=held.units), rung.method)
     fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
     answers = yield from on_choosing(fitted, held.choosing, held.groups)
-    return Attempt(answers, fitted.trainable, fitted.steps, fitted.collapsed, fitted=fitted)
+    surer = 1.0
+    if learning.valid is None and answers.targets is not None and says_how_sure(prepared, rung.method):
+        assert rows.train.targets is not None
+        surer = over_sure(prepared, [answers.take(np.flatnonzero(met(answers.targets, rows.train.targets)))])
+    return Attempt(answers, fitted.trainable, fitted.steps, fitted.collapsed, surer, fitted)
 
 
 def fit_winner(
@@ -120,16 +124,14 @@ def fit_winner(
     """The model of the rung that won, what is to be said of it, and whether the user asked to stop meanwhile."""
     training = replace(prepared.plan.training, epochs=rung.epochs or None)
     if attempt.fitted is not None and (rung.epochs or rows.valid is None):
-        return attempt.fitted, [], False
+        return as_sure_as_told(attempt.fitted, attempt), [], False
     if rung.epochs:
         folder = None if checkpoints is None else checkpoints / "winner"
         learning = unstopped(rows)  # held-out rows could only say how sure it may be, and every row has said so
         if rung.method.stops:
             learning = TrainingRows(rows.train, rows.valid, rows.units)
         fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
-        if fitted.features_moved and not fitted.interrupted:
-            fitted.working.divide_head(attempt.over_sure)
-        return fitted, [], False
+        return as_sure_as_told(fitted, attempt), [], False
     fit = fit_method(prepared, rung.method, training, to_learn(rows, rung.method), None)
     if attempt.fitted is None:
         return (yield from fit), [], False
@@ -139,6 +141,13 @@ def fit_winner(
     if refitted is None:
         return attempt.fitted, ["Stopped by the user before the head was fitted again with the validation rows."], True
     return refitted, [], stopped
+
+
+def as_sure_as_told(fitted: NeuralFitted, attempt: Attempt) -> NeuralFitted:
+    """The same answers, as sure as rows that no fit had seen say; one that was stopped is not what they speak of."""
+    if fitted.features_moved and not fitted.interrupted:
+        fitted.working.divide_head(attempt.over_sure)
+    return fitted
 
 
 def unless_asked(events: Generator[Event, None, Fit], asked: Callable[[], bool]) -> Generator[Event, None, Fit | None]:
