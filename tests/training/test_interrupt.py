@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from learners.make import bytes_of, drained, made, needs
-from whet.catalog import OPTIMIZERS
+from whet.catalog import AVERAGES, OPTIMIZERS
 from whet.methods.contrastive import Contrastive
 from whet.search.ladder import unless_asked
 from whet.training.events import Event, Progressed, Stepped, Stopped
@@ -88,15 +88,15 @@ def test_a_fit_without_steps_is_abandoned_and_one_with_steps_is_kept() -> None:
     assert ended([features, step, features], asked=False) == "fitted"
 
 
-@pytest.mark.parametrize("average", ["none", "ema", "swa", "soup"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "average"),
+    [*((name, "none") for name in OPTIMIZERS), *(("adamw", name) for name in AVERAGES if name != "none")],
+)
 def test_a_stop_by_the_user_that_was_not_judged_is_none_for_the_run_that_goes_on(
     tiny_model: Path, tmp_path: Path, optimizer: str, average: str
 ) -> None:
     """The second press comes after the loop has heard the first, and the stage has ended."""
     needs(optimizer)
-    if optimizer == "schedule-free" and average not in ("none", "soup"):
-        pytest.skip("schedule-free answers with an average already")
     training = Training(batch_size=8, optimizer=optimizer, average=average)
     whole = drained(*made(tiny_model, training=training))[0]
     learner, rows = made(tiny_model, training=training, checkpoints=tmp_path / "kept")
