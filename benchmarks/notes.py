@@ -66,6 +66,5 @@ class Notes:
     def add(self, note: Note) -> None:
         """One more, at once on disk."""
         self._notes.append(note)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(note)) + "\n")

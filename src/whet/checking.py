@@ -29,7 +29,7 @@ from whet.earlier import (
 from whet.errors import ConfigError, DataError, WhetError
 from whet.evaluation.metric import Metric
 from whet.folder import MODEL
-from whet.methods.method import FEWEST_CALIBRATING
+from whet.methods.method import serves
 from whet.modalities.modality import Processor
 from whet.plan import Auto, EarlierPlan
 from whet.recognise import find_columns, find_task, separator_of_task
@@ -277,7 +277,7 @@ def valid_fraction(data: Mapping[str, Any], method: Any, learning: int, *, pairs
     useful = (
         needs_valid(named, round(learning * share), learning, pairs=pairs)
         if isinstance(named, Auto)
-        else named.stops or (named.epochs > 0 and round(learning * share) >= FEWEST_CALIBRATING)
+        else serves(named, round(learning * share))
     )
     return share if useful else 0.0
 

@@ -180,8 +180,12 @@ class Speeds:
         found = 0.0
         for stage in self.stages(method):
             passes = stage.share * epochs
-            evaluations = min(MOST_EVALUATIONS, passes * self.training.evaluations_per_epoch) + 2  # start, calibration
-            evaluations = evaluations + self.training.average.evaluations if method.stops else 0
+            evaluations = 0.0
+            if method.stops:
+                evaluations = (
+                    min(MOST_EVALUATIONS, passes * self.training.evaluations_per_epoch) + 2
+                )  # start, calibration
+                evaluations += self.training.average.evaluations
             found += passes * self.passed_tokens(method) * stage.token_seconds + evaluations * self._evaluation(stage)
         return found
 

@@ -28,7 +28,7 @@ from whet.folder import MODEL, WORK, EventLog, write_json
 from whet.learners.fitted import NeuralFitted
 from whet.learners.learner import Material
 from whet.learners.neural import TrainingRows
-from whet.methods.method import FEWEST_CALIBRATING, Method
+from whet.methods.method import Method, serves
 from whet.report.card import render_card
 from whet.report.html import write_report
 from whet.report.story import Story, as_record
@@ -124,8 +124,7 @@ def units_of(rows: Rows, prepared: Prepared) -> Array:
 
 def to_learn(rows: RunRows, method: Method) -> TrainingRows:
     """Training rows, and validation rows to stop by; all together where these stop nothing and would say little."""
-    held = 0 if rows.valid is None else rows.valid.rows
-    if method.stops or (method.epochs and held >= FEWEST_CALIBRATING):
+    if serves(method, 0 if rows.valid is None else rows.valid.rows):
         return TrainingRows(rows.train, rows.valid, rows.units)
     return unstopped(rows)
 

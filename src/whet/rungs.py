@@ -12,10 +12,9 @@ from typing import Any
 from whet import catalog
 from whet.errors import ConfigError, MachineError
 from whet.forecast import FIXED_SECONDS, Speeds
-from whet.methods.method import FEWEST_CALIBRATING, FEWEST_CONTRASTED, Method, OnLadder, Place, Size
-from whet.plan import Auto, LeftOut, Rung
+from whet.methods.method import FEWEST_CONTRASTED, Method, OnLadder, Place, Size, serves, whole
+from whet.plan import Auto, LeftOut, Rung, member_of
 from whet.training.settings import Training
-from whet.wanted import method_of
 
 VALID_SHARE, VALID_SHARE_OF_MANY, MANY_ROWS = 0.15, 0.1, 4000
 """Of the rows to learn from, held out to stop and to choose; the second from so many rows on."""
@@ -101,8 +100,7 @@ def needs_valid(auto: Auto, valid_rows: int, learning_rows: int, *, pairs: bool)
     """Whether a ladder has a use for validation rows: by themselves for its first rung, or to compare a second one."""
     methods = climbable(auto, pairs=pairs)
     compared = can_choose(valid_rows) or (auto.folds != 0 and learning_rows >= FEWEST_CHOOSING)
-    alone = methods[0].stops or (methods[0].epochs > 0 and valid_rows >= FEWEST_CALIBRATING)
-    return alone or (len(methods) > 1 and compared)
+    return serves(methods[0], valid_rows) or (len(methods) > 1 and compared)
 
 
 def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Counts) -> list[Method]:
@@ -144,7 +142,7 @@ def climbable(auto: Auto, *, pairs: bool) -> list[Method]:
     Raises:
         ConfigError: none is left.
     """
-    methods: list[Method] = [method_of(name) for name in auto.methods or usual_methods(UNKNOWN)[0]]
+    methods: list[Method] = [whole(member_of("method", name)) for name in auto.methods or usual_methods(UNKNOWN)[0]]
     methods = [method for method in methods if method.epochs or not pairs]
     if not methods:
         raise ConfigError(

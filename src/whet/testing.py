@@ -26,7 +26,7 @@ from whet.learners.descent import undecayed
 from whet.learners.learner import Learner, Material
 from whet.learners.majority import Majority
 from whet.learners.neural import Pretrained
-from whet.methods.method import Method, OnLadder, Place, RateGroup, Size, Solve, Stage, TopDown, within
+from whet.methods.method import STATED, Method, OnLadder, Place, RateGroup, Size, Solve, Stage, TopDown, within
 from whet.modalities.modality import Modality
 from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
@@ -43,7 +43,6 @@ from whet.training.precision import Working
 from whet.training.replay import set_training
 from whet.training.schedules import FALLS
 from whet.training.settings import Training
-from whet.wanted import STATED
 
 __all__ = [
     "check_backbone",

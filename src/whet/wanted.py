@@ -9,11 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from whet.errors import ConfigError
+from whet.methods.method import whole
 from whet.plan import Auto, Plan, member_of
-
-STATED = ("learning_rate", "epochs", "least_steps", "stops", "starts_equal")
-"""What a method states before a model is at hand."""
 
 
 def names_of(value: Any) -> tuple[str, ...]:
@@ -37,14 +34,7 @@ def method_of(given: Any) -> Any:
         ConfigError: there is none of this name, or it lacks what a method states.
     """
     found = member_of("method", {"name": "auto"} | given if isinstance(given, dict) else given or "auto")
-    lacking = [] if isinstance(found, Auto) else [one for one in STATED if not hasattr(found, one)]
-    if lacking:
-        raise ConfigError(
-            f"The method {type(found).__name__} does not state {' and '.join(lacking)}.",
-            where="method",
-            fix="whet.testing.check_method says what a method must have; docs/adding.md shows one",
-        )
-    return found
+    return found if isinstance(found, Auto) else whole(found)
 
 
 def cache_folder(wanted: Mapping[str, Any]) -> Path:

@@ -6,7 +6,7 @@ Loop, loss and data never ask which method it is; a method never asks what is pr
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -268,9 +268,34 @@ class InPlace:
         return backbone
 
 
+STATED = ("learning_rate", "epochs", "least_steps", "stops", "starts_equal")
+"""What a method states before a model is at hand."""
+
+
+def whole(method: Any) -> Any:
+    """The method, which states all that it must.
+
+    Raises:
+        ConfigError: it does not, and is most likely of another package.
+    """
+    lacking = [one for one in STATED if not hasattr(method, one)]
+    if lacking:
+        raise ConfigError(
+            f"The method {type(method).__name__} does not state {' and '.join(lacking)}.",
+            where="method",
+            fix="whet.testing.check_method says what a method must have; docs/adding.md shows one",
+        )
+    return method
+
+
+def serves(method: Method, valid: int) -> bool:
+    """Whether so many validation rows serve a method: they can end its steps, or are enough to calibrate what moved."""
+    return method.stops or (method.epochs > 0 and valid >= FEWEST_CALIBRATING)
+
+
 def learning_rows(method: Method, train: int, valid: int) -> int:
-    """How many rows its steps pass over: validation rows too where they would stop nothing and are too few to tell."""
-    return train + (valid if not method.stops and valid < FEWEST_CALIBRATING else 0)
+    """How many rows a method learns from: validation rows too where they would not serve it."""
+    return train + (0 if serves(method, valid) else valid)
 
 
 def check_rates(decay: float, learning_rate: float, epochs: int) -> None:

@@ -107,7 +107,7 @@ def try_rung(
     if folds:
         return (yield from cross_fit(prepared, rung.method, training, rows, folds, folder))
     learning = TrainingRows(rows.train, held.stopping, rows.units)
-    if rung.epochs and not rung.method.stops:
+    if rung.epochs:
         learning = to_learn(replace(rows, valid=held.stopping, valid_units=held.units), rung.method)
     fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
     answers = yield from on_choosing(fitted, held.choosing, held.groups)
@@ -127,9 +127,8 @@ def fit_winner(
         return as_sure_as_told(attempt.fitted, attempt), [], False
     if rung.epochs:
         folder = None if checkpoints is None else checkpoints / "winner"
-        learning = unstopped(rows)  # held-out rows could only say how sure it may be, and every row has said so
-        if rung.method.stops:
-            learning = TrainingRows(rows.train, rows.valid, rows.units)
+        # held-out rows of a method that they cannot stop could only say how sure it may be, and every row has said so
+        learning = to_learn(rows, rung.method) if rung.method.stops else unstopped(rows)
         fitted = yield from fit_method(prepared, rung.method, training, learning, folder)
         return as_sure_as_told(fitted, attempt), [], False
     fit = fit_method(prepared, rung.method, training, to_learn(rows, rung.method), None)
