@@ -21,7 +21,7 @@ demo: $(READY)  ## fine-tune on the packaged support tickets and open with a ver
 	$(BIN)/whet demo
 
 test: $(READY)  ## run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
 
 check: $(READY)  ## verify format, lint and types
 	$(BIN)/ruff format --check .

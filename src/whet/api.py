@@ -145,6 +145,7 @@ def finetune(
     observers: Sequence[Observer] = (),
     on_plan: Callable[[Prepared], None] | None = None,
     command: str = "",
+    began: float | None = None,
 ) -> Result:
     """Fine-tune, judge and package; the whole job.
 
@@ -166,6 +167,8 @@ def finetune(
         plan: A plan file; arguments given here go before it. settings: "part.field=value" for any of its fields.
         resume: Go on with an unfinished run in the same folder.
         observers: Called with every event. on_plan: called once the plan stands.
+        command: How the run was called, for the report and what it says of going on; began: when, by
+            ``time.monotonic``, so that imports before the call are counted; None for now.
 
     Raises:
         WhetError: with what was wrong, where, and what to do.
@@ -178,7 +181,7 @@ def finetune(
     )  # fmt: skip
     for tracker in trackers_of(wanted.get("track")):
         tracker.require()
-    clock = Clock()
+    clock = Clock.since(began)
     name = run_name(wanted)
     folder = choose_folder(None if out is None else Path(out), name, resume)
     stands = False
@@ -188,7 +191,7 @@ def finetune(
         try:
             if from_scratch is not None:
                 observed(told_at_once(from_scratch), list(observers))
-            prepared = open_run(folder, wanted, given, resume)
+            prepared = open_run(folder, wanted, given, resume, clock.began)
             stands = True
             clock.mark("read, check and plan")
             if on_plan is not None:
@@ -251,14 +254,14 @@ def told_at_once(said: Said) -> Any:
     yield said
 
 
-def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool) -> Prepared:
+def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool, began: float) -> Prepared:
     """A new plan in the folder, or the one that an unfinished run left there."""
     scratch = folder / WORK
     if resume and (folder / PLAN).exists():
         plan = Plan.read(folder / PLAN)
         refuse_changed(folder, plan, wanted)
         return followed(reopen(plan, given, scratch), wanted, folder)
-    prepared = with_space(prepare(wanted, given, scratch), folder)
+    prepared = with_space(prepare(wanted, given, scratch, began=began), folder)
     write_request(folder, prepared.plan, wanted)
     prepared.plan.write(folder / PLAN)
     return prepared
@@ -328,6 +331,7 @@ def plan(
     track: Any = (),
     plan: str | Path | None = None,
     settings: Sequence[str] = (),
+    began: float | None = None,
 ) -> Prepared:
     """The resolved Plan with its forecast; trains nothing. Arguments as ``finetune``."""
     wanted = partial_plan(
@@ -336,7 +340,7 @@ def plan(
         time_column=time_column, encoding=encoding, head=head, track=track, plan=plan, settings=settings,
     )  # fmt: skip
     with scratch_folder() as scratch:
-        return prepare(wanted, given_objects(rows, test, valid, metric, loss), scratch)
+        return prepare(wanted, given_objects(rows, test, valid, metric, loss), scratch, began=began)
 
 
 def find_rate(

@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -98,6 +99,7 @@ def finetune(
     debug: Debug = False,
 ) -> None:
     """Check, plan, fit, judge and package: rows in, a judged model out."""
+    began = monotonic()
     from whet import api
     from whet.report import progress, terminal
 
@@ -130,6 +132,7 @@ def finetune(
             observers=[observer],
             on_plan=None if shown is None else lambda prepared: show_prepared(prepared, console, "warning"),
             command=shlex.join(["whet", *sys.argv[1:]]),
+            began=began,
         )
     if as_json:
         print_json({"event": "finished", "folder": str(result.folder), "metrics": result.metrics,
@@ -202,12 +205,13 @@ def plan_command(
     debug: Debug = False,
 ) -> None:
     """Resolve every choice, forecast, and write the plan; trains nothing."""
+    began = monotonic()
     from whet import api
 
     found = api.plan(
         rows, target, text=text, model=model, rehearse=rehearse, method=method, test=test, valid=valid, seed=seed,
         metric=metric, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
-        encoding=encoding, head=head, track=track or (), plan=plan, settings=settings or (),
+        encoding=encoding, head=head, track=track or (), plan=plan, settings=settings or (), began=began,
     )  # fmt: skip
     api.write_plan(found, Path(out))
     if as_json:

@@ -18,10 +18,11 @@ from whet.backbones.backbone import Backbone, Cut
 from whet.backbones.cut import FeatureCut
 from whet.data.ragged import by_length
 from whet.learners.descent import Descent, drawn_head, lowest_cut, moving_blocks, names_of, trained_tables, undecayed
-from whet.learners.fitted import NeuralFitted, drain
+from whet.learners.fitted import NeuralFitted, drain, feature_cache
 from whet.learners.neural import Neural
 from whet.methods.method import Descend, Solve, Stage
 from whet.tasks.task import Examples
+from whet.training.cache import content_keys
 from whet.training.compact import compacted
 from whet.training.compiling import compiled
 from whet.training.loop import Budget, FitState, start_state, take_step
@@ -98,6 +99,21 @@ def time_forward(learner: Neural, examples: Examples) -> float:
         drain(run_prefix(working.live, FeatureCut(), some, learner.processor, stage="plan", most_tokens=2048))
         best = max(best, float(some.lengths.sum()) / (time.perf_counter() - began))
     return best
+
+
+def known_share(learner: Neural, examples: Examples) -> float:
+    """The share of some examples whose features an earlier run left in the cache."""
+    import torch
+
+    machinery = learner.machinery
+    working = Working.of(learner.backbone.model, machinery.precision, torch.device(machinery.device))
+    cache = feature_cache(
+        NeuralFitted(
+            working, learner.backbone, learner.task, learner.state, learner.columns, learner.processor, machinery,
+            learner.cache,
+        )
+    )  # fmt: skip
+    return 0.0 if cache is None else 1 - len(cache.missing(content_keys(examples))) / max(1, len(examples))
 
 
 def timed_index(lengths: Array) -> Array:

@@ -5,11 +5,12 @@ What ``dry_run`` measured on a sample, and the sizes of the rest; the rest is ar
 """
 
 import math
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from whet.data.split import Split
-from whet.dry_run import MethodCost, StageCost, time_forward
+from whet.dry_run import MethodCost, StageCost, known_share, time_forward
 from whet.errors import MachineError
 from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages, lowest_cut, moving_blocks, names_of
 from whet.learners.neural import Neural
@@ -31,8 +32,8 @@ NUMBER_BYTES = 4
 """Of a weight, and of whatever else is kept in float32."""
 BESIDE_BYTES = 8
 """Of a trained number in memory beside what is in its checkpoint: its gradient and the working weights."""
-FIXED_SECONDS = 6.0
-"""Imports, reading, checks, judging and packaging."""
+AFTER_SECONDS = 1.5
+"""Packaging, judging without baselines, and the report."""
 LATE_BYTES = 70 * 2**20
 """What judging and reporting import and draw, and what a run keeps here and there."""
 SHAPE_BYTES = 6 * 2**20
@@ -54,6 +55,8 @@ class Speeds:
         parameters: Of the model.
         forward: Tokens a second of the frozen forward.
         held: Bytes that this process held once the model was loaded.
+        known: Share of the rows to learn from whose features an earlier run left in the cache.
+        spent: Seconds that the run has taken: imports, reading, checks and planning.
     """
 
     tokens: float
@@ -70,6 +73,8 @@ class Speeds:
     parameters: int
     forward: float
     held: int
+    known: float = 0.0
+    spent: float = 0.0
     _costs: dict[Any, MethodCost | None] = field(default_factory=dict, repr=False)
     _forwards: dict[Method, float] = field(default_factory=dict, repr=False)
 
@@ -79,7 +84,7 @@ class Speeds:
         examples, rows = sample.examples, len(split.train)
         per_row = float(examples.lengths.sum()) / examples.rows
         learner = trial.learner(Probe(), training)
-        forward = time_forward(learner, examples)
+        forward, known = time_forward(learner, examples), known_share(learner, examples)
         model = learner.backbone.model
         width, parameters = model.head.in_features, sum(parameter.numel() for parameter in model.parameters())
         del learner, model
@@ -100,12 +105,18 @@ class Speeds:
             parameters=parameters,
             forward=forward,
             held=held_bytes(),
+            known=known,
         )
 
     @property
     def features_seconds(self) -> float:
         """Features of every row to learn from."""
         return (self.tokens + self.valid_tokens) / self.forward
+
+    @property
+    def fresh_seconds(self) -> float:
+        """Features of those whose features no earlier run left in the cache."""
+        return (1 - self.known) * self.features_seconds
 
     @property
     def solve_seconds(self) -> float:
@@ -115,6 +126,7 @@ class Speeds:
 
     @property
     def probe_seconds(self) -> float:
+        """A probe where nothing is cached."""
         return self.features_seconds + self.solve_seconds
 
     @property
@@ -130,6 +142,10 @@ class Speeds:
     def limit(self) -> int:
         """What a run may take of memory, in bytes."""
         return int(SHARE * limit_bytes(self.trial.pretrained.machinery))
+
+    def since(self, began: float) -> "Speeds":
+        """The same, of a run that began then (``time.monotonic``)."""
+        return replace(self, spent=time.monotonic() - began)
 
     def under(self, training: Training, **machinery: Any) -> "Speeds":
         """The same with other batches, or other machinery."""
@@ -253,8 +269,8 @@ def forwards_of(learner: Neural) -> float:
 
 def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = "", compiling: str = "") -> Forecast:
     """Seconds, memory and disk of the whole run."""
-    parts = {"predict": speeds.predict_seconds, "baselines": speeds.judge_seconds(method), "other": FIXED_SECONDS}
-    parts["features"] = speeds.features_seconds
+    parts = {"predict": speeds.predict_seconds, "baselines": speeds.judge_seconds(method)}
+    parts |= {"other": speeds.spent + AFTER_SECONDS, "features": speeds.fresh_seconds}
     gain, sooner = "", 0.0
     if isinstance(method, Auto):
         fits = max(1, method.folds or 0)

@@ -215,7 +215,7 @@ class Plan:
         data, machinery = self.data, self.machinery
         drawn = [f"split by {' and '.join(by)}"] if (by := [name for name in (data.group, data.time) if name]) else []
         drawn += [f"{data.test_fraction:.0%} test"] if not data.tests else []
-        drawn += [f"{data.valid_fraction:.0%} of the rest to stop and choose"] if data.valid_fraction else []
+        drawn += [f"{data.valid_fraction:.0%} of the rest {self._held_for()}"] if data.valid_fraction else []
         precision = " and ".join(dict.fromkeys((machinery.precision, machinery.training_precision)))
         rivals = [catalog.title("learner", name) for name in self.evaluation.baselines]
         licence = f", {self.model.licence}" if self.model.licence else ""
@@ -233,6 +233,12 @@ class Plan:
             **{name: words for name, words in told.items() if words},
             **tracked,
         }
+
+    def _held_for(self) -> str:
+        """What validation rows do."""
+        if isinstance(self.method, Auto):
+            return "to stop and choose"
+        return "to stop by" if self.method.stops else "to calibrate"
 
     def _method_words(self) -> str:
         if not isinstance(self.method, Auto):

@@ -4,6 +4,7 @@ Rows are the business of ``checking``, single parts of the Plan that of ``choice
 Whatever depends on the machine is measured on the way and written to the Plan.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,14 +65,18 @@ class Prepared:
     earlier: Answers | None = None
 
 
-def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepared:
-    """Resolve what the user named; a plan that is whole is taken as it is."""
+def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path, *, began: float | None = None) -> Prepared:
+    """Resolve what the user named; a plan that is whole is taken as it is.
+
+    Args:
+        began: When the run did (``time.monotonic``), whose forecast counts from there; None for now.
+    """
     if is_whole(wanted):
         return reopen(plan_of(wanted), objects, scratch)
-    return resolve(wanted, objects, scratch)
+    return resolve(wanted, objects, scratch, time.monotonic() if began is None else began)
 
 
-def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepared:
+def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: float) -> Prepared:
     """The whole Plan and everything it needs; trains nothing."""
     wanted = fresh_earlier(wanted)
     checked = check(wanted, objects, scratch)
@@ -93,7 +98,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
     sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
     trial = Trial(pretrained, checked.modality, task, state, columns, sample.examples, sample.longest)
     speeds = Speeds.measure(trial, sample, split, training)
-    method, training, speeds, fitting = settled(method, speeds, checked)
+    method, training, speeds, fitting = settled(method, speeds, checked, began)
     speeds, compiled = with_compiling(speeds, method, training, compiling)
     pretrained = replace(pretrained, machinery=speeds.trial.pretrained.machinery)
     plan = Plan(
@@ -106,7 +111,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Prepa
         training=training,
         evaluation=evaluation,
         machinery=pretrained.machinery,
-        forecast=forecast_of(speeds, method, training, fitting, compiled),
+        forecast=forecast_of(speeds.since(began), method, training, fitting, compiled),
         track=trackers_of(wanted.get("track")),
         earlier=replace(checked.earlier, words=earlier_words(checked, start)),
         cache=None if pretrained.cache is None else str(cache),
@@ -142,11 +147,12 @@ def find_pretrained(
     return Pretrained(family, model.folder, processor, machinery, seed, kept, start), compiling
 
 
-def settled(method: Any, speeds: Speeds, checked: Checked) -> tuple[Any, Training, Speeds, str]:
+def settled(method: Any, speeds: Speeds, checked: Checked, began: float) -> tuple[Any, Training, Speeds, str]:
     """Rungs, epochs and rate fixed, batches that fit memory, speeds with these; and how they were made to, in words."""
     if isinstance(method, Auto):
-        counts = counts_of(checked, speeds)
+        counts, speeds = counts_of(checked, speeds), speeds.since(began)
         speeds, fitting = all_fitted(speeds, worth_measuring(method, speeds, speeds.training, counts))
+        speeds = speeds.since(began)
         method = fit_rungs(method, speeds, speeds.training, counts)
         require_held_out(speeds.training, method, checked)
         return method, speeds.training, speeds, fitting

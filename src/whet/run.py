@@ -80,6 +80,11 @@ class Clock:
     began: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
 
+    @staticmethod
+    def since(began: float | None) -> "Clock":
+        """One that began then; now, if None."""
+        return Clock() if began is None else Clock(began=began, _last=began)
+
     def mark(self, part: str) -> None:
         """What passed since the last mark belongs to ``part``."""
         now = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any
 
 from whet import catalog
 from whet.errors import ConfigError, MachineError
-from whet.forecast import FIXED_SECONDS, Speeds
+from whet.forecast import AFTER_SECONDS, Speeds
 from whet.methods.method import FEWEST_CONTRASTED, Method, OnLadder, Place, Size, serves, whole
 from whet.plan import Auto, LeftOut, Rung, member_of
 from whet.training.settings import Training
@@ -118,7 +118,8 @@ def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Coun
 def seconds_left(auto: Auto, speeds: Speeds) -> tuple[float, float]:
     """The budget, by default ten probes and at least two minutes, and what of it is left for rungs."""
     seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
-    return seconds, seconds - FIXED_SECONDS - speeds.predict_seconds - speeds.features_seconds
+    taken = speeds.spent + AFTER_SECONDS + speeds.predict_seconds + speeds.fresh_seconds
+    return seconds, seconds - taken
 
 
 def out_of_reach(method: Method, speeds: Speeds, training: Training, left: float, fits: int) -> LeftOut | None:
@@ -279,7 +280,7 @@ def within(left: float, methods: list[Method], at: Conditions, fits: int) -> tup
     for position, method in enumerate(methods):
         if not method.epochs:
             left -= fits * speeds.solve_seconds
-            rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.probe_seconds, 1)))
+            rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.fresh_seconds + speeds.solve_seconds, 1)))
             continue
         place, wanted = place_of(method, at.size), training.passes(method, speeds.learning_rows(method))
         own = replace(training, epochs=None, least_steps=None).passes(method, speeds.learning_rows(method))

@@ -14,6 +14,7 @@ from whet.backbones.source import (
     PACKAGED,
     check_weights,
     find_model,
+    hash_others,
     hash_weights,
     list_models,
     transformer_folder,
@@ -270,6 +271,21 @@ def test_altered_weights_differ_from_their_record(cache: Path, tmp_path: Path) -
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"altered since they were written: model\.safetensors"):
         find_model(tmp_path / "run", cache=cache)
+
+
+def test_what_lies_beside_the_weights_is_recorded_too_and_files_of_others_are_not_minded(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "whet.json").write_text(json.dumps({"weights": hash_weights(folder), "files": hash_others(folder)}))
+    assert "tokenizer.json" in hash_others(folder)
+    (folder / "notes.txt").write_text("mine")
+    assert verify_recorded(folder) == hash_weights(folder)
+    vocabulary = folder / "tokenizer.json"
+    vocabulary.write_text(vocabulary.read_text() + " ")
+    with pytest.raises(ModelError, match=r"files were altered since they were written: tokenizer\.json"):
+        verify_recorded(folder)
+    vocabulary.unlink()
+    with pytest.raises(ModelError, match=r"files were altered since they were written: tokenizer\.json"):
+        verify_recorded(folder)
 
 
 def test_tensors_are_read_from_safetensors_and_from_tensor_only_pickles(cache: Path, tmp_path: Path) -> None:

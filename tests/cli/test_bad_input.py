@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 
 from whet.folder import locked
 
@@ -296,8 +298,18 @@ def test_altered_weights_of_a_run_are_noticed(run: Path, whet: Command) -> None:
 
 def test_a_damaged_tokenizer_of_a_run_is_noticed(run: Path, whet: Command) -> None:
     torn_tokenizer(next((run / "model").rglob("tokenizer.json")).parent)
+    assert_refused(whet("predict", "run", "a text"), "tokenizer.json", "altered")
+    assert_refused(whet("evaluate", "run", "rows.csv"), "tokenizer.json", "altered")
+
+
+def test_a_run_that_recorded_weights_alone_is_still_read(run: Path, whet: Command) -> None:
+    path = run / "model" / "whet.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["files"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert whet("predict", "run", "a text").code == 0
+    torn_tokenizer(next((run / "model").rglob("tokenizer.json")).parent)
     assert_refused(whet("predict", "run", "a text"), "tokenizer.json", "damaged")
-    assert_refused(whet("evaluate", "run", "rows.csv"), "tokenizer.json", "damaged")
 
 
 def test_rows_in_another_encoding_are_answered_and_judged(run: Path, whet: Command, here: Path) -> None:
@@ -308,6 +320,16 @@ def test_rows_in_another_encoding_are_answered_and_judged(run: Path, whet: Comma
     assert whet("evaluate", "run", "cyrillic.csv", "--encoding", "koi8-r").code == 0
     assert_refused(whet("predict", "run", "cyrillic.csv", "--encoding", "ascii"), "cannot be decoded")
     assert_refused(whet("predict", "run", "a text", "--encoding", "ascii"), "leave --encoding out")
+
+
+def test_an_encoding_that_no_file_can_have_is_refused(run: Path, whet: Command, here: Path) -> None:
+    rows = pa.table({"text": ["lost my card", "where is it"] * 10, "label": ["card", "parcel"] * 10})
+    parquet.write_table(rows, here / "rows.parquet")
+    for told in (("check", "rows.parquet", "--target", "label"), ("predict", "run", "rows.parquet", "--out", "a.csv")):
+        assert_refused(whet(*told, "--encoding", "latin-1"), "rows.parquet", "leave the encoding out")
+    assert_refused(whet("evaluate", "run", "rows.parquet", "--encoding", "latin-1"), "leave the encoding out")
+    told = ("check", "rows.csv", "--target", "label", "--test", "rows.parquet", "--encoding", "latin-1")
+    assert whet(*told).code == 0
 
 
 def test_whether_rows_were_learnt_from_is_said_or_said_to_be_unknown(run: Path, whet: Command, here: Path) -> None:

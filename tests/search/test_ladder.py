@@ -22,7 +22,7 @@ from whet.run import Clock, RunRows, encode, fit_method
 from whet.search.crossfit import cross_fit, over_sure
 from whet.search.ladder import climb, fit_winner, on_choosing, parts_of, try_rung
 from whet.testing import tiny_rows
-from whet.training.events import Stepped
+from whet.training.events import Evaluated, Progressed, Started, Stepped, Stopped
 from whet.training.settings import Training
 
 
@@ -49,6 +49,8 @@ def test_no_group_and_no_text_lies_on_both_sides(tiny_model: Path, tmp_path: Pat
     stops = np.isin(rows.valid.row_ids, held.stopping.row_ids)
     assert held.stopping.rows + held.choosing.rows == rows.valid.rows
     assert not set(rows.valid_units[stops]) & set(rows.valid_units[~stops])
+    assert held.units is not None
+    np.testing.assert_array_equal(held.units, rows.valid_units[stops])
     assert len(set(rows.valid_units)) < rows.valid.rows
     assert 0.15 < stops.mean() < 0.55
 
@@ -106,6 +108,21 @@ def test_a_first_rung_in_parts_that_is_stopped_ends_the_run(tiny_model: Path, tm
 
     with pytest.raises(KeyboardInterrupt):
         pressed()
+
+
+def test_a_part_that_is_stopped_is_finished_no_more(tiny_model: Path, tmp_path: Path) -> None:
+    ladder = ("method.methods=[probe,full]", "method.folds=3", "training.epochs=50")
+    prepared, rows = prepared_rows(tiny_model, tmp_path, method="auto", settings=ladder, time="1h")
+    events, stopped = [], None
+    for event in climb(prepared, rows, None):
+        events.append(event)
+        if isinstance(event, Stepped) and stopped is None:
+            os.kill(os.getpid(), signal.SIGINT)
+        if isinstance(event, Stopped):
+            stopped = len(events)
+    assert stopped is not None
+    after = [event for event in events[stopped:] if event.stage == "full"]
+    assert not [event for event in after if isinstance(event, Started | Stepped | Progressed | Evaluated)]
 
 
 def test_rows_that_chose_a_contrast_say_how_sure_it_may_be(tiny_model: Path, tmp_path: Path) -> None:

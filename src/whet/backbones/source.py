@@ -24,6 +24,7 @@ __all__ = [
     "ModelSource",
     "check_weights",
     "find_model",
+    "hash_others",
     "hash_weights",
     "list_models",
     "stored_types",
@@ -123,6 +124,13 @@ def hash_weights(folder: Path, cache: Path | None = None) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hash_file(path, cache) for path in _all_weight_files(folder)}
 
 
+def hash_others(folder: Path) -> dict[str, str]:
+    """The same of every other file: the tokenizer and the configs decide an answer as much as the weights do."""
+    weights = {*_all_weight_files(folder), folder / RECORD}
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path not in weights)
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in found}
+
+
 def stored_types(folder: Path) -> dict[str, int]:
     """How many numbers of each type the weight files of a model hold; only headers are read of safetensors."""
     found: Counter[str] = Counter()
@@ -132,29 +140,37 @@ def stored_types(folder: Path) -> dict[str, int]:
 
 
 def verify_recorded(folder: Path) -> dict[str, str] | None:
-    """Compare the weights with the hashes that ``whet.json`` records; files are read anew, whatever a cache says.
+    """Compare a model's files with the hashes that ``whet.json`` records; they are read anew, whatever a cache says.
 
-    Returns the hashes by file, or None where nothing is recorded.
+    Returns the hashes of the weights by file, or None where nothing is recorded. Files beside those recorded are not
+    minded, but for weights.
 
     Raises:
-        ModelError: a file was altered, added or removed since it was written.
+        ModelError: a file was altered or removed since it was written, or weights were added.
     """
     record = folder / RECORD
     if not record.is_file():
         return None
-    recorded = _read_json(record).get("weights")
-    if recorded is None:
+    recorded = _read_json(record)
+    others = recorded.get("files") or {}
+    actual = hash_others(folder)
+    _require_unaltered(folder, "files", others, {name: actual[name] for name in others if name in actual})
+    if recorded.get("weights") is None:
         return None
-    actual = hash_weights(folder)
-    if actual != recorded:
-        either = sorted({*actual, *recorded})
-        altered = ", ".join(name for name in either if actual.get(name) != recorded.get(name))
-        raise ModelError(
-            f"The weights were altered since they were written: {altered}.",
-            where=str(folder),
-            fix=f"restore the file, or remove 'weights' from {RECORD} if the change was meant",
-        )
-    return actual
+    weights = hash_weights(folder)
+    _require_unaltered(folder, "weights", recorded["weights"], weights)
+    return weights
+
+
+def _require_unaltered(folder: Path, what: str, recorded: dict[str, str], actual: dict[str, str]) -> None:
+    if actual == recorded:
+        return
+    altered = [name for name in sorted({*actual, *recorded}) if actual.get(name) != recorded.get(name)]
+    raise ModelError(
+        f"The {what} were altered since they were written: {', '.join(altered)}.",
+        where=str(folder),
+        fix=f"restore {altered[0]}, or remove {what!r} from {RECORD} if the change was meant",
+    )
 
 
 def transformer_folder(folder: Path) -> Path:

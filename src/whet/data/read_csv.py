@@ -23,7 +23,7 @@ _BLOCK = 2**18  # arrow reads 32 blocks ahead
 _LARGEST_BLOCK = 2**30
 
 
-@reads(".csv", ".tsv", ".tab", ".psv", gzip=True)
+@reads(".csv", ".tsv", ".tab", ".psv", text=True)
 def read_csv(path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]:
     """Read a delimited text file; the delimiter is found among comma, semicolon, tab and bar.
 

@@ -21,7 +21,7 @@ from whet.errors import DataError
 _ROWS = 16384
 
 
-@reads(".json", ".jsonl", ".ndjson", gzip=True)
+@reads(".json", ".jsonl", ".ndjson", text=True)
 def read_json(path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]:
     """Read a JSON or JSON-lines file. A key that a row lacks is missing there.
 

@@ -28,11 +28,15 @@ Load = Callable[[Path, ReadOptions], tuple[Rows, list[Finding]]]
 
 @dataclass(frozen=True)
 class Reader:
-    """A function that reads one file into rows, and the endings it answers for (lower case, with the dot)."""
+    """A function that reads one file into rows, and the endings it answers for (lower case, with the dot).
+
+    Args:
+        text: Whether the files are text, in one encoding or another; they may then be gzipped.
+    """
 
     load: Load
     extensions: tuple[str, ...]
-    gzip: bool = False
+    text: bool = False
 
     def __call__(self, path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]:
         return self.load(path, options)
@@ -40,13 +44,13 @@ class Reader:
     def reads(self, name: str) -> bool:
         """Whether a file of this name is in our format."""
         lowered = name.lower()
-        endings = self.extensions + (tuple(f"{ending}.gz" for ending in self.extensions) if self.gzip else ())
+        endings = self.extensions + (tuple(f"{ending}.gz" for ending in self.extensions) if self.text else ())
         return lowered.endswith(endings)
 
 
-def reads(*extensions: str, gzip: bool = False) -> Callable[[Load], Reader]:
-    """Declare the file endings that a reading function answers for; ``gzip`` adds the same with ``.gz``."""
-    return lambda load: Reader(load, extensions, gzip)
+def reads(*extensions: str, text: bool = False) -> Callable[[Load], Reader]:
+    """Declare the file endings that a reading function answers for, of ``text`` also with ``.gz``."""
+    return lambda load: Reader(load, extensions, text)
 
 
 def readers() -> dict[str, Reader]:

@@ -24,7 +24,7 @@ from whet.run import RunRows, fit_method, together
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples
 from whet.training.batches import strata_of
-from whet.training.events import Event, Said
+from whet.training.events import Event, Said, Stopped
 from whet.training.objective import held_out_loss
 from whet.training.settings import Training
 from whet.training.solve import assign_folds
@@ -77,8 +77,9 @@ def cross_fit(
         yield Said(stage="rung", message=f"Part {part + 1} of {folds}: fitted on the others.")
         seen, held = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
         folder = None if checkpoints is None else checkpoints / f"part-{part}"
-        fitted = yield from fit_method(prepared, method, training, split(whole, units, seen, method, seed), folder)
-        if fitted.interrupted:
+        fit = fit_method(prepared, method, training, split(whole, units, seen, method, seed), folder)
+        fitted = yield from unless_stopped(fit)
+        if fitted is None or fitted.interrupted:
             return None
         examples = whole.select(held)
         answers = yield from fitted.answer(examples)
@@ -93,6 +94,20 @@ def cross_fit(
     others = [over_sure(prepared, known[:part] + known[part + 1 :]) for part in range(len(known))]
     surer = [tempered(one, temperature) for one, temperature in zip(found, others, strict=True)]
     return Attempt(joined(surer), trainable, steps, collapsed, over_sure(prepared, known))
+
+
+def unless_stopped(fit: Generator[Event, None, NeuralFitted]) -> Generator[Event, None, NeuralFitted | None]:
+    """A fit to its end; None as soon as the user ended its steps, for a part with fewer steps is not compared."""
+    while True:
+        try:
+            event = next(fit)
+        except StopIteration as stop:
+            fitted: NeuralFitted = stop.value
+            return fitted
+        yield event
+        if isinstance(event, Stopped) and event.reason == "interrupt":
+            fit.close()
+            return None
 
 
 def says_how_sure(prepared: Prepared, method: Method) -> bool:

@@ -1,0 +1,37 @@
+"""A forecast is of the whole run: with what it has taken already, and without what an earlier run left behind."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+import whet
+from plain import PLAIN
+from whet.testing import tiny_rows
+
+
+def test_what_a_run_has_taken_counts_in_its_forecast_and_in_the_budget_of_the_ladder(tiny_model: Path) -> None:
+    table = tiny_rows("classification", 90)[0].table.to_pylist()
+    settings = (*PLAIN, "training.epochs=2", "data.valid_fraction=0.4")
+    fresh, late = (
+        whet.plan(table, "target", model=tiny_model, settings=settings, time="1h", began=time.monotonic() - ago).plan
+        for ago in (0, 3_599)
+    )
+    assert late.forecast.seconds > 3_599 > fresh.forecast.seconds
+    assert len(fresh.method.rungs) > len(late.method.rungs) == 1
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_features_that_an_earlier_run_left_take_no_time(cached: bool, tiny_model: Path, tmp_path: Path) -> None:
+    table = tiny_rows("classification", 60)[0].table.to_pylist()
+    usual = [one for one in PLAIN if not one.startswith("cache=")]
+    settings = (*usual, f"cache={tmp_path / 'cache'}" if cached else "cache=off")
+
+    def computes_features(rows: list[dict[str, object]]) -> bool:
+        plan = whet.plan(rows, "target", model=tiny_model, method="probe", settings=settings).plan
+        return "features" in plan.forecast.parts
+
+    assert computes_features(table)
+    whet.finetune(table, "target", model=tiny_model, method="probe", settings=settings, out=tmp_path / "run")
+    assert computes_features(table) is not cached
+    assert computes_features([{**row, "text": f"other {row['text']}"} for row in table])
