@@ -21,7 +21,8 @@ demo: $(READY)  ## fine-tune on the packaged support tickets and open with a ver
 	$(BIN)/whet demo
 
 test: $(READY)  ## run the tests
-	$(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
+	$(BIN)/pytest --dist loadfile -n "$$($(BIN)/python -c \
+	  'from whet.training.machine import usable_cores; print(min(8, usable_cores()))')"
 
 check: $(READY)  ## verify format, lint and types
 	$(BIN)/ruff format --check .

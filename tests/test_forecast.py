@@ -21,6 +21,31 @@ def test_what_a_run_has_taken_counts_in_its_forecast_and_in_the_budget_of_the_la
     assert len(fresh.method.rungs) > len(late.method.rungs) == 1
 
 
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_run_is_told_from_its_own_beginning_on(planned: bool, tiny_model: Path, tmp_path: Path) -> None:
+    """With a plan that took an hour to make, what it took is no part of the run that follows it."""
+    table = tiny_rows("classification", 60)[0].table.to_pylist()
+    wanted = {"model": tiny_model, "method": "probe", "settings": PLAIN}
+    if planned:
+        made = whet.plan(table, "target", **wanted, began=time.monotonic() - 3_600)
+        made.plan.write(tmp_path / "plan.yaml")
+        wanted = {"plan": tmp_path / "plan.yaml"}
+    run = whet.finetune(
+        table, None if planned else "target", **wanted, out=tmp_path / "run", began=time.monotonic() - 600
+    )
+    for seconds in (run.story.forecast.seconds, run.story.seconds, run.story.actual.seconds):
+        assert 600 < seconds < 1_200
+    assert run.story.parts["start, read, check and plan"] > 600
+
+
+def test_a_budget_that_nobody_named_is_for_what_follows_the_plan(tiny_model: Path) -> None:
+    table = tiny_rows("classification", 90)[0].table.to_pylist()
+    settings = (*PLAIN, "training.epochs=2", "data.valid_fraction=0.4")
+    late = whet.plan(table, "target", model=tiny_model, settings=settings, began=time.monotonic() - 3_600).plan
+    assert late.method.seconds == 120
+    assert len(late.method.rungs) > 1
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_features_that_an_earlier_run_left_take_no_time(cached: bool, tiny_model: Path, tmp_path: Path) -> None:
     table = tiny_rows("classification", 60)[0].table.to_pylist()

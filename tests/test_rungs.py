@@ -90,14 +90,16 @@ def test_where_nothing_can_be_compared_a_trusted_method_is_taken_if_the_budget_c
 def test_few_of_its_passes_are_no_ground_for_trust(tiny_model: Path) -> None:
     table = tiny_rows("classification", 120)[0].table.to_pylist()
     settings = (*PLAIN, "data.valid_fraction=0.4", "training.least_steps=2000")
-    wanted = 0.0
-    for seconds in (600, 25, 15, 10):
+    wanted, fewer = 0.0, 0
+    for seconds in (600, 120, 60, 25, 15, 10):
         plan = whet.plan(table, "target", model=tiny_model, settings=settings, time=f"{seconds}s").plan
         contrast = [rung for rung in plan.method.rungs if isinstance(rung.method, Contrastive)]
         wanted = wanted or contrast[0].epochs
         own = wanted * Contrastive.least_steps / 2000  # the user's own wish is no measure
         assert all(rung.trusted == (rung.epochs >= own / 2) for rung in contrast)
+        fewer += len(contrast) if seconds < 600 else 0
         assert not any(rung.trusted for rung in plan.method.rungs if rung not in contrast)
+    assert fewer
 
 
 def fixed(training: int, valid: int, *, given: bool = False, **settings: object) -> Conditions:

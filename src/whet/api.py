@@ -167,8 +167,8 @@ def finetune(
         plan: A plan file; arguments given here go before it. settings: "part.field=value" for any of its fields.
         resume: Go on with an unfinished run in the same folder.
         observers: Called with every event. on_plan: called once the plan stands.
-        command: How the run was called, for the report and what it says of going on; began: when, by
-            ``time.monotonic``, so that imports before the call are counted; None for now.
+        command: How the run was called, for the report and what it says of going on. began: When the run began, by
+            ``time.monotonic``, where that was before this call; the forecast and a budget count from there.
 
     Raises:
         WhetError: with what was wrong, where, and what to do.
@@ -193,7 +193,7 @@ def finetune(
                 observed(told_at_once(from_scratch), list(observers))
             prepared = open_run(folder, wanted, given, resume, clock.began)
             stands = True
-            clock.mark("read, check and plan")
+            clock.mark("start, read, check and plan")
             if on_plan is not None:
                 on_plan(prepared)
             events = climbed(prepared, folder, command, clock) if is_auto(prepared) else run(
@@ -466,6 +466,9 @@ def evaluate(
 
     Args:
         encoding: Of a text file; None finds it out.
+
+    Raises:
+        ConfigError: an encoding is named for rows that are in no text file.
     """
     from whet.evaluate import evaluate_rows
 

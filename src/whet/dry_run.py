@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from whet.backbones.backbone import Backbone, Cut
 from whet.backbones.cut import FeatureCut
 from whet.data.ragged import by_length
 from whet.learners.descent import Descent, drawn_head, lowest_cut, moving_blocks, names_of, trained_tables, undecayed
-from whet.learners.fitted import NeuralFitted, drain, feature_cache
+from whet.learners.fitted import NeuralFitted, drain
 from whet.learners.neural import Neural
 from whet.methods.method import Descend, Solve, Stage
 from whet.tasks.task import Examples
-from whet.training.cache import content_keys
 from whet.training.compact import compacted
 from whet.training.compiling import compiled
 from whet.training.loop import Budget, FitState, start_state, take_step
@@ -86,34 +86,25 @@ class MethodCost:
     forward_bytes: int = 0
 
 
-def time_forward(learner: Neural, examples: Examples) -> float:
-    """Tokens a second of the frozen forward on a sample of usual lengths."""
-    import torch
+def frozen(learner: Neural) -> NeuralFitted:
+    """A learner's model before anything is fitted, as it answers in a run."""
+    machinery, backbone = learner.machinery, learner.backbone
+    working = Working.of(backbone.model, machinery.precision, torch.device(machinery.device))
+    return NeuralFitted(
+        working, backbone, learner.task, learner.state, learner.columns, learner.processor, machinery, learner.cache
+    )
 
-    torch.set_num_threads(learner.machinery.threads)
-    working = Working.of(learner.backbone.model, learner.machinery.precision, torch.device(learner.machinery.device))
+
+def time_forward(fitted: NeuralFitted, examples: Examples) -> float:
+    """Tokens a second of the frozen forward on a sample of usual lengths."""
+    torch.set_num_threads(fitted.machinery.threads)
     some = pick(examples, timed_index(examples.lengths))
     best = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        drain(run_prefix(working.live, FeatureCut(), some, learner.processor, stage="plan", most_tokens=2048))
+        drain(run_prefix(fitted.working.live, FeatureCut(), some, fitted.processor, stage="plan", most_tokens=2048))
         best = max(best, float(some.lengths.sum()) / (time.perf_counter() - began))
     return best
-
-
-def known_share(learner: Neural, examples: Examples) -> float:
-    """The share of some examples whose features an earlier run left in the cache."""
-    import torch
-
-    machinery = learner.machinery
-    working = Working.of(learner.backbone.model, machinery.precision, torch.device(machinery.device))
-    cache = feature_cache(
-        NeuralFitted(
-            working, learner.backbone, learner.task, learner.state, learner.columns, learner.processor, machinery,
-            learner.cache,
-        )
-    )  # fmt: skip
-    return 0.0 if cache is None else 1 - len(cache.missing(content_keys(examples))) / max(1, len(examples))
 
 
 def timed_index(lengths: Array) -> Array:
@@ -155,12 +146,9 @@ def measure_method(make: Callable[[], Neural], examples: Examples, longest: Exam
 
 def run_longest(learner: Neural, longest: Examples) -> None:
     """A frozen forward on the longest rows, as many as a run takes at once."""
-    import torch
-
-    machinery = learner.machinery
-    working = Working.of(learner.backbone.model, machinery.precision, torch.device(machinery.device))
-    most, some = machinery.most_tokens, first_batch(longest, machinery.most_tokens)
-    drain(run_prefix(working.live, FeatureCut(), some, learner.processor, stage="plan", most_tokens=most))
+    fitted, most = frozen(learner), learner.machinery.most_tokens
+    some = first_batch(longest, most)
+    drain(run_prefix(fitted.working.live, FeatureCut(), some, fitted.processor, stage="plan", most_tokens=most))
 
 
 def first_batch(longest: Examples, most_tokens: int) -> Examples:
@@ -172,8 +160,6 @@ def measure_stage(
     learner: Neural, backbone: Backbone, stage: Stage, number: int, examples: Examples, longest: Examples
 ) -> StageCost:
     """One stage's cost; takes its memory on the way."""
-    import torch
-
     assert isinstance(stage.fit, Descend)
     descent = replace(learner.descent(stage, number), rate=STILL)
     machinery = learner.machinery
@@ -269,7 +255,5 @@ def replayed_from(cut: Cut | None, fitted: NeuralFitted, sources: tuple[ReplaySo
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the device or of the machine."""
-    import torch
-
     said = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return said or isinstance(error, torch.OutOfMemoryError | MemoryError)

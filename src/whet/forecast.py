@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from whet.data.split import Split
-from whet.dry_run import MethodCost, StageCost, known_share, time_forward
+from whet.dry_run import MethodCost, StageCost, frozen, time_forward
 from whet.errors import MachineError
 from whet.learners.descent import LEAST_GAIN, MOST_EVALUATIONS, gain_of_stages, lowest_cut, moving_blocks, names_of
+from whet.learners.fitted import cached_share
 from whet.learners.neural import Neural
 from whet.methods.method import Descend, Method, learning_rows
 from whet.methods.probe import Probe
@@ -32,8 +33,8 @@ NUMBER_BYTES = 4
 """Of a weight, and of whatever else is kept in float32."""
 BESIDE_BYTES = 8
 """Of a trained number in memory beside what is in its checkpoint: its gradient and the working weights."""
-AFTER_SECONDS = 1.5
-"""Packaging, judging without baselines, and the report."""
+AFTER_SECONDS, PACKED_RATE = 0.7, 3e7
+"""Judging without baselines, and the report; numbers a second that are packaged: written, hashed, loaded, compared."""
 LATE_BYTES = 70 * 2**20
 """What judging and reporting import and draw, and what a run keeps here and there."""
 SHAPE_BYTES = 6 * 2**20
@@ -84,10 +85,11 @@ class Speeds:
         examples, rows = sample.examples, len(split.train)
         per_row = float(examples.lengths.sum()) / examples.rows
         learner = trial.learner(Probe(), training)
-        forward, known = time_forward(learner, examples), known_share(learner, examples)
+        fitted = frozen(learner)
+        forward, known = time_forward(fitted, examples), cached_share(fitted, examples)
         model = learner.backbone.model
         width, parameters = model.head.in_features, sum(parameter.numel() for parameter in model.parameters())
-        del learner, model
+        del learner, model, fitted
         give_back()
         valid = 0 if split.valid is None else len(split.valid)
         return Speeds(
@@ -115,7 +117,7 @@ class Speeds:
 
     @property
     def fresh_seconds(self) -> float:
-        """Features of those whose features no earlier run left in the cache."""
+        """Features of rows to learn from that no earlier run left in the cache."""
         return (1 - self.known) * self.features_seconds
 
     @property
@@ -134,6 +136,11 @@ class Speeds:
         return self.test_tokens / self.forward
 
     @property
+    def after_seconds(self) -> float:
+        """What follows the fit and the answers: judging without baselines, packaging, the report."""
+        return AFTER_SECONDS + self.parameters / PACKED_RATE
+
+    @property
     def cached(self) -> bool:
         """Whether features of the frozen model are computed once for all that ask for them."""
         return self.trial.pretrained.cache is not None
@@ -143,15 +150,16 @@ class Speeds:
         """What a run may take of memory, in bytes."""
         return int(SHARE * limit_bytes(self.trial.pretrained.machinery))
 
-    def since(self, began: float) -> "Speeds":
-        """The same, of a run that began then (``time.monotonic``)."""
+    def with_spent(self, began: float) -> "Speeds":
+        """The same, with what a run has taken that began then (``time.monotonic``)."""
         return replace(self, spent=time.monotonic() - began)
 
     def under(self, training: Training, **machinery: Any) -> "Speeds":
-        """The same with other batches, or other machinery."""
+        """The same with other batches, or other machinery, under which nothing is known to be cached."""
         pretrained = self.trial.pretrained
+        known = self.known if replace(pretrained.machinery, **machinery) == pretrained.machinery else 0.0
         pretrained = replace(pretrained, machinery=replace(pretrained.machinery, **machinery))
-        return replace(self, training=training, trial=replace(self.trial, pretrained=pretrained))
+        return replace(self, training=training, trial=replace(self.trial, pretrained=pretrained), known=known)
 
     def tried(self, method: Method) -> MethodCost | None:
         """What a method takes, None where a step could not be taken; tried once."""
@@ -270,7 +278,7 @@ def forwards_of(learner: Neural) -> float:
 def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = "", compiling: str = "") -> Forecast:
     """Seconds, memory and disk of the whole run."""
     parts = {"predict": speeds.predict_seconds, "baselines": speeds.judge_seconds(method)}
-    parts |= {"other": speeds.spent + AFTER_SECONDS, "features": speeds.fresh_seconds}
+    parts |= {"before": speeds.spent, "after": speeds.after_seconds, "features": speeds.fresh_seconds}
     gain, sooner = "", 0.0
     if isinstance(method, Auto):
         fits = max(1, method.folds or 0)

@@ -1,5 +1,6 @@
 """Do compiled steps pay back within the run? Tried at plan time, where steps take long enough to pay for the trial."""
 
+from dataclasses import replace
 from typing import Any
 
 from whet.errors import ConfigError, MachineError
@@ -36,11 +37,12 @@ def with_compiling(speeds: Speeds, method: Any, training: Training, wanted: str)
     least = TRIAL_SECONDS / (MOST_SAVED * TRIAL_SHARE)
     if sum(speeds.steps_seconds(one, epochs) for one, epochs in steps) < least:
         return speeds, ""
+    speeds = replace(speeds, spent=0.0)
     compiled = speeds.under(speeds.training, compile="on")
     before = forecast_of(speeds, method, training).seconds
     try:
         after = forecast_of(compiled, method, training).seconds
     except (ConfigError, MachineError) as error:
         return speeds, f"not compiled: {error.what.rstrip('.')}"
-    told = f"{before:,.0f} s without compiled blocks, {after:,.0f} s with them"
+    told = f"{before:,.0f} s without compiled blocks from the fit on, {after:,.0f} s with them"
     return (compiled, f"{told}: compiled") if after < before else (speeds, f"{told}: not compiled")

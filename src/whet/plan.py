@@ -166,7 +166,8 @@ class Forecast:
         seconds: At most, if nothing ends a stage early; least_seconds: if the ladder ends as soon as it may.
         memory_bytes: The most that the process holds at once.
         disk_bytes: All that is written; run_disk_bytes: what of it lies in the run folder, the rest in the cache.
-        parts: Seconds of each part; "steps" are what an early end shortens; a ladder has "start of rung 1" and so on.
+        parts: Seconds of each part: "before" the fit, until the plan stands; "after" it, judging and packaging; "steps"
+            are what an early end shortens; a ladder has "start of rung 1" and so on.
         fitting: How a batch was made to fit memory, in words; nothing where it fitted as it was.
         compiling: What a trial of compiled blocks showed, in words; nothing where none was worth it.
     """
@@ -180,6 +181,16 @@ class Forecast:
     replay_gain: str = ""
     fitting: str = ""
     compiling: str = ""
+
+    def after(self, seconds: float) -> "Forecast":
+        """The same for a run that took so many seconds before it fits: with a whole plan there is less to find out."""
+        more = seconds - self.parts.get("before", 0.0)
+        return replace(
+            self,
+            seconds=round(self.seconds + more, 1),
+            least_seconds=round(self.least_seconds + more, 1) if self.least_seconds else 0.0,
+            parts={**self.parts, "before": round(seconds, 1)},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +249,9 @@ class Plan:
         """What validation rows do."""
         if isinstance(self.method, Auto):
             return "to stop and choose"
-        return "to stop by" if self.method.stops else "to calibrate"
+        if not self.method.epochs:
+            return "held out"
+        return "to stop by" if self.method.stops else "to calibrate by where they are many"
 
     def _method_words(self) -> str:
         if not isinstance(self.method, Auto):

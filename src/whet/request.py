@@ -8,6 +8,7 @@ from typing import Any
 from whet import catalog
 from whet.checking import Objects
 from whet.data.read_objects import parts_of
+from whet.data.reader import refuse_idle_encoding
 from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
 from whet.plan import Auto, member_dict, member_of, plain, read_partial, set_value, trackers_of
@@ -58,6 +59,8 @@ def partial_plan(
 ) -> dict[str, Any]:
     """What was named, as a partial plan: the plan file first, then arguments, then ``settings``."""
     wanted: dict[str, Any] = read_partial(Path(plan)) if plan is not None else {}
+    sources = [wanted.get("data", {}).get("source") if rows is None else rows, *files_of(test), valid]
+    refuse_idle_encoding(encoding, [one for one in sources if one is not None])
     data = {
         "source": str(rows) if isinstance(rows, str | Path) else None,
         "inputs": None if text is None else ([text] if isinstance(text, str) else list(text)),

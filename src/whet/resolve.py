@@ -69,11 +69,14 @@ def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path, *, began
     """Resolve what the user named; a plan that is whole is taken as it is.
 
     Args:
-        began: When the run did (``time.monotonic``), whose forecast counts from there; None for now.
+        began: When the run began, by ``time.monotonic``, for its forecast counts from there; None means now.
     """
-    if is_whole(wanted):
-        return reopen(plan_of(wanted), objects, scratch)
-    return resolve(wanted, objects, scratch, time.monotonic() if began is None else began)
+    began = time.monotonic() if began is None else began
+    if not is_whole(wanted):
+        return resolve(wanted, objects, scratch, began)
+    prepared = reopen(plan_of(wanted), objects, scratch)
+    forecast = prepared.plan.forecast.after(time.monotonic() - began)
+    return replace(prepared, plan=replace(prepared.plan, forecast=forecast))
 
 
 def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: float) -> Prepared:
@@ -111,7 +114,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
         training=training,
         evaluation=evaluation,
         machinery=pretrained.machinery,
-        forecast=forecast_of(speeds.since(began), method, training, fitting, compiled),
+        forecast=forecast_of(speeds.with_spent(began), method, training, fitting, compiled),
         track=trackers_of(wanted.get("track")),
         earlier=replace(checked.earlier, words=earlier_words(checked, start)),
         cache=None if pretrained.cache is None else str(cache),
@@ -150,9 +153,9 @@ def find_pretrained(
 def settled(method: Any, speeds: Speeds, checked: Checked, began: float) -> tuple[Any, Training, Speeds, str]:
     """Rungs, epochs and rate fixed, batches that fit memory, speeds with these; and how they were made to, in words."""
     if isinstance(method, Auto):
-        counts, speeds = counts_of(checked, speeds), speeds.since(began)
+        counts, speeds = counts_of(checked, speeds), speeds.with_spent(began)
         speeds, fitting = all_fitted(speeds, worth_measuring(method, speeds, speeds.training, counts))
-        speeds = speeds.since(began)
+        speeds = speeds.with_spent(began)
         method = fit_rungs(method, speeds, speeds.training, counts)
         require_held_out(speeds.training, method, checked)
         return method, speeds.training, speeds, fitting

@@ -11,7 +11,7 @@ from typing import Any
 
 from whet import catalog
 from whet.errors import ConfigError, MachineError
-from whet.forecast import AFTER_SECONDS, Speeds
+from whet.forecast import Speeds
 from whet.methods.method import FEWEST_CONTRASTED, Method, OnLadder, Place, Size, serves, whole
 from whet.plan import Auto, LeftOut, Rung, member_of
 from whet.training.settings import Training
@@ -116,10 +116,13 @@ def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Coun
 
 
 def seconds_left(auto: Auto, speeds: Speeds) -> tuple[float, float]:
-    """The budget, by default ten probes and at least two minutes, and what of it is left for rungs."""
+    """The budget and what of it is left for rungs; by default ten probes and at least two minutes, from the plan on.
+
+    A budget that was named counts from the beginning of the run.
+    """
     seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
-    taken = speeds.spent + AFTER_SECONDS + speeds.predict_seconds + speeds.fresh_seconds
-    return seconds, seconds - taken
+    spent = speeds.spent if auto.seconds else 0.0
+    return seconds, seconds - spent - speeds.after_seconds - speeds.predict_seconds - speeds.fresh_seconds
 
 
 def out_of_reach(method: Method, speeds: Speeds, training: Training, left: float, fits: int) -> LeftOut | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from whet.backbones.source import (
     PACKAGED,
     check_weights,
     find_model,
-    hash_others,
+    hash_other_files,
     hash_weights,
     list_models,
     transformer_folder,
@@ -275,17 +276,36 @@ def test_altered_weights_differ_from_their_record(cache: Path, tmp_path: Path) -
 
 def test_what_lies_beside_the_weights_is_recorded_too_and_files_of_others_are_not_minded(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
-    (folder / "whet.json").write_text(json.dumps({"weights": hash_weights(folder), "files": hash_others(folder)}))
-    assert "tokenizer.json" in hash_others(folder)
+    (folder / "whet.json").write_text(json.dumps({"weights": hash_weights(folder), "files": hash_other_files(folder)}))
+    assert "tokenizer.json" in hash_other_files(folder)
     (folder / "notes.txt").write_text("mine")
+    (folder / "gone.bin").symlink_to(folder / "nowhere")
     assert verify_recorded(folder) == hash_weights(folder)
     vocabulary = folder / "tokenizer.json"
+    vocabulary.write_bytes(b"{\r\n}")
+    (folder / "whet.json").write_text(json.dumps({"files": hash_other_files(folder)}))
+    vocabulary.write_bytes(b"{\n}")
+    assert verify_recorded(folder) is None, "version control may end lines in another way"
     vocabulary.write_text(vocabulary.read_text() + " ")
     with pytest.raises(ModelError, match=r"files were altered since they were written: tokenizer\.json"):
         verify_recorded(folder)
     vocabulary.unlink()
     with pytest.raises(ModelError, match=r"files were altered since they were written: tokenizer\.json"):
         verify_recorded(folder)
+    (folder / "whet.json").write_text(json.dumps({"files": ["tokenizer.json"]}))
+    with pytest.raises(ModelError, match="damaged"):
+        verify_recorded(folder)
+
+
+def test_weights_that_were_added_are_to_be_removed(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "whet.json").write_text(json.dumps({"weights": hash_weights(folder)}))
+    (folder / "1_Dense").mkdir()
+    shutil.copy(folder / "model.safetensors", folder / "1_Dense" / "model.safetensors")
+    (folder / "modules.json").write_text(json.dumps([{"path": ""}, {"path": "1_Dense"}]))
+    with pytest.raises(ModelError, match="altered") as raised:
+        verify_recorded(folder)
+    assert "remove 1_Dense" in raised.value.args[2]
 
 
 def test_tensors_are_read_from_safetensors_and_from_tensor_only_pickles(cache: Path, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from whet import api
+from whet.errors import ConfigError
 from whet.folder import locked
 
 from .conftest import QUICK, Answer, Command, listing, mounted, write_rows
@@ -330,6 +332,9 @@ def test_an_encoding_that_no_file_can_have_is_refused(run: Path, whet: Command, 
     assert_refused(whet("evaluate", "run", "rows.parquet", "--encoding", "latin-1"), "leave the encoding out")
     told = ("check", "rows.csv", "--target", "label", "--test", "rows.parquet", "--encoding", "latin-1")
     assert whet(*told).code == 0
+    with pytest.raises(ConfigError, match="there is no text file") as raised:
+        api.check(rows.to_pylist(), "label", encoding="latin-1")
+    assert raised.value.args[1] == "rows in a list"
 
 
 def test_whether_rows_were_learnt_from_is_said_or_said_to_be_unknown(run: Path, whet: Command, here: Path) -> None:

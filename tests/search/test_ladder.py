@@ -22,7 +22,7 @@ from whet.run import Clock, RunRows, encode, fit_method
 from whet.search.crossfit import cross_fit, over_sure
 from whet.search.ladder import climb, fit_winner, on_choosing, parts_of, try_rung
 from whet.testing import tiny_rows
-from whet.training.events import Evaluated, Progressed, Started, Stepped, Stopped
+from whet.training.events import Checkpointed, Evaluated, Progressed, Started, Stepped, Stopped
 from whet.training.settings import Training
 
 
@@ -123,6 +123,22 @@ def test_a_part_that_is_stopped_is_finished_no_more(tiny_model: Path, tmp_path: 
     assert stopped is not None
     after = [event for event in events[stopped:] if event.stage == "full"]
     assert not [event for event in after if isinstance(event, Started | Stepped | Progressed | Evaluated)]
+
+
+def test_a_second_ctrl_c_while_a_stopped_part_is_saved_ends_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    ladder = ("method.methods=[probe,full]", "method.folds=3", "training.epochs=50")
+    prepared, rows = prepared_rows(tiny_model, tmp_path, method="auto", settings=ladder, time="1h")
+    presses = []
+
+    def pressed() -> None:
+        for event in climb(prepared, rows, tmp_path / "checkpoints"):
+            if isinstance(event, Checkpointed if presses else Stepped) and len(presses) < 2:
+                presses.append(type(event))
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed()
+    assert presses == [Stepped, Checkpointed]
 
 
 def test_rows_that_chose_a_contrast_say_how_sure_it_may_be(tiny_model: Path, tmp_path: Path) -> None:

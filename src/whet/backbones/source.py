@@ -5,6 +5,7 @@ and size. What cannot work (no weights, truncated or altered weights, remote cod
 weight is loaded. Downloading is the last resort and fails quickly without a network.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ __all__ = [
     "ModelSource",
     "check_weights",
     "find_model",
-    "hash_others",
+    "hash_other_files",
     "hash_weights",
     "list_models",
     "stored_types",
@@ -124,11 +125,19 @@ def hash_weights(folder: Path, cache: Path | None = None) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hash_file(path, cache) for path in _all_weight_files(folder)}
 
 
-def hash_others(folder: Path) -> dict[str, str]:
-    """The same of every other file: the tokenizer and the configs decide an answer as much as the weights do."""
+def hash_other_files(folder: Path) -> dict[str, str]:
+    """The sha256 of every file that holds no weights, by its name relative to ``folder``, ``whet.json`` left out.
+
+    A tokenizer and the configs decide an answer as much as the weights do.
+    """
     weights = {*_all_weight_files(folder), folder / RECORD}
     found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path not in weights)
-    return {path.relative_to(folder).as_posix(): hash_file(path) for path in found}
+    return {path.relative_to(folder).as_posix(): _hash_text(path) for path in found}
+
+
+def _hash_text(path: Path) -> str:
+    """The sha256 of a small file; how its lines end does not count, which version control may change."""
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 def stored_types(folder: Path) -> dict[str, int]:
@@ -142,34 +151,44 @@ def stored_types(folder: Path) -> dict[str, int]:
 def verify_recorded(folder: Path) -> dict[str, str] | None:
     """Compare a model's files with the hashes that ``whet.json`` records; they are read anew, whatever a cache says.
 
-    Returns the hashes of the weights by file, or None where nothing is recorded. Files beside those recorded are not
+    Returns the hashes of the weights by file, or None where nothing is recorded. Files that are not recorded are not
     minded, but for weights.
 
     Raises:
         ModelError: a file was altered or removed since it was written, or weights were added.
     """
-    record = folder / RECORD
-    if not record.is_file():
+    if not (folder / RECORD).is_file():
         return None
-    recorded = _read_json(record)
-    others = recorded.get("files") or {}
-    actual = hash_others(folder)
-    _require_unaltered(folder, "files", others, {name: actual[name] for name in others if name in actual})
-    if recorded.get("weights") is None:
+    weights, files = _recorded(folder, "weights"), _recorded(folder, "files") or {}
+    there = {name: _hash_text(folder / name) for name in files if (folder / name).is_file()}
+    _require_unaltered(folder, "files", files, there)
+    if weights is None:
         return None
-    weights = hash_weights(folder)
-    _require_unaltered(folder, "weights", recorded["weights"], weights)
-    return weights
+    actual = hash_weights(folder)
+    _require_unaltered(folder, "weights", weights, actual)
+    return actual
+
+
+def _recorded(folder: Path, what: str) -> dict[str, str] | None:
+    found = _read_json(folder / RECORD).get(what)
+    if found is not None and not isinstance(found, dict):
+        raise ModelError(
+            f"{RECORD} is damaged: its {what!r} are no table.",
+            where=str(folder / RECORD),
+            fix="restore the model folder from its run",
+        )
+    return found
 
 
 def _require_unaltered(folder: Path, what: str, recorded: dict[str, str], actual: dict[str, str]) -> None:
-    if actual == recorded:
-        return
     altered = [name for name in sorted({*actual, *recorded}) if actual.get(name) != recorded.get(name)]
+    if not altered:
+        return
+    mend = "restore" if altered[0] in recorded else "remove"
     raise ModelError(
         f"The {what} were altered since they were written: {', '.join(altered)}.",
         where=str(folder),
-        fix=f"restore {altered[0]}, or remove {what!r} from {RECORD} if the change was meant",
+        fix=f"{mend} {altered[0]}, or remove {what!r} from {RECORD} if the change was meant",
     )
 
 

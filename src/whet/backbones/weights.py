@@ -19,7 +19,7 @@ from whet.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-RECORD = "whet.json"  # in a model folder that whet wrote; its "weights" maps relative file names to their sha256
+RECORD = "whet.json"  # in a model folder that whet wrote; its "weights" and "files" map relative names to sha256
 
 _PICKLED = (".bin", ".pt", ".pth")
 _NOT_WEIGHTS = ("adapter_", "training_args", "optimizer", "scheduler", "rng_state", "scaler")

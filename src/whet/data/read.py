@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from whet import catalog
-from whet.data.reader import ReadOptions, reader_for, readers
+from whet.data.reader import ReadOptions, may_be_text, reader_for, refuse_idle_encoding
 from whet.data.rows import Finding, Rows
-from whet.errors import ConfigError, DataError, WhetError, closest
+from whet.errors import DataError, WhetError, closest
 
 _PART_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid"}
 
@@ -43,25 +43,21 @@ def read(
 
     Raises:
         DataError: something cannot be read; the message names the file and row.
-        ConfigError: an encoding was named, and nothing is a text file.
     """
     parts = _parts(source)
     if valid is not None:
         parts["valid"] = valid
     findings: list[Finding] = []
-    named = _named(tests)
-    some = any(_is_text(one) for one in (*parts.values(), *(test for _, test in named)))
 
     def table(given: Any) -> Rows:
-        told = None if some and not _is_text(given) else encoding
-        rows, found = read_table(given, encoding=told, spill=spill)
+        rows, found = read_table(given, encoding=encoding if may_be_text(given) else None, spill=spill)
         findings.extend(found)
         return rows
 
     train = table(parts.pop("train"))
     validation = table(parts.pop("valid")) if "valid" in parts else None
     sets: dict[str, Rows] = {}
-    for name, test in [*parts.items(), *named]:
+    for name, test in [*parts.items(), *_named(tests)]:
         sets[_fresh(name, sets)] = table(test)
     return Sources(train, validation, sets, tuple(findings))
 
@@ -79,12 +75,7 @@ def read_table(source: Any, *, encoding: str | None = None, spill: Path | None =
         DataError: the rows cannot be read; the message names the file and row.
         ConfigError: an encoding was named, and this is no text file.
     """
-    if encoding is not None and not _is_text(source):
-        raise ConfigError(
-            f"An encoding was named, {encoding}, and these rows are not in a text file.",
-            where=str(source) if isinstance(source, str | Path) else f"rows in a {type(source).__name__}",
-            fix="leave the encoding out: only CSV, TSV and JSON files have one",
-        )
+    refuse_idle_encoding(encoding, [source])
     if not isinstance(source, str | Path):
         rows: tuple[Rows, list[Finding]] = catalog.find("reader", "objects")(source)
         return rows
@@ -122,14 +113,6 @@ def _parts(source: Any) -> dict[str, Any]:
             fix="name the training split 'train', or pass one split as the rows and others as tests",
         )
     return named
-
-
-def _is_text(source: Any) -> bool:
-    """Whether it is a text file, or may be one: a file that is missing or of no known format is refused as such."""
-    if not isinstance(source, str | Path):
-        return False
-    path = Path(source).expanduser()
-    return not path.is_file() or not any(one.reads(path.name) and not one.text for one in readers().values())
 
 
 def _existing(source: str | Path) -> Path:

@@ -3,13 +3,14 @@
 A new format is one file and one row in ``catalog.READERS``; other packages register theirs the same way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from whet import catalog
 from whet.data.rows import Finding, Rows
-from whet.errors import DataError
+from whet.errors import ConfigError, DataError
 
 STREAM_BYTES = 64 * 2**20
 """Files above this size are written to a memory-mapped Arrow file instead of being held in memory."""
@@ -74,4 +75,32 @@ def reader_for(path: Path) -> Reader:
         f"The ending of {path.name!r} does not say which format it is.",
         where=str(path),
         fix="rename it to one of " + ", ".join(endings) + " (text formats also with .gz); see `whet check --help`",
+    )
+
+
+def may_be_text(source: Any) -> bool:
+    """Whether rows may lie in a text file: a path, unless its format is known to be another."""
+    if not isinstance(source, str | Path):
+        return False
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return any(may_be_text(inside) for inside in path.iterdir() if inside.is_file())
+    return not any(one.reads(path.name) and not one.text for one in readers().values())
+
+
+def refuse_idle_encoding(encoding: str | None, sources: Iterable[Any]) -> None:
+    """An encoding is for text files.
+
+    Raises:
+        ConfigError: one is named, and no source may be one.
+    """
+    given = list(sources)
+    if encoding is None or not given or any(map(may_be_text, given)):
+        return
+    endings = [ending for one in readers().values() if one.text for ending in one.extensions]
+    first = given[0]
+    raise ConfigError(
+        f"An encoding was named, {encoding}, and there is no text file to read with it.",
+        where=str(first) if isinstance(first, str | Path) else f"rows in a {type(first).__name__}",
+        fix=f"leave the encoding out; formats that have one end in {', '.join(endings)}",
     )

@@ -1,7 +1,7 @@
 """A fine-tuned model as a folder that loads without whet, proved equal before it gets its name (law 8).
 
 The layout is the family's own (``whet.backbones``); ``whet.json`` beside it says what plain loading cannot know:
-the task and its state, the columns, thresholds, windows, and the hash of every file. Nothing in it depends
+the task and its state, the columns, thresholds, windows, and the hash of every other file. Nothing in it depends
 on the time or the place, so the same model gives the same bytes.
 """
 
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from whet import catalog
 from whet.backbones.backbone import Family, HeadedModel, Meaning
-from whet.backbones.source import hash_others, hash_weights, transformer_folder
+from whet.backbones.source import hash_other_files, hash_weights, transformer_folder
 from whet.backbones.weights import RECORD
 from whet.data.rows import Columns
 from whet.deploy.predictor import FORMAT, Predictor, matmul_precision, run
@@ -88,7 +88,7 @@ def package(
             "truncation": pieces,
             "pairs": pairs,
             "weights": hash_weights(beside),
-            "files": hash_others(beside),
+            "files": hash_other_files(beside),
             "extra": dict(extra or {}),
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True)

@@ -54,7 +54,7 @@ def predict_file(
 
     Raises:
         DataError: the source cannot be read, or lacks a column.
-        ConfigError: the format of ``out`` is unknown, or it is the source itself.
+        ConfigError: the format of ``out`` is unknown, or it is the source itself; or an encoding is named for no text.
         RunError: the file cannot be written; nothing is left behind.
     """
     path = out or default_out(Path(source))

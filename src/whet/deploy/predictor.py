@@ -1,8 +1,8 @@
 """A packaged model that answers: from raw values to decided labels, with no training code behind it.
 
 Rows stream through in chunks; within a chunk, texts of like length share a batch, and the windows of a long text
-are averaged. Everything needed lies in the model folder, and its weights are compared with their recorded hashes
-before they are used.
+are averaged. Everything needed lies in the model folder, and its files are compared with their recorded hashes before
+they are used.
 """
 
 import json

@@ -25,7 +25,7 @@ from whet.training.checkpoint import load_checkpoint, save_checkpoint
 from whet.training.compact import compacted
 from whet.training.compiling import compiled
 from whet.training.draws import numpy_generator
-from whet.training.events import Checkpointed, Event, Said, Started
+from whet.training.events import Checkpointed, Event, Said, Started, Stopped
 from whet.training.interrupt import Asked, listening
 from whet.training.loop import Budget, FitState, Objective, fit, start_state, take_step
 from whet.training.machinery import Machinery
@@ -564,14 +564,19 @@ def checkpointed(
         last, saved = time.monotonic(), state.step
         return Checkpointed(stage=stage, step=state.step, path=str(path))
 
+    def leave_if_told() -> None:
+        if asked.leaving is not None:
+            if whole() and state.step > saved:
+                save()
+            raise asked.leaving
+
     asked.stepping = True
     try:
         for event in events:
+            if isinstance(event, Stopped):  # whoever hears of a stop by the user may close this generator
+                leave_if_told()
             yield event
-            if asked.leaving is not None:
-                if whole() and state.step > saved:
-                    save()
-                raise asked.leaving
+            leave_if_told()
             is_due = asked() or due.now(time.monotonic() - last, state.step, saved)
             if whole() and state.step > saved and is_due:
                 yield save()

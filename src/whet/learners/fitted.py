@@ -19,7 +19,7 @@ from whet.modalities.modality import Processor
 from whet.tasks.collapse import one_answer
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples, State, Task
-from whet.training.cache import ActivationCache
+from whet.training.cache import ActivationCache, content_keys
 from whet.training.events import Event
 from whet.training.machinery import Machinery
 from whet.training.precision import Working
@@ -110,6 +110,17 @@ def feature_cache(fitted: NeuralFitted) -> ActivationCache | None:
     live = fitted.working.live
     precision = "bfloat16" if next(live.body.parameters()).dtype == torch.bfloat16 else fitted.machinery.precision
     return cut_cache(fitted, FeatureCut(), precision)
+
+
+def cached_share(fitted: NeuralFitted, examples: Examples) -> float:
+    """The share of some examples whose features an earlier run left; 0 where a run may look for them elsewhere."""
+    machinery = fitted.machinery
+    apart = (machinery.precision == "bfloat16") != (machinery.training_precision == "bfloat16")
+    if fitted.cache is None or apart:
+        return 0.0
+    cache = feature_cache(fitted)
+    assert cache is not None
+    return 1 - len(cache.missing(content_keys(examples))) / max(1, len(examples))
 
 
 def cut_cache(fitted: NeuralFitted, cut: Cut, precision: str) -> ActivationCache | None:

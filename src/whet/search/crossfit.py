@@ -9,6 +9,7 @@ Source: Stone 1974, "Cross-validatory choice and assessment of statistical predi
 """
 
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,16 +99,16 @@ def cross_fit(
 
 def unless_stopped(fit: Generator[Event, None, NeuralFitted]) -> Generator[Event, None, NeuralFitted | None]:
     """A fit to its end; None as soon as the user ended its steps, for a part with fewer steps is not compared."""
-    while True:
-        try:
-            event = next(fit)
-        except StopIteration as stop:
-            fitted: NeuralFitted = stop.value
-            return fitted
-        yield event
-        if isinstance(event, Stopped) and event.reason == "interrupt":
-            fit.close()
-            return None
+    with closing(fit):
+        while True:
+            try:
+                event = next(fit)
+            except StopIteration as stop:
+                fitted: NeuralFitted = stop.value
+                return fitted
+            yield event
+            if isinstance(event, Stopped) and event.reason == "interrupt":
+                return None
 
 
 def says_how_sure(prepared: Prepared, method: Method) -> bool:

@@ -8,7 +8,7 @@ that it is worse. Which rungs there are, and how many epochs each has, was fixed
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -152,17 +152,17 @@ def as_sure_as_told(fitted: NeuralFitted, attempt: Attempt) -> NeuralFitted:
 def unless_asked(events: Generator[Event, None, Fit], asked: Callable[[], bool]) -> Generator[Event, None, Fit | None]:
     """A fit to its end; None if the user asked to stop while it had nothing to keep, before or without steps."""
     descended = False
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as stop:
-            fitted: Fit = stop.value
-            return fitted
-        yield event
-        descended = descended or isinstance(event, Stepped | Stopped)
-        if asked() and not descended:
-            events.close()
-            return None
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as stop:
+                fitted: Fit = stop.value
+                return fitted
+            yield event
+            descended = descended or isinstance(event, Stepped | Stopped)
+            if asked() and not descended:
+                return None
 
 
 @dataclass(frozen=True, eq=False)
