@@ -1,5 +1,6 @@
 """Does a run fit memory? Batches are taken in parts until it does, and what cannot fit is refused while planning."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,23 @@ def test_a_batch_that_does_not_fit_is_taken_in_parts_and_the_plan_says_so(here: 
     assert Plan.read(here / "plan.yaml") == tight
 
 
+def test_test_rows_count_for_the_memory_of_answers_and_for_no_step(here: Path, tiny_model: Path) -> None:
+    text, topic = (here / "rows.csv").read_text(encoding="utf-8").splitlines()[1].rsplit(",", 1)
+    rows = [f"{number} {' '.join([text] * 3)},{topic}" for number in range(300)]
+    (here / "long.csv").write_text("\n".join(["text,topic", *rows]) + "\n", encoding="utf-8")
+    one = api.plan("rows.csv", "topic", test="long.csv", model=tiny_model, method="probe", settings=PLAIN)
+    sample = Sample.of(one.split, one.columns, one.task, one.state, one.processor, ())
+    alone = Sample.of(replace(one.split, tests={}), one.columns, one.task, one.state, one.processor, ())
+    assert sample.answered.lengths.min() > sample.longest.lengths.max()
+    assert sample.longest.lengths.tolist() == alone.longest.lengths.tolist() == alone.answered.lengths.tolist()
+
+
 def test_a_batch_whose_examples_are_compared_is_never_taken_in_parts(here: Path, tiny_model: Path) -> None:
     one = api.plan("rows.csv", "topic", model=tiny_model, method="probe", settings=PLAIN)
     sample = Sample.of(one.split, one.columns, one.task, one.state, one.processor, ())
-    trial = Trial(one.pretrained, "text", one.task, one.state, one.columns, sample.examples, sample.longest)
+    trial = Trial(
+        one.pretrained, "text", one.task, one.state, one.columns, sample.examples, sample.longest, sample.answered
+    )
     speeds = Speeds.measure(trial, sample, one.split, Training())
     together = [smaller.training for smaller in choices(speeds, Contrastive())]
     assert all(training.micro_batch_size is None for training in together)

@@ -114,18 +114,19 @@ def timed_index(lengths: Array) -> Array:
     return every[: int(np.searchsorted(np.cumsum(lengths[every]), TIMED_TOKENS)) + 1]
 
 
-def measure_method(make: Callable[[], Neural], examples: Examples, longest: Examples) -> MethodCost:
+def measure_method(make: Callable[[], Neural], examples: Examples, longest: Examples, answered: Examples) -> MethodCost:
     """Count a method's solved heads, and take a few steps of every stage that descends.
 
     Args:
         make: The method's learner, fresh.
-        examples: Of usual lengths, to time; longest: the longest there are, longest first, for memory.
+        examples: Of usual lengths, to time; longest: the longest there are, longest first, for the memory of a step;
+            answered: those for the memory of a forward.
 
     Raises:
         ConfigError: the method cannot work with this model, task or plan.
     """
     with watched_peak() as forward:
-        run_longest(make(), longest)
+        run_longest(make(), answered)
     with watched_peak() as peak:
         learner = make()
         backbone, stages = learner.stages()

@@ -99,7 +99,8 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
     require_held_out(training, method, checked)
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
-    trial = Trial(pretrained, checked.modality, task, state, columns, sample.examples, sample.longest)
+    rows = {"examples": sample.examples, "longest": sample.longest, "answered": sample.answered}
+    trial = Trial(pretrained, checked.modality, task, state, columns, **rows)
     speeds = Speeds.measure(trial, sample, split, training)
     method, training, speeds, fitting = settled(method, speeds, checked, began)
     speeds, compiled = with_compiling(speeds, method, training, compiling)

@@ -41,13 +41,15 @@ class Sample:
 
     Args:
         examples: Of usual lengths, encoded; longest: the longest pieces of training and validation rows, longest first.
-        distinct: How many different values each input has in both.
+        answered: The same of whatever rows are answered without gradients, test rows among them.
+        distinct: How many different values each input has in examples and longest.
         token_bytes: Of encoded inputs, a token.
         baselines: Those that have their own way; twins: the methods of those that are one, and second models.
     """
 
     examples: Examples
     longest: Examples
+    answered: Examples
     distinct: dict[str, int]
     token_bytes: float
     baselines: tuple[BaselineCost, ...]
@@ -62,11 +64,17 @@ class Sample:
         examples = task.encode(usual, columns, processor, state, targeted=True)
         found = [longest_of(rows, columns, task, state, processor) for rows in (split.train, split.valid) if rows]
         longest = max(found, key=lambda one: int(one.lengths.max(initial=0)))
+        tests = [
+            longest_of(test.rows, columns, task, state, processor, targeted=False)
+            for test in split.tests.values()
+            if len(test.rows)
+        ]
         learners: list[Learner] = [catalog.find("learner", name)() for name in baselines]
         both = {name: (ragged, longest.inputs[name]) for name, ragged in examples.inputs.items()}
         return Sample(
             examples=examples,
             longest=longest,
+            answered=max([longest, *tests], key=lambda one: int(one.lengths.sum())),
             distinct={
                 name: len(np.unique(np.concatenate([one.compact().values for one in pair])))
                 for name, pair in both.items()
@@ -86,10 +94,12 @@ def spread_rows(rows: Rows, number: int) -> Rows:
     return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(np.int64)))
 
 
-def longest_of(rows: Rows, columns: Columns, task: Task, state: State, processor: Processor) -> Examples:
+def longest_of(
+    rows: Rows, columns: Columns, task: Task, state: State, processor: Processor, *, targeted: bool = True
+) -> Examples:
     """The longest pieces of the rows with the most characters, longest first."""
     some = rows.select(np.sort(np.argsort(-characters_of(rows, columns), kind="stable")[:LONGEST]))
-    examples = task.encode(some, columns, processor, state, targeted=True)
+    examples = task.encode(some, columns, processor, state, targeted=targeted)
     return pick(examples, np.argsort(-examples.lengths, kind="stable")[:LONGEST])
 
 

@@ -46,7 +46,8 @@ class Trial:
 
     Args:
         modality: Whose processor pads the rows.
-        examples: Of usual lengths, to time; longest: the longest there are, longest first.
+        examples: Of usual lengths, to time; longest: the longest there are, longest first; answered: the longest of
+            those that are answered without gradients.
     """
 
     pretrained: Pretrained
@@ -56,6 +57,7 @@ class Trial:
     columns: Columns
     examples: Examples
     longest: Examples
+    answered: Examples
 
     def learner(self, method: Method, training: Training) -> Neural:
         """The method's learner, fresh."""
@@ -72,17 +74,21 @@ class Trial:
         if usual and sys.executable and held_bytes() + self._generous_bytes(training) > NEAR * limit:
             return self._in_child(method, training, limit)
         try:
-            return measure_method(lambda: self.learner(method, training), self.examples, self.longest)
+            return self.measured(method, training)
         except (RuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 return None
             raise
 
+    def measured(self, method: Method, training: Training) -> MethodCost:
+        """What the method takes, found out in this process."""
+        return measure_method(lambda: self.learner(method, training), self.examples, self.longest, self.answered)
+
     def _generous_bytes(self, training: Training) -> int:
         """More than a step on the longest batch should take: 12 numbers a parameter, and all that blocks keep."""
         model = self.pretrained.load(self.task.outputs(self.state)).model
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        length = int(self.longest.lengths.max(initial=1))
+        length = int(self.longest.lengths.max(initial=int(self.answered.lengths.max(initial=1))))
         rows = min(training.micro_batch_size or training.batch_size, max(1, len(self.longest)))
         tokens = max(rows * length, self.pretrained.machinery.most_tokens)
         return 4 * (12 * parameters + kept_numbers(model, tokens, length))
@@ -131,7 +137,8 @@ class Trial:
             "most_bytes": int(SHARE * limit),
         }
         (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-        np.savez(folder / ARRAYS, **arrays_of("examples", self.examples), **arrays_of("longest", self.longest))
+        parts = {"examples": self.examples, "longest": self.longest, "answered": self.answered}
+        np.savez(folder / ARRAYS, **{key: array for one in parts.items() for key, array in arrays_of(*one).items()})
 
     @staticmethod
     def read(folder: Path) -> tuple["Trial", Method, Training, int]:
@@ -147,9 +154,9 @@ class Trial:
         family = member_of("backbone", request["family"])
         pretrained = Pretrained(family, model, processor, machinery, request["seed"])
         with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-            examples, longest = examples_of("examples", arrays), examples_of("longest", arrays)
+            parts = {name: examples_of(name, arrays) for name in ("examples", "longest", "answered")}
         task = member_of("task", request["task"])
-        trial = Trial(pretrained, request["modality"], task, request["state"], columns, examples, longest)
+        trial = Trial(pretrained, request["modality"], task, request["state"], columns, **parts)
         training: Training = build(Training, request["training"], "training")
         return trial, member_of("method", request["method"]), training, request["most_bytes"]
 
@@ -207,8 +214,7 @@ def main(folder: Path) -> None:
     trial.pretrained.load(trial.task.outputs(trial.state))
     found: dict[str, Any]
     try:
-        cost = measure_method(lambda: trial.learner(method, training), trial.examples, trial.longest)
-        found = {"cost": asdict(cost)}
+        found = {"cost": asdict(trial.measured(method, training))}
     except ConfigError as error:
         found = {"error": list(error.args)}
     except (RuntimeError, MemoryError) as error:
