@@ -487,7 +487,7 @@ def show_prepared(prepared: Any, console: "Console", level: str) -> None:
 
     terminal.print_data(data_facts(prepared), console)
     terminal.print_findings(prepared.findings, console, level)
-    terminal.print_brief(prepared.plan.brief(), forecast_cost(prepared.plan.forecast), console)
+    terminal.print_brief(prepared.plan.brief(), forecast_cost(prepared.forecast), console)
     if level == "info":
         terminal.print_plan(prepared.plan.as_dict(), console)
 

@@ -34,7 +34,7 @@ from whet.forecast import Speeds, forecast_of
 from whet.learners.neural import Pretrained
 from whet.modalities.modality import Processor
 from whet.payback import with_compiling
-from whet.plan import Auto, DataPlan, ModelPlan, Plan, plan_of, trackers_of
+from whet.plan import Auto, DataPlan, Forecast, ModelPlan, Plan, plan_of, trackers_of
 from whet.rungs import Counts, fit_rungs, worth_measuring
 from whet.sample import Sample
 from whet.tasks.own_loss import plain_task
@@ -49,7 +49,11 @@ from whet.wanted import activations_folder, cache_folder, fresh_earlier, is_whol
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What a run needs beside its Plan: the rows as they were split, and what training rows taught the task."""
+    """What a run needs beside its Plan: the rows as they were split, and what training rows taught the task.
+
+    Args:
+        before: Seconds until the plan stood, if it was made before this run; its own forecast counts them otherwise.
+    """
 
     plan: Plan
     split: Split
@@ -63,6 +67,12 @@ class Prepared:
     scratch: Path
     metric: Metric
     earlier: Answers | None = None
+    before: float | None = None
+
+    @property
+    def forecast(self) -> Forecast:
+        """What this run will take."""
+        return self.plan.forecast if self.before is None else self.plan.forecast.after(self.before)
 
 
 def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path, *, began: float | None = None) -> Prepared:
@@ -75,8 +85,7 @@ def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path, *, began
     if not is_whole(wanted):
         return resolve(wanted, objects, scratch, began)
     prepared = reopen(plan_of(wanted), objects, scratch)
-    forecast = prepared.plan.forecast.after(time.monotonic() - began)
-    return replace(prepared, plan=replace(prepared.plan, forecast=forecast))
+    return replace(prepared, before=time.monotonic() - began)
 
 
 def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: float) -> Prepared:

@@ -58,7 +58,7 @@ def tell(
         folder=shown(folder),
         labels=tuple(prepared.state.get("labels", ())),
         plan=plan.as_dict(),
-        forecast=forecast_cost(plan.forecast),
+        forecast=forecast_cost(prepared.forecast),
         forecast_taken=seconds_of_steps(prepared, fitted, rows, rungs),
         actual=Cost(memory_bytes=peak_memory_bytes(), disk_bytes=size_of(folder)),
         rungs=rungs,
@@ -87,7 +87,7 @@ def forecast_cost(forecast: Forecast) -> Cost:
 
 def seconds_of_steps(prepared: Prepared, fitted: NeuralFitted, rows: Any, rungs: tuple[Any, ...]) -> float:
     """What the forecast says of the steps that were taken: an early end shortens a run, and is no fault of it."""
-    plan, parts = prepared.plan, dict(prepared.plan.forecast.parts)
+    plan, parts = prepared.plan, dict(prepared.forecast.parts)
 
     def an_epoch(method: Method) -> int:
         seen = learning_rows(method, rows.train.rows, 0 if rows.valid is None else rows.valid.rows)
