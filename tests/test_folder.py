@@ -1,5 +1,6 @@
 """A run's folder after it was killed at its very end, or in the midst of a line of its log."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from whet.folder import (
     made_and_locked,
     read_events,
     require_space,
+    taken_before,
 )
 from whet.training.events import Said
 
@@ -39,6 +41,21 @@ def test_what_a_finished_run_did_not_come_to_remove_is_removed_when_it_is_asked_
     with pytest.raises(RunError, match="finished run; there is nothing to resume"):
         choose_folder(run, "run", resume=True)
     assert {path.name for path in run.iterdir()} == {METRICS}
+
+
+def test_what_a_run_took_before_it_was_resumed_is_added_up_part_by_part(tmp_path: Path) -> None:
+    (tmp_path / WORK).mkdir()
+    log = tmp_path / EVENTS
+    assert taken_before(tmp_path, began=1_000.0) == 0.0
+    assert taken_before(tmp_path, began=2_000.0) == 0.0, "it was killed before it had logged anything"
+    log.write_text("{}\n")
+    os.utime(log, (2_030.0, 2_030.0))
+    assert taken_before(tmp_path, began=3_000.0) == pytest.approx(30.0)
+    os.utime(log, (3_012.0, 3_012.0))
+    assert taken_before(tmp_path, began=5_000.0) == pytest.approx(42.0)
+    assert taken_before(tmp_path, began=6_000.0) == pytest.approx(42.0), "killed before it logged: the log is older"
+    (tmp_path / WORK / "parts.json").write_text("torn")
+    assert taken_before(tmp_path, began=7_000.0) == 0.0
 
 
 def test_nothing_is_removed_while_the_run_is_still_at_it(tmp_path: Path) -> None:

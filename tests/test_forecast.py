@@ -38,11 +38,11 @@ def test_a_run_is_told_from_its_own_beginning_on(planned: bool, tiny_model: Path
     assert run.story.parts["start, read, check and plan"] > 600
 
 
-def test_a_budget_that_nobody_named_is_for_what_follows_the_plan(tiny_model: Path) -> None:
+def test_a_budget_that_nobody_named_leaves_two_minutes_to_what_follows_the_plan(tiny_model: Path) -> None:
     table = tiny_rows("classification", 90)[0].table.to_pylist()
     settings = (*PLAIN, "training.epochs=2", "data.valid_fraction=0.4")
     late = whet.plan(table, "target", model=tiny_model, settings=settings, began=time.monotonic() - 3_600).plan
-    assert late.method.seconds == 120
+    assert 3_720 < late.method.seconds < 4_200
     assert len(late.method.rungs) > 1
 
 

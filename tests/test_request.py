@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from whet.api import finetune
 from whet.errors import ConfigError
 from whet.request import files_of, objects_of, partial_plan, seconds_of
 
@@ -57,6 +58,24 @@ def test_what_is_no_time_is_refused(text: float | str) -> None:
 def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
     with pytest.raises(ConfigError, match="seed"):
         partial_plan("rows.csv", "target", seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("text", 5), ("target", 5), ("group", 5), ("time_column", 2.5), ("encoding", 5), ("max_length", "a"),
+     ("training", 5), ("plan", 5), ("max_length", True)],
+)  # fmt: skip
+def test_an_argument_of_a_kind_that_cannot_be_used_is_refused_by_name(name: str, given: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{name} cannot be {given!r}") as raised:
+        partial_plan("rows.csv", **{"target": "topic", name: given})
+    assert raised.value.args[1] == name
+
+
+def test_a_folder_or_a_beginning_that_is_none_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    for wrong in ({"out": 5}, {"began": "x"}):
+        with pytest.raises(ConfigError, match="cannot be"):
+            finetune(tmp_path / "rows.csv", "topic", **wrong)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_whole_number_of_numpy_is_a_seed() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
+from time import time as wall_time
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ from whet.folder import (
     no_finished_run,
     refuse_unfinished,
     require_space,
+    taken_before,
     unwritable,
 )
 from whet.going_on import refuse_changed, write_request
@@ -45,7 +48,7 @@ from whet.plan import Auto, Plan, trackers_of
 from whet.report.inspected import Inspection
 from whet.report.rates import write_rates
 from whet.report.story import Story, from_record
-from whet.request import given_objects, partial_plan, require_steps, run_name
+from whet.request import given_objects, partial_plan, require_kinds, require_steps, run_name
 from whet.resolve import Prepared, prepare, reopen
 from whet.run import Clock, Outcome, encode, finish, listened, observed, run
 from whet.search.ladder import climb
@@ -173,6 +176,7 @@ def finetune(
     Raises:
         WhetError: with what was wrong, where, and what to do.
     """
+    require_kinds({"out": out, "began": began})
     given = given_objects(rows, test, valid, metric, loss)
     wanted = partial_plan(
         rows, target, text=text, model=model, rehearse=rehearse, method=method, test=test, valid=valid, seed=seed,
@@ -194,6 +198,7 @@ def finetune(
             prepared = open_run(folder, wanted, given, resume, clock.began)
             stands = True
             clock.mark("start, read, check and plan")
+            clock.resume(taken_before(folder, wall_time() - (monotonic() - clock.began)))
             if on_plan is not None:
                 on_plan(prepared)
             events = climbed(prepared, folder, command, clock) if is_auto(prepared) else run(

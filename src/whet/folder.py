@@ -21,7 +21,7 @@ from whet.report.words import size
 from whet.training.events import Event, as_record
 
 PLAN, EVENTS, METRICS, MODEL = "plan.yaml", "events.jsonl", "metrics.json", "model"
-WORK, TRACKS = ".work", "tracks"
+WORK, TRACKS, PARTS = ".work", "tracks", "parts.json"
 RUNS = Path("runs")
 """Where runs lie that nobody names a folder for."""
 LEFT = {PLAN, EVENTS, WORK, TRACKS, ".lock", MODEL, "predictions.parquet", "report.html", "README.md", "story.json"}
@@ -133,6 +133,21 @@ def next_number(taken: list[Path], name: str) -> int:
     """One more than the largest number in use."""
     used = [path.name.removeprefix(f"{name}-") for path in taken]
     return 1 + max((int(number) for number in used if number.isdigit()), default=0)
+
+
+def taken_before(folder: Path, began: float) -> float:
+    """Seconds that the run in a folder had taken before it was resumed, as far as its log tells; notes that it goes on.
+
+    Args:
+        began: Wall-clock time at which this part of it began.
+    """
+    note, log, seconds = folder / WORK / PARTS, folder / EVENTS, 0.0
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        told = json.loads(note.read_text(encoding="utf-8"))
+        seconds = float(told["seconds"])
+        seconds += max(0.0, log.stat().st_mtime - float(told["began"]))
+    write_json(note, {"seconds": seconds, "began": began})
+    return seconds
 
 
 def is_unfinished(folder: Path) -> bool:

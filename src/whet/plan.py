@@ -20,6 +20,8 @@ from whet.training.settings import Training
 FORMAT = 1
 MEMBERS = {"task": "task", "backbone": "backbone", "method": "method"}
 """Parts of a plan that are members, and their kind in the catalog."""
+OVER = 1.05
+"""Of a ladder's budget, above which a forecast is said to exceed it."""
 ALWAYS = ("csv",)
 """Trackers of a run that names none; those that are named come to these."""
 TYPES = {int: "a whole number", float: "a number", str: "a text, in quotes if need be", bool: "true or false"}
@@ -271,7 +273,9 @@ class Plan:
             reasons.setdefault(one.why, []).append(one.name)
         left_out = "".join(f"; without {' and '.join(names)}: {why}" for why, names in reasons.items())
         parts = f", cross-fitted in {self.method.folds} parts" if self.method.folds and len(rungs) > 1 else ""
-        return f"auto in {self.method.seconds:,.0f} s: {' → '.join(rungs)}{parts}{left_out}"
+        more = self.forecast.seconds > OVER * self.method.seconds and len(rungs) == 1
+        late = ", which its first rung exceeds" if more else ""
+        return f"auto in {self.method.seconds:,.0f} s{late}: {' → '.join(rungs)}{parts}{left_out}"
 
     def _optimizer_words(self) -> str:
         """The optimizer, where it is not the default."""

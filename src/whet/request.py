@@ -20,6 +20,21 @@ USUAL_SHARES = (0.0, VALID_SHARE, VALID_SHARE_OF_MANY)
 """Shares of validation rows that a plan has where the user named none."""
 
 
+KINDS: dict[str, tuple[Any, str]] = {
+    "text": (str | Sequence, "the name of a column, or several"),
+    "target": (str | Sequence, "the name of a column, or several"),
+    "group": (str, "the name of a column"),
+    "time_column": (str, "the name of a column"),
+    "encoding": (str, "the name of an encoding, such as 'latin-1'"),
+    "max_length": (Integral, "a whole number of tokens"),
+    "training": (Training, "a whet.Training"),
+    "plan": (str | Path, "the path of a plan file"),
+    "out": (str | Path, "the path of a run folder"),
+    "began": (int | float, "what time.monotonic() gave"),
+}
+"""Of arguments that have no check of their own: what they may be, and that in words."""
+
+
 def given_objects(
     rows: Any, test: Any = None, valid: Any = None, metric: Any = None, loss: Callable[[Any, Any], Any] | None = None
 ) -> Objects:
@@ -58,6 +73,10 @@ def partial_plan(
     settings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What was named, as a partial plan: the plan file first, then arguments, then ``settings``."""
+    require_kinds(
+        {"text": text, "target": target, "group": group, "time_column": time_column, "encoding": encoding,
+         "max_length": max_length, "training": training, "plan": plan}
+    )  # fmt: skip
     wanted: dict[str, Any] = read_partial(Path(plan)) if plan is not None else {}
     sources = [wanted.get("data", {}).get("source") if rows is None else rows, *files_of(test), valid]
     refuse_idle_encoding(encoding, [one for one in sources if one is not None])
@@ -110,6 +129,18 @@ def partial_plan(
     if plan is not None:
         resolve_again(wanted, read_partial(Path(plan)), set(settings))
     return wanted
+
+
+def require_kinds(given: Mapping[str, Any]) -> None:
+    """Arguments are of kinds that can be used, or None.
+
+    Raises:
+        ConfigError: the first one that is of another.
+    """
+    for name, value in given.items():
+        kinds, words = KINDS[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise ConfigError(f"{name} cannot be {value!r}.", where=name, fix=f"use {words}")
 
 
 def seed_of(given: Any) -> int:

@@ -85,6 +85,12 @@ class Clock:
         """One that began then; now, if None."""
         return Clock() if began is None else Clock(began=began, _last=began)
 
+    def resume(self, seconds: float) -> None:
+        """What the run took before it was resumed belongs to it."""
+        if seconds:
+            self.began -= seconds
+            self.parts["before it was resumed"] = seconds
+
     def mark(self, part: str) -> None:
         """What passed since the last mark belongs to ``part``."""
         now = time.monotonic()

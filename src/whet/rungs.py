@@ -116,13 +116,13 @@ def worth_measuring(auto: Auto, speeds: Speeds, training: Training, counts: Coun
 
 
 def seconds_left(auto: Auto, speeds: Speeds) -> tuple[float, float]:
-    """The budget and what of it is left for rungs; by default ten probes and at least two minutes, from the plan on.
+    """The budget, which counts from the command on, and what of it is left for rungs.
 
-    A budget that was named counts from the beginning of the run.
+    By default it is ten probes and at least two minutes, and what the run has taken by then.
     """
-    seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds)
-    spent = speeds.spent if auto.seconds else 0.0
-    return seconds, seconds - spent - speeds.after_seconds - speeds.predict_seconds - speeds.fresh_seconds
+    seconds = auto.seconds or max(120.0, 10 * speeds.probe_seconds) + speeds.spent
+    taken = speeds.spent + speeds.after_seconds + speeds.predict_seconds + speeds.fresh_seconds
+    return seconds, seconds - taken
 
 
 def out_of_reach(method: Method, speeds: Speeds, training: Training, left: float, fits: int) -> LeftOut | None:
@@ -294,7 +294,8 @@ def within(left: float, methods: list[Method], at: Conditions, fits: int) -> tup
             epochs = passes_in(share, method, at)
         if epochs < min(FEWEST_EPOCHS, wanted) and rungs:
             least = fits * least_seconds(speeds, method, training)
-            why = f"takes about {least:,.0f} s, and {max(fits * share, 0):,.0f} s are left for it"
+            beside = " beside a deeper rung" if share < left / fits else ""
+            why = f"takes about {least:,.0f} s, and {max(fits * share, 0):,.0f} s are left for it{beside}"
             left_out.append(LeftOut(catalog.name_of("method", method), why, "--time gives more"))
             continue
         epochs = max(epochs, 1.0)

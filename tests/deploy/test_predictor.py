@@ -1,5 +1,6 @@
 """Answers: in order whatever the order, windows averaged, pairs, empty texts, missing columns, no training code."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from whet.data.rows import Rows
 from whet.deploy import predictor as room
-from whet.deploy.predictor import Predictor
+from whet.deploy.predictor import RECORDED, Predictor
 from whet.errors import ConfigError, DataError, MachineError, ModelError
 from whet.testing import tiny_rows, tiny_text_model
 
@@ -138,6 +139,22 @@ def test_values_of_another_kind_are_refused(predictor: Predictor, values: object
 def test_an_unknown_device_is_refused(one: Packaged) -> None:
     with pytest.raises(MachineError, match="device"):
         Predictor.load(one.folder, device="nonsense")
+
+
+def test_a_record_that_lacks_a_part_or_has_another_in_its_place_is_refused(tmp_path: Path, tiny_model: Path) -> None:
+    one = packaged(tmp_path / "model", tiny_model)
+    path = one.folder / "whet.json"
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    for name in RECORDED:
+        for wrong in (None, 3.5, ["a"], {"a": 1}):
+            record = {**whole, name: wrong}
+            if wrong is None:
+                del record[name]
+            elif isinstance(wrong, dict) and name == "state":
+                continue  # a state is whatever its task makes of it
+            path.write_text(json.dumps(record), encoding="utf-8")
+            with pytest.raises(ModelError, match="damaged"):
+                Predictor.load(one.folder)
 
 
 def test_folders_without_a_packaged_model_are_refused(tmp_path: Path, tiny_model: Path) -> None:

@@ -184,6 +184,14 @@ def test_a_container_limit_lowers_the_core_count(monkeypatch: pytest.MonkeyPatch
     assert usable_cores() >= 1
 
 
+def test_a_limit_of_threads_that_the_environment_sets_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    every = usable_cores()
+    for told, cores in (("1", 1), ("100000", every), ("0", every), ("4,2", every), ("", every)):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+        assert usable_cores() == cores
+
+
 def test_memory_and_disk_are_told_in_bytes(tmp_path: Path) -> None:
     assert 10**6 < peak_memory_bytes() < memory_bytes()
     assert free_bytes(tmp_path / "not" / "there" / "yet") > 0

@@ -181,14 +181,20 @@ def _recorded(folder: Path, what: str) -> dict[str, str] | None:
 
 
 def _require_unaltered(folder: Path, what: str, recorded: dict[str, str], actual: dict[str, str]) -> None:
-    altered = [name for name in sorted({*actual, *recorded}) if actual.get(name) != recorded.get(name)]
-    if not altered:
+    found = {
+        "are missing": [name for name in recorded if name not in actual],
+        "are not those that were written": [
+            name for name in recorded if actual.get(name, recorded[name]) != recorded[name]
+        ],
+        "were added": [name for name in actual if name not in recorded],
+    }
+    if not any(found.values()):
         return
-    mend = "restore" if altered[0] in recorded else "remove"
+    told = "; ".join(f"{', '.join(names)} {how}" for how, names in found.items() if names)
     raise ModelError(
-        f"The {what} were altered since they were written: {', '.join(altered)}.",
+        f"The {what} were altered since they were written: {told}.",
         where=str(folder),
-        fix=f"{mend} {altered[0]}, or remove {what!r} from {RECORD} if the change was meant",
+        fix=f"restore the model folder from its run, or remove {what!r} from {RECORD} if the change was meant",
     )
 
 

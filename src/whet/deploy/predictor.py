@@ -31,6 +31,11 @@ from whet.tasks.task import State, Task
 
 FORMAT = 1
 """Version of ``whet.json``; a folder with a later one is refused."""
+RECORDED: dict[str, Any] = {
+    "family": dict, "task": dict, "state": dict, "columns": dict, "modality": str, "pairs": bool,
+    "max_length": int | None,
+}  # fmt: skip
+"""What ``whet.json`` holds beside its format, and of which kind."""
 CHUNK = 4096
 """Rows that are tokenised and sorted by length together."""
 MOST_TOKENS = 4096
@@ -75,7 +80,13 @@ class Predictor:
         record = read_record(place)
         check_weights(place)
         verify_recorded(place)
-        family = catalog.find("backbone", record["family"]["name"])(**record["family"]["settings"])
+        try:
+            family = catalog.find("backbone", record["family"]["name"])(**record["family"]["settings"])
+            task = catalog.find("task", record["task"]["name"])(**record["task"]["settings"])
+            modality = catalog.find("modality", record["modality"])()
+            columns = Columns(inputs=tuple(record["columns"]["inputs"]), target=tuple(record["columns"]["target"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise damaged_record(place, "its family, task, modality or columns cannot be read") from error
         model = family.reload(place)
         if precision == "bfloat16":
             to_bfloat16(model.body)
@@ -87,16 +98,14 @@ class Predictor:
                 where="device",
                 fix="leave it out to use the processor",
             ) from error
-        modality = catalog.find("modality", record["modality"])()
-        columns = record["columns"]
         return Predictor(
             model=model.eval(),
             processor=modality.processor(
                 transformer_folder(place), max_length=record["max_length"], pairs=record["pairs"]
             ),
-            task=catalog.find("task", record["task"]["name"])(**record["task"]["settings"]),
+            task=task,
             state=record["state"],
-            columns=Columns(inputs=tuple(columns["inputs"]), target=tuple(columns["target"])),
+            columns=columns,
             record=record,
             precision=precision,
         )
@@ -188,16 +197,24 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         written = int(record["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{RECORD} is damaged.", where=str(path), fix="restore the model folder from its run"
-        ) from error
+        raise damaged_record(folder, "it is no table with a format") from error
     if written > FORMAT:
         raise ModelError(
             f"The model was packaged by a later whet ({record.get('whet')}).",
             where=str(path),
             fix="pip install --upgrade whet",
         )
+    wrong = [name for name, kinds in RECORDED.items() if name not in record or not isinstance(record[name], kinds)]
+    if wrong:
+        raise damaged_record(folder, f"{' and '.join(wrong)} cannot be read")
     return dict(record)
+
+
+def damaged_record(folder: Path, why: str) -> ModelError:
+    """What is said where ``whet.json`` is not as it was written."""
+    return ModelError(
+        f"{RECORD} is damaged: {why}.", where=str(folder / RECORD), fix="restore the model folder from its run"
+    )
 
 
 def run(model: HeadedModel, processor: Processor, values: Sequence[tuple[str, ...]]) -> Array:

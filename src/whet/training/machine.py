@@ -204,13 +204,16 @@ def resolve_device(device: str = "auto") -> str:
 
 
 def usable_cores() -> int:
-    """Physical cores that this process may use: its affinity, and the limits of its container."""
+    """Physical cores that this process may use: its affinity, the limits of its container, and OMP_NUM_THREADS."""
     import psutil
+
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    told = int(named) if named.isdigit() and int(named) else None
 
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     places = {_core_of(number) for number in allowed}
     physical = len(places) if None not in places else min(psutil.cpu_count(logical=False) or 1, len(allowed))
-    return max(1, min(physical, int(_container_cores() or physical)))
+    return max(1, min(physical, int(_container_cores() or physical), told or physical))
 
 
 def free_bytes(path: Path) -> int:
