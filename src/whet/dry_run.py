@@ -35,7 +35,8 @@ from whet.training.trouble import NotFiniteError
 
 Array = np.ndarray[Any, Any]
 TIMED_TOKENS = 4096
-WARM_STEPS, TIMED_STEPS = 1, 4
+WARM_STEPS, TIMED_STEPS, TIMED_SECONDS = 1, 4, 6.0
+"""Steps that prepare kernels; those that are timed after them, at most; and when so much went by, one is enough."""
 STILL = 1e-9
 """A learning rate that is none."""
 
@@ -190,7 +191,7 @@ def measure_stage(
         objective = descent.objective(fitted, holder)
         set_training(working.live, lowest_cut(backbone, names))
         taking = Stepping(descent, state, objective, working)
-        took = [taking.seconds(timed, step) for step in range(WARM_STEPS + TIMED_STEPS)]
+        took = taking.some(timed)
         fastest = min(seconds / tokens for seconds, tokens in took[WARM_STEPS:])  # the first one prepares kernels
         for _ in range(2):  # the best weights of a snapshot are others than those since
             state.take_snapshot()
@@ -223,6 +224,13 @@ class Stepping:
     state: FitState
     objective: Any
     working: Working
+
+    def some(self, source: ReplaySource) -> list[tuple[float, float]]:
+        """Seconds and tokens of the warm steps and of those that are timed."""
+        took = [self.seconds(source, step) for step in range(WARM_STEPS + 1)]
+        while len(took) < WARM_STEPS + TIMED_STEPS and sum(seconds for seconds, _ in took) < TIMED_SECONDS:
+            took.append(self.seconds(source, len(took)))
+        return took
 
     def seconds(self, source: ReplaySource, step: int) -> tuple[float, float]:
         """Take one: its seconds, and the tokens of its rows."""
