@@ -157,8 +157,9 @@ class Speeds:
     def under(self, training: Training, **machinery: Any) -> "Speeds":
         """The same with other batches, or other machinery, under which nothing is known to be cached."""
         pretrained = self.trial.pretrained
-        known = self.known if replace(pretrained.machinery, **machinery) == pretrained.machinery else 0.0
-        pretrained = replace(pretrained, machinery=replace(pretrained.machinery, **machinery))
+        other = replace(pretrained.machinery, **machinery)
+        known = self.known if other == pretrained.machinery else 0.0
+        pretrained = replace(pretrained, machinery=other)
         return replace(self, training=training, trial=replace(self.trial, pretrained=pretrained), known=known)
 
     def tried(self, method: Method) -> MethodCost | None:
@@ -206,10 +207,8 @@ class Speeds:
             passes = stage.share * epochs
             evaluations = 0.0
             if method.stops:
-                evaluations = (
-                    min(MOST_EVALUATIONS, passes * self.training.evaluations_per_epoch) + 2
-                )  # start, calibration
-                evaluations += self.training.average.evaluations
+                evaluations = min(MOST_EVALUATIONS, passes * self.training.evaluations_per_epoch)
+                evaluations += 2 + self.training.average.evaluations  # start, calibration, what an average asks for
             found += passes * self.passed_tokens(method) * stage.token_seconds + evaluations * self._evaluation(stage)
         return found
 

@@ -184,7 +184,7 @@ class Forecast:
     fitting: str = ""
     compiling: str = ""
 
-    def after(self, seconds: float) -> "Forecast":
+    def with_before(self, seconds: float) -> "Forecast":
         """The same for a run that took so many seconds before it fits: with a whole plan there is less to find out."""
         more = seconds - self.parts.get("before", 0.0)
         return replace(

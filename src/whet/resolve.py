@@ -72,7 +72,7 @@ class Prepared:
     @property
     def forecast(self) -> Forecast:
         """What this run will take."""
-        return self.plan.forecast if self.before is None else self.plan.forecast.after(self.before)
+        return self.plan.forecast if self.before is None else self.plan.forecast.with_before(self.before)
 
 
 def prepare(wanted: Mapping[str, Any], objects: Objects, scratch: Path, *, began: float | None = None) -> Prepared:

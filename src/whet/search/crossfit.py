@@ -8,11 +8,11 @@ many is judged a little too low.
 Source: Stone 1974, "Cross-validatory choice and assessment of statistical predictions", JRSS B 36.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from whet.training.solve import assign_folds
 from whet.training.temperature import WIDE, Expected
 
 Array = np.ndarray[Any, Any]
+Fit = TypeVar("Fit")
 TINY = float(np.finfo(np.float32).tiny)
 STOPPING_PARTS = 7
 """Of the rows that a fit sees, one in so many stops and calibrates it, where rows can stop it."""
@@ -79,7 +80,7 @@ def cross_fit(
         seen, held = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
         folder = None if checkpoints is None else checkpoints / f"part-{part}"
         fit = fit_method(prepared, method, training, split(whole, units, seen, method, seed), folder)
-        fitted = yield from unless_stopped(fit)
+        fitted = yield from until(fit, stopped_by_user)  # a part with fewer steps is not compared
         if fitted is None or fitted.interrupted:
             return None
         examples = whole.select(held)
@@ -97,18 +98,23 @@ def cross_fit(
     return Attempt(joined(surer), trainable, steps, collapsed, over_sure(prepared, known))
 
 
-def unless_stopped(fit: Generator[Event, None, NeuralFitted]) -> Generator[Event, None, NeuralFitted | None]:
-    """A fit to its end; None as soon as the user ended its steps, for a part with fewer steps is not compared."""
-    with closing(fit):
+def until(events: Generator[Event, None, Fit], over: Callable[[Event], bool]) -> Generator[Event, None, Fit | None]:
+    """A fit to its end; None, and it is closed, after an event with which it is over."""
+    with closing(events):
         while True:
             try:
-                event = next(fit)
+                event = next(events)
             except StopIteration as stop:
-                fitted: NeuralFitted = stop.value
+                fitted: Fit = stop.value
                 return fitted
             yield event
-            if isinstance(event, Stopped) and event.reason == "interrupt":
+            if over(event):
                 return None
+
+
+def stopped_by_user(event: Event) -> bool:
+    """Whether the user ended the steps of a fit."""
+    return isinstance(event, Stopped) and event.reason == "interrupt"
 
 
 def says_how_sure(prepared: Prepared, method: Method) -> bool:

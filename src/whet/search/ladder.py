@@ -8,10 +8,10 @@ that it is worse. Which rungs there are, and how many epochs each has, was fixed
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from whet.report.words import duration, gained, metric_value, plural, times
 from whet.resolve import Prepared
 from whet.run import RunRows, fit_method, to_learn, unstopped
 from whet.rungs import can_choose, stopping_rows, too_few
-from whet.search.crossfit import Attempt, cross_fit, met, nothing, over_sure, says_how_sure
+from whet.search.crossfit import Attempt, Fit, cross_fit, met, nothing, over_sure, says_how_sure, until
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Examples
 from whet.training.draws import numpy_generator
@@ -36,7 +36,6 @@ from whet.training.interrupt import listening
 Array = np.ndarray[Any, Any]
 CLIMB_POINTS = 0.5
 USER = "stopped by the user"
-Fit = TypeVar("Fit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,17 +151,13 @@ def as_sure_as_told(fitted: NeuralFitted, attempt: Attempt) -> NeuralFitted:
 def unless_asked(events: Generator[Event, None, Fit], asked: Callable[[], bool]) -> Generator[Event, None, Fit | None]:
     """A fit to its end; None if the user asked to stop while it had nothing to keep, before or without steps."""
     descended = False
-    with closing(events):
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as stop:
-                fitted: Fit = stop.value
-                return fitted
-            yield event
-            descended = descended or isinstance(event, Stepped | Stopped)
-            if asked() and not descended:
-                return None
+
+    def over(event: Event) -> bool:
+        nonlocal descended
+        descended = descended or isinstance(event, Stepped | Stopped)
+        return asked() and not descended
+
+    return until(events, over)
 
 
 @dataclass(frozen=True, eq=False)

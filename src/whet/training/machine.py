@@ -209,7 +209,6 @@ def usable_cores() -> int:
 
     named = os.environ.get("OMP_NUM_THREADS", "")
     told = int(named) if named.isdigit() and int(named) else None
-
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     places = {_core_of(number) for number in allowed}
     physical = len(places) if None not in places else min(psutil.cpu_count(logical=False) or 1, len(allowed))
