@@ -47,7 +47,7 @@ CHOOSING = (
     ],
 )
 def test_counts_alone_choose_the_ladder(classes: int, rows: int, parameters: int, ladder: tuple[str, ...]) -> None:
-    names, replaced = usual_methods(Size(parameters=parameters, rows=rows, classes=classes))
+    names, replaced = usual_methods(Size(parameters=parameters, rows=rows, classes=classes, compared=32))
     assert names == ladder
     assert {one.name for one in replaced.values()} == set(USUAL) - set(ladder)
     assert set(replaced) == set(ladder) - set(USUAL)
@@ -151,7 +151,7 @@ def test_methods_of_other_packages_join_the_ladder_and_ours_come_first(monkeypat
     }
     monkeypatch.setitem(catalog.TABLES, "method", table)
     assert usual_methods(UNKNOWN)[0] == USUAL
-    names, replaced = usual_methods(Size(parameters=1, rows=10**9, classes=2))
+    names, replaced = usual_methods(Size(parameters=1, rows=10**9, classes=2, compared=32))
     assert names == ("probe", "theirs", "full")
     assert replaced["theirs"].why == "theirs takes its place above a million rows"
 

@@ -17,6 +17,7 @@ import torch
 
 from whet.backbones.backbone import Backbone, Cut
 from whet.backbones.cut import FeatureCut
+from whet.backbones.precisions import Precision
 from whet.data.ragged import by_length
 from whet.learners.descent import Descent, drawn_head, lowest_cut, moving_blocks, names_of, trained_tables, undecayed
 from whet.learners.fitted import NeuralFitted, drain
@@ -90,8 +91,13 @@ class MethodCost:
 
 def frozen(learner: Neural) -> NeuralFitted:
     """A learner's model before anything is fitted, as it answers in a run."""
-    machinery, backbone = learner.machinery, learner.backbone
-    working = Working.of(backbone.model, machinery.precision, torch.device(machinery.device))
+    return unfitted(learner, learner.backbone, learner.machinery.precision)
+
+
+def unfitted(learner: Neural, backbone: Backbone, precision: Precision) -> NeuralFitted:
+    """A learner's backbone, prepared or not, before anything is fitted."""
+    machinery = learner.machinery
+    working = Working.of(backbone.model, precision, torch.device(machinery.device))
     return NeuralFitted(
         working, backbone, learner.task, learner.state, learner.columns, learner.processor, machinery, learner.cache
     )
@@ -173,10 +179,8 @@ def measure_stage(
     assert isinstance(stage.fit, Descend)
     descent = replace(learner.descent(stage, number), rate=STILL)
     machinery = learner.machinery
-    working = Working.of(backbone.model, machinery.training_precision, torch.device(machinery.device))
-    fitted = NeuralFitted(
-        working, backbone, learner.task, learner.state, learner.columns, learner.processor, machinery, None
-    )
+    fitted = unfitted(learner, backbone, machinery.training_precision)
+    working = fitted.working
     groups = descent.groups(backbone)
     names = names_of(groups)
     working.trainable(names)

@@ -12,13 +12,13 @@ from typing import Any
 from whet import catalog
 from whet.errors import ConfigError, MachineError
 from whet.forecast import Speeds
-from whet.methods.method import FEWEST_CONTRASTED, Method, OnLadder, Place, Size, serves, whole
+from whet.methods.method import Method, OnLadder, Place, Size, serves, whole
 from whet.plan import Auto, LeftOut, Rung, member_of
 from whet.training.settings import Training
 
 VALID_SHARE, VALID_SHARE_OF_MANY, MANY_ROWS = 0.15, 0.1, 4000
 """Of the rows to learn from, held out to stop and to choose; the second from so many rows on."""
-UNKNOWN = Size(parameters=0, rows=0, classes=0)
+UNKNOWN = Size(parameters=0, rows=0, classes=0, compared=0)
 """Before anything was counted: the usual ladder."""
 FEWEST_CHOOSING = 20
 """With fewer rows to choose by, rungs cannot be told apart, and one alone is climbed."""
@@ -67,12 +67,11 @@ class Conditions:
     @property
     def size(self) -> Size:
         """What methods choose their places by."""
-        whole = not self.counts.pairs and not self.training.micro_batch_size
-        whole = whole and self.training.batch_size >= FEWEST_CONTRASTED
         return Size(
             parameters=self.speeds.parameters,
             rows=self.counts.training_rows,
-            classes=self.counts.classes if whole else 0,
+            classes=0 if self.counts.pairs else self.counts.classes,
+            compared=0 if self.training.micro_batch_size else self.training.batch_size,
         )
 
 

@@ -554,8 +554,8 @@ def check_stages(method: Method, stages: list[Stage], backbone: Backbone) -> Non
 def check_place(method: Method) -> None:
     """A method of the ladder stands at a height, and its class has a place or none at every size."""
     kind: Any = type(method)
-    for parameters, rows, classes in itertools.product((0, 10**12), (0, 30, 10**9), (0, 3)):
-        size = Size(parameters=parameters, rows=rows, classes=classes)
+    for parameters, rows, classes, compared in itertools.product((0, 10**12), (0, 30, 10**9), (0, 3), (0, 32)):
+        size = Size(parameters=parameters, rows=rows, classes=classes, compared=compared)
         if isinstance(kind, OnLadder):
             require(kind.height in (1, 2, 3), f"height must be 1, 2 or 3, not {kind.height}")
             found = kind.place(size)

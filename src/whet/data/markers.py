@@ -97,21 +97,12 @@ def spoiled_number(rows: Rows, columns: Columns) -> list[Finding]:
             numbers.update(float(value) for value in tally if is_number_text(value))
     if not strange or len(numbers) <= MANY_NUMBERS:
         return []
-    name = columns.target[0]
-    first = int(rows.ids[_first(rows, name, strange)])
-    shown = ", ".join(repr(value[:40]) for value in list(strange)[:3])
-    return [
-        Finding(
-            check="task",
-            level="warning",
-            message=f"The target holds more than {MANY_NUMBERS} different numbers, and {strange.total():,} of "
-            f"{len(rows):,} rows hold something else ({shown}); so every value is taken for a class.",
-            where=rows.place(first, name),
-            fix="correct or empty these cells, and if it is a quantity add --set task.name=regression",
-            count=strange.total(),
-            row_ids=(first,),
-        )
-    ]
+    message = (
+        f"The target holds more than {MANY_NUMBERS} different numbers, and {strange.total():,} of {len(rows):,} rows "
+        f"hold something else ({_shown(strange)}); so every value is taken for a class."
+    )
+    fix = "correct or empty these cells, and if it is a quantity add --set task.name=regression"
+    return [_finding(rows, columns.target[0], strange, check="task", level="warning", message=message, fix=fix)]
 
 
 def _without_markers(rows: Rows, columns: Columns) -> tuple[Rows, list[Finding]]:
@@ -126,17 +117,10 @@ def _without_markers(rows: Rows, columns: Columns) -> tuple[Rows, list[Finding]]
     marked = pc.is_in(column, value_set=pa.array(list(found), column.type))
     emptied = pc.if_else(marked, pa.scalar(None, column.type), column)
     table = rows.table.set_column(position, rows.table.schema.field(position), emptied)
-    first = int(rows.ids[_first(rows, name, found)])
-    finding = Finding(
-        check="missing",
-        level="info",
-        message=f"{', '.join(map(repr, list(found)[:3]))} among the numbers of {name!r} counts as missing "
-        f"({count:,} {'row' if count == 1 else 'rows'}).",
-        where=rows.place(first, name),
-        fix="nothing; where it is a class of its own, write it in other words",
-        count=count,
-        row_ids=(first,),
-    )
+    row = "row" if count == 1 else "rows"
+    message = f"{_shown(found)} among the numbers of {name!r} counts as missing ({count:,} {row})."
+    fix = "nothing; where it is a class of its own, write it in other words"
+    finding = _finding(rows, name, found, check="missing", level="info", message=message, fix=fix)
     return Rows(table, rows.source, rows.index, rows.mapping), [finding]
 
 
@@ -149,3 +133,14 @@ def _first(rows: Rows, name: str, values: Iterable[str]) -> int:
             return start + int(places[0])
         start += batch.num_rows
     raise AssertionError("the values were counted in these rows")
+
+
+def _finding(rows: Rows, name: str, values: Counter[str], **said: Any) -> Finding:
+    """A word on some values of a column, placed at the first row that holds one."""
+    first = int(rows.ids[_first(rows, name, values)])
+    return Finding(where=rows.place(first, name), count=values.total(), row_ids=(first,), **said)
+
+
+def _shown(values: Counter[str]) -> str:
+    """Three of the values."""
+    return ", ".join(repr(value[:40]) for value in list(values)[:3])

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
-from whet.methods.method import Descend, InPlace, Place, Size, Solve, Stage, check_rates, layerwise
+from whet.methods.method import FEWEST_CONTRASTED, Descend, InPlace, Place, Size, Solve, Stage, check_rates, layerwise
 
 FEWEST_ROWS, TRIED_ROWS, FEW_ROWS = 2, 8, 64
 """From two rows a class, which make a pair, up to 64 the ladder climbs it in place of the top blocks, and trusts it
@@ -89,7 +89,7 @@ class Contrastive(InPlace):
     @classmethod
     def place(cls, size: Size) -> Place | None:
         rows = size.rows / size.classes if size.classes else 0.0
-        if not FEWEST_ROWS <= rows <= FEW_ROWS:
+        if size.compared < FEWEST_CONTRASTED or not FEWEST_ROWS <= rows <= FEW_ROWS:
             return None
         return Place(f"with at most {FEW_ROWS} rows a class", trusted=rows >= TRIED_ROWS)
 

@@ -208,17 +208,19 @@ class TopDown(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a model and a set of rows are.
+    """How large a model, a set of rows and a batch are.
 
     Args:
         parameters: Of the model.
         rows: That it may be trained on; those of a validation file are not among them.
         classes: That features can be contrasted by; 0 where they cannot.
+        compared: Examples that a loss may compare with each other: a batch, unless it is taken in parts.
     """
 
     parameters: int
     rows: int
     classes: int
+    compared: int
 
 
 @dataclass(frozen=True)

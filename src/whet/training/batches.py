@@ -16,7 +16,7 @@ from whet.tasks.task import Batch, Examples
 from whet.training.draws import numpy_generator
 
 Array = np.ndarray[Any, Any]
-STRETCH = 64
+STRETCH = 128
 """Batches whose examples are sorted together."""
 START_TOKENS = 192
 """What a forward and backward of one more part takes to start its operations, in tokens that could be computed."""
