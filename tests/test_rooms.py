@@ -11,7 +11,7 @@ import whet
 
 # Earlier rooms know nothing of later ones, and rooms on one line know nothing of each other.
 ORDER = [
-    ["errors", "demo"],
+    ["errors", "atomic", "demo"],
     ["catalog"],
     ["data"],
     ["modalities"],

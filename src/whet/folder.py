@@ -6,7 +6,6 @@ Two runs never write into one folder: an advisory lock is held while a run lives
 import errno
 import fcntl
 import json
-import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from whet.atomic import written
 from whet.backbones.weights import RECORD
 from whet.data.rows import Finding
 from whet.errors import MachineError, RunError
@@ -242,14 +242,10 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """JSON beside, flushed, then renamed."""
-    beside = path.with_name(f".{path.name}.part")
-    with beside.open("w", encoding="utf-8") as file:
+    """JSON, whole or not at all."""
+    with written(path) as beside, beside.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def unwritable(error: OSError, folder: Path, kept: bool) -> MachineError:

@@ -4,7 +4,6 @@ The same Plan gives the same bytes. Names stand for members of the catalog (``me
 an import path never appears. A partial plan, as a user writes it, has the same keys with some left out.
 """
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
@@ -13,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from whet import catalog
+from whet.atomic import written
 from whet.errors import ConfigError, closest
 from whet.training.machinery import Machinery
 from whet.training.settings import Training
@@ -283,15 +283,11 @@ class Plan:
         return "" if optimizer == usual else f"; {catalog.title('optimizer', catalog.name_of('optimizer', optimizer))}"
 
     def write(self, path: Path) -> None:
-        """Write the YAML file beside, flush, then rename."""
+        """Write the YAML file, whole or not at all."""
         import yaml
 
-        beside = path.with_name(f".{path.name}.part")
-        with beside.open("w", encoding="utf-8") as file:
+        with written(path) as beside, beside.open("w", encoding="utf-8") as file:
             yaml.safe_dump(self.as_dict(), file, sort_keys=False, allow_unicode=True)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
 
     @staticmethod
     def read(path: Path) -> "Plan":

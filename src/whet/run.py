@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
+from whet.atomic import written
 from whet.data.fingerprints import row_units
 from whet.data.rehearse import with_rows
 from whet.data.rows import Columns, Rows, raw_values
@@ -118,19 +119,14 @@ def encode(prepared: Prepared, clock: Clock) -> Generator[Event, None, RunRows]:
     valid = None
     if split.valid is not None:
         valid = task.encode(split.valid, columns, prepared.processor, prepared.state, targeted=True)
-    units = units_of(split.train, prepared)
-    valid_units = None if split.valid is None else units_of(split.valid, prepared)
+    units = row_units(split.train, prepared.columns)
+    valid_units = None if split.valid is None else row_units(split.valid, prepared.columns)
     rows = RunRows(train, valid, units, valid_units, grouped=columns.group is not None)
     for note in window_notes(rows):
         yield Said(stage="encode", message=note)
     give_back()
     clock.mark("encode")
     return rows
-
-
-def units_of(rows: Rows, prepared: Prepared) -> Array:
-    """(N,) the group of each row, or else equal numbers for rows with equal inputs."""
-    return row_units(rows, prepared.columns)
 
 
 def to_learn(rows: RunRows, method: Method) -> TrainingRows:
@@ -277,7 +273,7 @@ def learning_rows(prepared: Prepared) -> tuple[Rows, Array, Array]:
         first, second = with_rows([rows], valid, inputs, inputs)
         rows = Rows(first.table, rows.source, np.concatenate([first.ids, second.ids]), rows.mapping)
     targets = [prepared.task.encode_targets(part, columns, prepared.state) for part in parts]
-    return rows, np.concatenate(targets), np.concatenate([units_of(part, prepared) for part in parts])
+    return rows, np.concatenate(targets), np.concatenate([row_units(part, prepared.columns) for part in parts])
 
 
 def judge_all(
@@ -372,9 +368,8 @@ def write_predictions(path: Path, judged: Mapping[str, Predictions]) -> None:
                 }
             )
         )
-    beside = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.concat_tables(tables), beside)
-    beside.replace(path)
+    with written(path) as beside:
+        pq.write_table(pa.concat_tables(tables), beside)
 
 
 def readable(predictions: Predictions, values: Array) -> list[Any]:

@@ -45,11 +45,13 @@ from whet.training.schedules import FALLS
 from whet.training.settings import Training
 
 __all__ = [
+    "check_average",
     "check_backbone",
     "check_learner",
     "check_method",
     "check_metric",
     "check_modality",
+    "check_optimizer",
     "check_task",
     "check_tracker",
     "tiny_rows",

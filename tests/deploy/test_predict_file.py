@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from whet import atomic
 from whet.deploy import predict_file as room
 from whet.deploy.predict_file import predict_file
 from whet.deploy.predictor import Predictor
@@ -127,7 +128,7 @@ def test_what_cannot_be_done_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(RunError, match="No space left"):
         predict_file(predictor, source)
     assert sorted(source.parent.iterdir()) == before

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from whet.atomic import written
 from whet.data.columns import missing_mask
 from whet.data.rows import Columns, Rows
 from whet.data.tables import is_list, is_number, is_text, text_of
@@ -49,30 +50,26 @@ class TargetKeys:
 
 
 def seal_targets(rows: Rows, columns: Columns, path: Path) -> None:
-    """Write row ids and target columns to a file of their own, beside first and then renamed.
+    """Write row ids and target columns to a file of their own, whole or not at all.
 
     Raises:
         MachineError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.part")
     schema = pa.schema([("row_id", pa.int64()), *(rows.table.schema.field(name) for name in columns.target)])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        with written(path) as beside, pa.OSFile(str(beside), "wb") as file, pa.ipc.new_file(file, schema) as writer:
             ids, start = rows.ids, 0
             for batch in rows.batches(columns.target):
                 part = pa.array(ids[start : start + batch.num_rows])
                 start += batch.num_rows
                 writer.write_batch(pa.record_batch([part, *batch.columns], schema=schema))
-        partial.replace(path)
     except OSError as error:
         raise MachineError(
             f"The test targets cannot be written: {error.strerror or error}.",
             where=str(path),
             fix="free some disk space, or choose another folder",
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def open_targets(path: Path) -> pa.Table:

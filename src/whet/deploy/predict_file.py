@@ -8,7 +8,6 @@ labels only the likeliest are listed, as one object in both.
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from whet.atomic import written
 from whet.data.read import read_table
 from whet.data.rows import Finding, Rows, raw_values
 from whet.deploy.predictor import CHUNK, Predictor, answers
@@ -196,19 +196,13 @@ def plain(value: Any) -> Any:
 @contextmanager
 def written_beside(path: Path) -> Iterator[TextIO]:
     """A text file that gets its name once it is whole, and vanishes if anything goes wrong."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", newline="") as file:
+        with written(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
     except OSError as error:
         raise RunError(
             f"The answers cannot be written: {error.strerror or error}.",
             where=str(path),
             fix="free some space, or choose another place with --out",
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)

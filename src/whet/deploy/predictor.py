@@ -41,8 +41,6 @@ CHUNK = 4096
 MOST_TOKENS = 4096
 """Padded positions a batch."""
 
-Value = str | None | Sequence[str | None]
-
 
 @dataclass(frozen=True, eq=False)
 class Predictor:

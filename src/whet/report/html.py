@@ -6,11 +6,11 @@ before printing. Everything can be read without it.
 
 import base64
 import hashlib
-import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from whet.atomic import written
 from whet.evaluation.records import Judgement
 from whet.report import section_classes, section_data, section_making, section_rows, section_scores, section_use
 from whet.report.markup import Html, join, label, section, tag
@@ -55,19 +55,15 @@ def page(title: str, *body: Html) -> str:
 
 
 def write_report(story: Story, path: str | Path) -> Path:
-    """Write the report beside ``path``, then rename: a reader never meets half a page."""
+    """Write the report: a reader never meets half a page."""
     return write_page(render_report(story), path)
 
 
 def write_page(text: str, path: str | Path) -> Path:
-    """Write a page beside ``path``, then rename."""
+    """Write a page, whole or not at all."""
     target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with written(target) as beside:
         beside.write_text(text, encoding="utf-8")
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
     return target
 
 

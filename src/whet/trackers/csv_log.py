@@ -1,12 +1,12 @@
 """Every step and every evaluation as a row of ``tracks/log.csv``, for a spreadsheet or a frame. Needs no package."""
 
 import csv
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from whet.atomic import written
 from whet.trackers.tracker import Order
 from whet.training.events import Evaluated, Event, Fitting, Stepped
 
@@ -83,13 +83,11 @@ class CsvRows:
         self._file.flush()
 
     def _keep(self, wanted: Callable[[list[str]], bool]) -> None:
-        """Write the file anew, beside, with some of its rows."""
-        beside = self.path.with_name(f".{NAME}.{os.getpid()}.part")
-        with beside.open("w", encoding="utf-8", newline="") as file:
+        """Write the file anew with some of its rows."""
+        with written(self.path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(row for row in whole_rows(self.path) if wanted(row))
-        beside.replace(self.path)
 
 
 def whole_rows(path: Path) -> Iterator[list[str]]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from whet.atomic import written
 from whet.errors import ConfigError, MachineError, closest
 from whet.trackers.tracker import Account, Figure, require_package
 from whet.training.events import Checkpointed, Event, Judged, Stopped
@@ -113,9 +114,8 @@ class Meter:
             seconds=float(total.duration) + (before.seconds if before else 0.0),
             parts=1 + (before.parts if before else 0),
         )
-        beside = self.path.with_name(f".{NAME}.part")
-        beside.write_text(json.dumps(asdict(used), indent=1) + "\n", encoding="utf-8")
-        beside.replace(self.path)
+        with written(self.path) as beside:
+            beside.write_text(json.dumps(asdict(used), indent=1) + "\n", encoding="utf-8")
 
 
 class Figures:

@@ -66,7 +66,6 @@ class Machine:
     cores: int
     features: tuple[str, ...]
     memory_bytes: int
-    free_disk: int
     devices: dict[str, str]
     device: str
     torch_version: str
@@ -106,7 +105,7 @@ def measure_machine(cache: Path, *, device: str = "auto", fresh: bool = False, t
         measured = _measure(device, found["cores"], thorough)
         if not measured["busy"]:
             _remember(note, measured)
-    return Machine(**found, **measured, memory_bytes=memory_bytes(), free_disk=free_bytes(cache))
+    return Machine(**found, **measured, memory_bytes=memory_bytes())
 
 
 def choose_path(machine: Machine, device: str) -> PrecisionPath:
