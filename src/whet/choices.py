@@ -13,7 +13,7 @@ import numpy as np
 from whet import catalog
 from whet.backbones.source import ModelSource, find_model, transformer_folder
 from whet.checking import Checked
-from whet.data.rows import Columns, Rows, raw_values
+from whet.data.rows import Columns, Rows, raw_values, spread
 from whet.errors import ConfigError, ModelError
 from whet.evaluation.metric import Metric, metric_named
 from whet.learners.descent import require_validation
@@ -121,7 +121,7 @@ def read_shape(model: ModelSource) -> tuple[int, int]:
 
 def usual_length(processor: Processor, rows: Rows, columns: Columns) -> int:
     """The median length of the pieces of a sample."""
-    places = np.unique(np.linspace(0, len(rows) - 1, min(LENGTH_ROWS, len(rows))).astype(np.int64))
+    places = spread(len(rows), LENGTH_ROWS)
     batch = next(rows.select(places).batches(columns.inputs, LENGTH_ROWS))
     pieces = next(iter(processor.encode(raw_values(batch.columns)).inputs.values()))
     return int(np.median(pieces.lengths))

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from whet import catalog
 from whet.data.columns import ColumnSummary, describe_columns, require_columns
-from whet.data.rows import Columns, Rows
+from whet.data.rows import Columns, Rows, spread
 from whet.data.times import parse_times
 from whet.earlier import EarlierRun
 from whet.errors import ConfigError, DataError, closest
@@ -72,7 +70,7 @@ def find_task(rows: Rows, columns: Columns, named: Any, run: EarlierRun | None =
     Raises:
         ConfigError: the earlier run is of another kind.
     """
-    places = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE_ROWS, len(rows))).astype(np.int64))
+    places = spread(len(rows), SAMPLE_ROWS)
     sampled = rows.select(places)
     if isinstance(named, str) or (named and "name" in named):
         task: Task = member_of("task", named)

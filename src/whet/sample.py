@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
-from whet.data.rows import Columns, Rows, raw_values
+from whet.data.rows import Columns, Rows, raw_values, spread
 from whet.data.split import Split
 from whet.errors import WhetError
 from whet.learners.learner import Learner, Material
@@ -91,7 +91,7 @@ class Sample:
 
 def spread_rows(rows: Rows, number: int) -> Rows:
     """At most so many rows, evenly spread."""
-    return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(np.int64)))
+    return rows.select(spread(len(rows), number))
 
 
 def longest_of(

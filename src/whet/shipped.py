@@ -3,6 +3,7 @@
 import numpy as np
 
 from whet.backbones.precisions import Precision
+from whet.data.rows import spread
 from whet.data.split import TestSet
 from whet.deploy.predictor import Predictor
 from whet.report.words import number, plural
@@ -21,7 +22,7 @@ def shipped_words(model: Predictor, judged_in: Precision, test: TestSet, judged:
     """
     if judged_in == "float32" or not len(judged):
         return ""
-    index = np.unique(np.linspace(0, len(judged) - 1, min(TRIED_ROWS, len(judged))).astype(np.int64))
+    index = spread(len(judged), TRIED_ROWS)
     ours, theirs = judged.take(index), model.answer(test.rows.select(index))
     lead = f"Judged in {judged_in}; the packaged model answers in float32"
     if judged.kind == "regression":

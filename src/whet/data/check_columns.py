@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from whet.data.checks import CheckView
 from whet.data.clean import spelled
-from whet.data.rows import Finding, Rows
+from whet.data.rows import Finding, Rows, spread
 from whet.data.tables import is_list, is_nested, is_text
 from whet.data.targets import target_numbers
 
@@ -26,7 +26,7 @@ def check_columns(view: CheckView) -> list[Finding]:
     others = [name for name in rows.names if name not in parts and _simple(rows.table.schema.field(name))]
     if not others or not len(rows):
         return []
-    positions = np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64))
+    positions = spread(len(rows), _SAMPLE)
     sample = rows.select(positions)
     table = pa.Table.from_batches(list(sample.batches(others, size=len(sample))))
     if view.kind == "regression":

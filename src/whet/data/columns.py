@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from whet.data.rows import Columns, Rows
+from whet.data.rows import Columns, Rows, spread
 from whet.data.tables import is_list, is_nested, is_number, is_text
 from whet.errors import DataError, closest
 
@@ -95,10 +95,8 @@ def plain_names(names: list[str], where: str) -> list[str]:
 
 def describe_columns(rows: Rows, sample: int = 2000) -> list[ColumnSummary]:
     """Summarise every column from up to ``sample`` rows, evenly spaced."""
-    count = min(sample, len(rows))
-    positions = np.linspace(0, len(rows) - 1, count).astype(np.int64) if count else np.zeros(0, dtype=np.int64)
-    chosen = rows.select(np.unique(positions)) if count < len(rows) else rows
-    batches = list(chosen.batches(rows.names, size=max(1, count)))
+    chosen = rows.select(spread(len(rows), sample)) if sample < len(rows) else rows
+    batches = list(chosen.batches(rows.names, size=max(1, len(chosen))))
     if not batches:
         return []
     return [_summary(name, batches[0].column(name), rows.table.schema.field(name)) for name in rows.names]

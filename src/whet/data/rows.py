@@ -158,3 +158,8 @@ def raw_values(columns: Sequence[Any]) -> list[tuple[str, ...]]:
     """Arrow columns to the texts of each row, one tuple a row; a missing value is an empty text."""
     texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in columns]
     return list(zip(*texts, strict=True))
+
+
+def spread(count: int, most: int) -> np.ndarray[Any, Any]:
+    """(N,) int64: at most so many of ``count`` positions, evenly spread from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))

@@ -16,6 +16,7 @@ import torch
 from whet.backbones.backbone import Backbone, Cut, HeadedModel, Holder
 from whet.backbones.precisions import Precision
 from whet.catalog import name_of
+from whet.data.rows import spread
 from whet.errors import ConfigError, RunError
 from whet.learners.fitted import NeuralFitted, cut_cache
 from whet.methods.method import FEWEST_CONTRASTED, RateGroup, Stage, within
@@ -114,7 +115,7 @@ class Descent:
         working.live.eval()
         yield from self._look_back(fitted, state, before, hashes(working))
         if held_out is None and stage.objective is None:
-            some = train.select(np.unique(np.linspace(0, train.rows - 1, min(LOOKED_AT, train.rows)).astype(np.int64)))
+            some = train.select(spread(train.rows, LOOKED_AT))
             most = self.machinery.most_tokens
             fitted.look(answers(working.live, self.source(fitted, some), None, most).cpu().numpy(), some)
         self._note(fitted, state)
