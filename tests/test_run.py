@@ -15,6 +15,8 @@ import whet
 from plain import PLAIN
 from whet import catalog, listing
 from whet.errors import ConfigError, DataError
+from whet.run import write_predictions
+from whet.tasks.predictions import Predictions
 from whet.testing import tiny_rows
 
 
@@ -53,6 +55,28 @@ def test_the_run_folder_holds_what_it_should(here: Path, tiny_model: Path) -> No
     page = (here / "run" / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert result._repr_html_()
+
+
+def test_answers_without_any_label_are_written_beside_others(here: Path) -> None:
+    def answers(on: bool) -> Predictions:
+        decided = np.full((2, 2), on)
+        return Predictions("multi-label", np.arange(2), decided.astype(float), decided, ("a", "b"), ~decided)
+
+    write_predictions(here / "predictions.parquet", {"one": answers(False), "other": answers(True)})
+    table = pq.read_table(here / "predictions.parquet")
+    assert table["predicted"].to_pylist() == [[], [], ["a", "b"], ["a", "b"]]
+    assert table["target"].to_pylist() == [["a", "b"], ["a", "b"], [], []]
+
+
+def test_rows_that_a_finding_names_are_shown_from_their_own_file(here: Path, tiny_model: Path) -> None:
+    rows = rows_of("classification", 60)
+    test = [dict(row, text=f"{row['text']} once more") for row in rows[:20]]
+    test[7]["text"] = rows[30]["text"]
+    story = finetuned(rows, tiny_model, test=test).story
+    leak = next(one for one in story.data.findings if one.check == "leakage" and one.row_ids == (7,))
+    example = story.example(leak.part, 7)
+    assert example is not None
+    assert example.text == rows[30]["text"]
 
 
 def test_result_and_reloaded_model_answer_alike(tiny_model: Path) -> None:

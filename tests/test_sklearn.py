@@ -85,6 +85,13 @@ def test_classes_that_are_numbers_stay_numbers(tiny_model: Path) -> None:
     assert np.array_equal(model.predict_proba(TEXTS), model.predictor_.predict_proba(TEXTS)[:, order])
 
 
+def test_classes_that_look_like_a_missing_value_are_classes(tiny_model: Path) -> None:
+    names = ["none" if name == "login" else str(number) for name in NAMES for number in [int(name == "refund")]]
+    model = TextClassifier(model=tiny_model, settings=PLAIN).fit(TEXTS, names)
+    assert model.classes_.tolist() == ["0", "1", "none"]
+    assert sorted(model.predictor_.labels) == ["0", "1", "none"]
+
+
 def test_a_folder_keeps_what_was_fitted_and_is_never_overwritten(tiny_model: Path, tmp_path: Path) -> None:
     model = TextClassifier(model=tiny_model, settings=PLAIN, out=tmp_path / "kept").fit(TEXTS, NAMES)
     assert whet.load(tmp_path / "kept").predict(TEXTS[:5]) == model.predict(TEXTS[:5]).tolist()
@@ -101,6 +108,7 @@ def test_a_folder_keeps_what_was_fitted_and_is_never_overwritten(tiny_model: Pat
         (["a", 3.5], ["x", "y"], "3.5"),
         (["a", "b"], ["x", " "], "told apart"),
         (["a", "b", "c"], ["x", "x", "x"], "one class"),
+        (["", None, *TEXTS[:8]], ["lost", "lost", *"ababababab"[:8]], "No row of the class 'lost'"),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused(texts: Any, targets: Any, words: str) -> None:

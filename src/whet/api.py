@@ -48,7 +48,7 @@ from whet.plan import Auto, Plan, trackers_of
 from whet.report.inspected import Inspection
 from whet.report.rates import write_rates
 from whet.report.story import Story, from_record
-from whet.request import given_objects, partial_plan, require_kinds, require_steps, run_name
+from whet.request import given_objects, partial_plan, require_kinds, require_steps, run_name, seed_of
 from whet.resolve import Prepared, prepare, reopen
 from whet.run import Clock, Outcome, encode, finish, listened, observed, run
 from whet.search.ladder import climb
@@ -473,12 +473,12 @@ def evaluate(
         encoding: Of a text file; None finds it out.
 
     Raises:
-        ConfigError: an encoding is named for rows that are in no text file.
+        ConfigError: an encoding is named for rows that are in no text file, or the seed is none.
     """
     from whet.evaluate import evaluate_rows
 
     refuse_unfinished(Path(folder))
-    return evaluate_rows(Path(folder), rows, metric=metric, seed=seed, encoding=encoding)
+    return evaluate_rows(Path(folder), rows, metric=metric, seed=seed_of(seed), encoding=encoding)
 
 
 def write_plan(prepared: Prepared, path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from whet import catalog
 from whet.data.columns import ColumnSummary, describe_columns, require_columns
 from whet.data.rows import Columns, Rows, spread
+from whet.data.tables import is_list
 from whet.data.times import parse_times
 from whet.earlier import EarlierRun
 from whet.errors import ConfigError, DataError, closest
@@ -68,12 +69,12 @@ def find_task(rows: Rows, columns: Columns, named: Any, run: EarlierRun | None =
     """The task as named, else the one that suits a sample of the targets best; with an earlier run it must be its own.
 
     Raises:
-        ConfigError: the earlier run is of another kind.
+        ConfigError: the earlier run is of another kind, or the task takes no such targets.
     """
-    places = spread(len(rows), SAMPLE_ROWS)
-    sampled = rows.select(places)
+    sampled = rows.select(spread(len(rows), SAMPLE_ROWS))
     if isinstance(named, str) or (named and "name" in named):
         task: Task = member_of("task", named)
+        require_single(task, rows, columns)
         return task if run is None else run.suits(task, columns, sampled, named=True)
     sample = next(sampled.batches(columns.target, SAMPLE_ROWS)).column(0).to_pylist()
     values = [value for value in sample if value not in (None, "")]
@@ -82,6 +83,23 @@ def find_task(rows: Rows, columns: Columns, named: Any, run: EarlierRun | None =
     }
     found: Task = member_of("task", {"name": max(scored, key=lambda name: scored[name]), **(named or {})})
     return found if run is None else run.suits(found, columns, sampled, named=bool(named))
+
+
+def require_single(task: Task, rows: Rows, columns: Columns) -> None:
+    """Refuse several targets a row for a task that learns one.
+
+    Raises:
+        ConfigError: there are several columns, or the column holds lists.
+    """
+    several = len(columns.target) > 1
+    if task.kind == "multi-label" or not (several or is_list(rows.table.schema.field(columns.target[0]).type)):
+        return
+    what = f"{len(columns.target)} target columns" if several else f"lists in {columns.target[0]!r}"
+    raise ConfigError(
+        f"A {task.kind} has one target a row, and there are {what}.",
+        where="task.name",
+        fix="name one column that holds single values, or leave the task out to have labels learnt",
+    )
 
 
 def separator_of_task(task: Task, rows: Rows, columns: Columns) -> str | None:

@@ -285,6 +285,7 @@ def judge_all(
     judgements, judged, before = [], {}, earlier_model(rivals)
     for name, test in prepared.split.tests.items():
         table = open_targets(test.sealed)
+        assert np.array_equal(table.column("row_id").to_numpy(), test.rows.ids), "sealed targets of other rows"
         table = table.rename_columns([*table.column_names[:1], *prepared.columns.target])  # an earlier run's are others
         targets = task.encode_targets(Rows(table, test.rows.source), prepared.columns, prepared.state)
         judged[name] = answers[name].with_targets(targets, test.units)
@@ -354,16 +355,18 @@ def write_predictions(path: Path, judged: Mapping[str, Predictions]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    kinds = {"classification": pa.string(), "multi-label": pa.list_(pa.string()), "regression": pa.float64()}
     tables = []
     for test, found in judged.items():
         assert found.targets is not None
+        kind = kinds[found.kind]
         tables.append(
             pa.table(
                 {
                     "test": pa.array([test] * len(found), pa.string()),
                     "row": pa.array(found.row_ids + 1),
-                    "target": pa.array(readable(found, found.targets)),
-                    "predicted": pa.array(readable(found, found.decided)),
+                    "target": pa.array(readable(found, found.targets), kind),
+                    "predicted": pa.array(readable(found, found.decided), kind),
                     "scores": pa.array(list(found.scores.astype(np.float64)), pa.list_(pa.float64())),
                 }
             )

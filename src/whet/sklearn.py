@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from whet.api import is_auto
 from whet.checking import Objects
+from whet.data.markers import LITERAL
+from whet.data.tables import column_of
 from whet.deploy.predictor import Predictor
 from whet.errors import DataError, RunError
 from whet.evaluation.metric import Metric
@@ -89,10 +92,19 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.classes_, codes = np.unique(targets, return_inverse=True)
         names = names_of(self.classes_)
-        rows = {TEXT: texts, LABEL: [names[code] for code in codes]}
+        fields = [pa.field(TEXT, pa.string()), pa.field(LABEL, pa.string(), metadata=LITERAL)]
+        columns = [column_of(texts, "text"), column_of([names[code] for code in codes], "text")]
+        rows = pa.table(columns, schema=pa.schema(fields))
         with tempfile.TemporaryDirectory(prefix="whet-") as place:
             folder = Path(place) if self.out is None else empty_folder(Path(self.out))
             prepared = self._prepare(rows, Path(place) / WORK)
+            lost = [name for name in names if name not in prepared.state["labels"]]
+            if lost:
+                raise DataError(
+                    f"No row of the class {lost[0]!r} has a text.",
+                    where="X",
+                    fix="leave the class out, or fill them in",
+                )
             write_model(prepared, fit_all(prepared), folder)
             prepared.plan.write(folder / PLAN)
             self.predictor_ = Predictor.load(folder, device=prepared.plan.machinery.device)
@@ -111,7 +123,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = len(self.predictor_.labels) == len(self._columns)  # a model of an earlier run may know other classes
         return found if known else np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-12))
 
-    def _prepare(self, rows: dict[str, list[str]], scratch: Path) -> Prepared:
+    def _prepare(self, rows: pa.Table, scratch: Path) -> Prepared:
         wanted = partial_plan(
             None, LABEL, text=TEXT, model=self.model, method=self.method, seed=self.seed, metric=self.metric,
             training=self.training, max_length=self.max_length, device=self.device, time=self.time,

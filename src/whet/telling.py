@@ -196,13 +196,14 @@ def examples_of(
         for row_id in judgement.worst:
             position = place[row_id]
             found.append(worst_example(prepared, judgement.test, rows, predictions, position))
-    table = prepared.split.train
-    pointed = dict.fromkeys(row for finding in prepared.findings for row in finding.row_ids[:3])
-    inside = {int(row) for row in table.ids} if pointed else set()
-    for row_id in list(pointed)[:40]:
-        if row_id in inside:
+    split = prepared.split
+    parts = {"": split.train, "valid": split.valid} | {name: test.rows for name, test in split.tests.items()}
+    pointed = dict.fromkeys((one.part, row) for one in prepared.findings for row in one.row_ids[:3])
+    for part, row_id in list(pointed)[:40]:
+        table = parts.get(part)
+        if table is not None and row_id in table.ids:
             text = text_of(prepared, Rows(table.table, table.source, np.array([row_id])))
-            found.append(Example(source="", row_id=row_id, text=text))
+            found.append(Example(source=part, row_id=row_id, text=text))
     return tuple(found)
 
 

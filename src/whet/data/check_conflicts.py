@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from whet.data.checks import EXAMPLES, CheckView, quote
+from whet.data.checks import EXAMPLES, CheckView, part_of, quote
 from whet.data.clean import spelled
 from whet.data.rows import Finding
 from whet.data.targets import target_numbers
@@ -42,6 +42,7 @@ def _conflicts(view: CheckView, split: str) -> list[Finding]:
             fix="decide which target is right",
             count=len(bad),
             row_ids=tuple(ids.tolist()),
+            part=part_of(split),
         )
     ]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from whet.data.checks import EXAMPLES, CheckView, quote
+from whet.data.checks import EXAMPLES, CheckView, part_of, quote
 from whet.data.near import Near, near_pairs
 from whet.data.rows import Finding
 
@@ -63,5 +63,6 @@ def _equal(view: CheckView, split: str) -> list[Finding]:
             fix="nothing, if the text is really that common; otherwise remove copies",
             count=len(again),
             row_ids=tuple(ids.tolist()),
+            part=part_of(split),
         )
     ]

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 
 from whet.data.check_duplicates import near_rows, sampled
-from whet.data.checks import EXAMPLES, CheckView, quote
+from whet.data.checks import EXAMPLES, CheckView, part_of, quote
 from whet.data.fingerprints import is_in
 from whet.data.rows import Finding
 
@@ -42,6 +42,7 @@ def _shared(view: CheckView, one: str, other: str, mask: np.ndarray, what: str) 
             fix="remove them from one side, or let whet draw the split",
             count=len(positions),
             row_ids=tuple(ids.tolist()),
+            part=part_of(other),
         )
     ]
 
@@ -72,6 +73,7 @@ def _near(view: CheckView) -> list[Finding]:
                 fix="nothing, if new rows will be as alike; otherwise split by a group column",
                 count=number,
                 row_ids=tuple(ids.tolist()),
+                part=part_of(other),
             )
         )
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from whet.data.checks import CheckView, examples, quote
+from whet.data.checks import CheckView, examples, part_of, quote
 from whet.data.rows import Finding, Rows
 
 _LARGEST_SAMPLE = 200_000
@@ -108,4 +108,5 @@ def _finding(
         fix=f"{blemish.fix}, or leave it if new rows will look the same",
         count=len(positions),
         row_ids=examples(rows, positions),
+        part=part_of(split),
     )

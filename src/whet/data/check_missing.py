@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from whet.data.checks import CheckView, examples
+from whet.data.checks import CheckView, examples, part_of
 from whet.data.columns import missing_mask
 from whet.data.rows import Finding
 
@@ -34,6 +34,7 @@ def check_missing(view: CheckView) -> list[Finding]:
                         fix="fill them in; rows without a group count as groups of their own",
                         count=len(positions),
                         row_ids=ids,
+                        part=part_of(split),
                     )
                 )
     return findings

@@ -88,6 +88,11 @@ def run_checks(view: CheckView) -> list[Finding]:
     return sorted(found, key=lambda finding: order[finding.level])
 
 
+def part_of(split: str) -> str:
+    """What findings call a part, see ``Finding``."""
+    return "" if split == "train" else split
+
+
 def examples(rows: Rows, positions: Array) -> tuple[int, ...]:
     """Row ids of the first few positions."""
     index = rows.index

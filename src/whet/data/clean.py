@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from whet.data.columns import missing_mask, require_columns, test_header
 from whet.data.read import Sources
 from whet.data.rows import Columns, Finding, Rows
-from whet.data.tables import is_nested, is_number, is_text
+from whet.data.tables import is_nested, is_number, is_text, text_of
 from whet.data.targets import JOINT, TargetKeys
 from whet.errors import DataError
 
@@ -41,7 +41,7 @@ def clean(sources: Sources, columns: Columns, *, several: bool = False) -> Sourc
         if name != "train":
             test_header(rows, columns, grouped=rows is sources.valid)
         kept, found = drop_unusable(rows, columns, "" if alone else f" of {name}", several)
-        findings.extend(found)
+        findings.extend(replace(one, part="" if name == "train" else name) for one in found)
         return kept
 
     train = side(sources.train, "train")
@@ -207,11 +207,17 @@ def _inputs_as_text(rows: Rows, columns: Columns) -> tuple[Rows, list[Finding]]:
                 where=f"{rows.source}, column {name!r}",
                 fix="name a column that holds text",
             )
-        table = table.set_column(position, pa.field(name, pa.string()), pc.cast(table.column(position), pa.string()))
+        table = table.set_column(position, pa.field(name, pa.string()), _as_text(table.column(position)))
         message = f"The input column {name!r} holds {field.type} numbers; they are read as text."
         where, fix = f"{rows.source}, column {name!r}", "name another column if this one is not the text"
         findings.append(Finding("reading", "warning", message, where, fix, count=len(rows)))
     return (Rows(table, rows.source, rows.index, rows.mapping) if findings else rows), findings
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers as they are answered to, too."""
+    chunks = [[None if value is None else text_of(value) for value in chunk.to_pylist()] for chunk in column.chunks]
+    return pa.chunked_array([pa.array(chunk, pa.string()) for chunk in chunks], pa.string())
 
 
 def _long_note(rows: Rows, faults: _Faults) -> Finding:

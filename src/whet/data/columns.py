@@ -34,10 +34,11 @@ class ColumnSummary:
 
 
 def require_columns(rows: Rows, columns: Columns) -> None:
-    """Refuse names that the rows do not have.
+    """Refuse columns that the rows do not have, or that cannot play their part.
 
     Raises:
-        DataError: a column is not there (the nearest names are shown), or plays two parts.
+        DataError: a column is not there (the nearest names are shown), plays two parts or one of them twice, or holds
+            nested values; a column of groups or times holds lists.
     """
     wanted = [*columns.inputs, *columns.target, columns.group, columns.time]
     for name in wanted:
@@ -49,6 +50,18 @@ def require_columns(rows: Rows, columns: Columns) -> None:
                 f"Column {name!r} is both input and target.",
                 where=rows.source,
                 fix="name different columns for the text and the target",
+            )
+        if columns.target.count(name) > 1:
+            raise DataError(f"The target {name!r} is named twice.", where=rows.source, fix="name it once")
+    for name in dict.fromkeys(name for name in (*columns.target, columns.group, columns.time) if name is not None):
+        field = rows.table.schema.field(name)
+        if is_nested(field) or (is_list(field.type) and name not in columns.target):
+            held = [value for value in rows.select(spread(len(rows), 100)).values(name) if value is not None]
+            raise DataError(
+                f"The column {name!r} holds {'nested values' if is_nested(field) else 'lists'}, such as "
+                f"{str(held[0])[:60] if held else 'none'}.",
+                where=f"{rows.source}, column {name!r}",
+                fix="write a single value in each row" + (", or a list of labels" if name in columns.target else ""),
             )
 
 

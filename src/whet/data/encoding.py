@@ -89,7 +89,7 @@ def open_text(path: Path, encoding: str | None = None) -> tuple[TextFile, list[F
         return _as_told(path, head, encoding)
     for bytes_, name in _MARKS:
         if head.startswith(bytes_):
-            return _checked(path, name, len(bytes_)), []
+            return _marked(path, name, len(bytes_)), []
     guess = _wide(head)
     if guess and _bad_byte(path, guess, 0) is None:
         return _checked(path, guess, 0), [_note(path, f"There is no byte-order mark; it reads as {guess}.", "info")]
@@ -158,6 +158,18 @@ def _refuse_binary(path: Path, head: bytes) -> None:
                 "an Arrow file": f"rename it to {path.stem}.arrow",
             }.get(kind, "open it with the program that wrote it and export the table as CSV (UTF-8)")
             raise DataError(f"The file is not text; it seems to be {kind}.", where=str(path), fix=fix)
+
+
+def _marked(path: Path, name: str, mark: int) -> TextFile:
+    bad = _bad_byte(path, name, mark)
+    if bad is not None:
+        raise DataError(
+            f"The file says by its first bytes that it is {name}, but byte {bad:,} (line {_line_of(path, bad):,}) "
+            "cannot be decoded.",
+            where=str(path),
+            fix="save it again as UTF-8, or name its encoding with --encoding",
+        )
+    return _checked(path, name, mark)
 
 
 def _as_told(path: Path, head: bytes, encoding: str) -> tuple[TextFile, list[Finding]]:

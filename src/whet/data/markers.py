@@ -23,6 +23,8 @@ MARKERS = ("na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil", "m
 """What a missing number is written as, in any case and with blanks around it."""
 FEW = 0.1
 """A share of texts among numbers that rather spoils a number than makes classes."""
+LITERAL = {b"whet.literal": b"1"}
+"""Marks a column whose texts mean what they say: none is a marker."""
 MANY_NUMBERS = 20
 
 
@@ -51,7 +53,8 @@ def tallies(rows: Rows, columns: Columns) -> Iterator[dict[str, int]]:
     """How often each value is there, for a batch of rows at a time; nothing unless one column of text is the target."""
     name = columns.target[0]
     field = rows.table.schema.field(name)
-    if len(columns.target) > 1 or not is_text(field.type) or is_nested(field):
+    literal = bool(field.metadata and b"whet.literal" in field.metadata)
+    if len(columns.target) > 1 or not is_text(field.type) or is_nested(field) or literal:
         return
     for batch in rows.batches([name], size=16384):
         column = batch.column(0)
@@ -74,14 +77,15 @@ def markers_missing(sources: Sources, columns: Columns) -> Sources:
     """The same rows, with the markers among the numbers of a target made missing; what they were is a finding."""
     findings = list(sources.findings)
 
-    def side(rows: Rows) -> Rows:
+    def side(rows: Rows, part: str) -> Rows:
         kept, found = _without_markers(rows, columns)
-        findings.extend(found)
+        findings.extend(replace(one, part=part) for one in found)
         return kept
 
-    train = side(sources.train)
-    valid = None if sources.valid is None or columns.target[0] not in sources.valid.names else side(sources.valid)
-    tests = {name: side(rows) if columns.target[0] in rows.names else rows for name, rows in sources.tests.items()}
+    name, valid = columns.target[0], sources.valid
+    train = side(sources.train, "")
+    valid = None if valid is None or name not in valid.names else side(valid, "valid")
+    tests = {test: side(rows, test) if name in rows.names else rows for test, rows in sources.tests.items()}
     return replace(sources, train=train, valid=valid or sources.valid, tests=tests, findings=tuple(findings))
 
 

@@ -1,5 +1,6 @@
 """Where do the rows come from? A file, a folder or objects in memory become train, valid and test rows."""
 
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def read(
     validation = table(parts.pop("valid")) if "valid" in parts else None
     sets: dict[str, Rows] = {}
     for name, test in [*parts.items(), *_named(tests)]:
-        sets[_fresh(name, sets)] = table(test)
+        sets[_fresh(f"{name} (test)" if name in ("train", "valid") else name, sets)] = table(test)
     return Sources(train, validation, sets, tuple(findings))
 
 
@@ -92,6 +93,11 @@ def read_table(source: Any, *, encoding: str | None = None, spill: Path | None =
             f"The file cannot be read: {error.strerror or error}.",
             where=str(path),
             fix="check its permissions and the disk that it is on",
+        ) from error
+    except (EOFError, zlib.error) as error:
+        what = str(error).rstrip(".")
+        raise DataError(
+            f"The file cannot be unpacked to its end: {what}.", where=str(path), fix="copy it again; it is damaged"
         ) from error
 
 

@@ -19,6 +19,8 @@ from whet.data.tables import Kind, column_of, field_of, kind_of
 from whet.errors import DataError
 
 _ROWS = 16384
+_BLANKS = " \t\r\n\ufeff"
+_DECODER = json.JSONDecoder()
 
 
 @reads(".json", ".jsonl", ".ndjson", text=True)
@@ -100,7 +102,7 @@ def _batched(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 def _rows(source: TextFile) -> Iterator[dict[str, Any]]:
     """Objects of the file, one by one, whichever of the layouts it has."""
-    first = next((piece.lstrip("\ufeff \t\r\n") for piece in source.text() if piece.strip("\ufeff \t\r\n")), "")
+    first = next((piece.lstrip(_BLANKS) for piece in source.text() if piece.strip(_BLANKS)), "")
     if first.startswith("["):
         values = _array_items(source)
     elif source.path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")) or _is_lines(source):
@@ -145,32 +147,78 @@ def _line_items(source: TextFile) -> Iterator[tuple[int, Any]]:
             raise _malformed(source.path, number, error) from error
 
 
+class _Cursor:
+    """A place in a text that comes in pieces, and the line it is in."""
+
+    def __init__(self, source: TextFile) -> None:
+        self.source, self._pieces = source, source.text()
+        self._text, self._position, self.line = "", 0, 1
+
+    def peek(self) -> str:
+        """The next sign that is not blank, "" at the end."""
+        while True:
+            end = self._position
+            while end < len(self._text) and self._text[end] in _BLANKS:
+                end += 1
+            self._move(end)
+            if end < len(self._text):
+                return self._text[end]
+            if not self._more():
+                return ""
+
+    def skip(self) -> str:
+        """Go past one sign; the next one."""
+        self._position += 1
+        return self.peek()
+
+    def value(self) -> Any:
+        """One JSON value.
+
+        Raises:
+            DataError: there is none, or it is malformed.
+        """
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._position)
+                if end == len(self._text) and not isinstance(value, dict | list):
+                    raise json.JSONDecodeError("cut by the end of a piece", self._text, end)
+            except (json.JSONDecodeError, RecursionError) as error:
+                if self._more():
+                    continue
+                stop = getattr(error, "pos", self._position)
+                line = self.line + self._text.count("\n", self._position, stop)
+                raise _malformed(self.source.path, line, error) from error
+            self._move(end)
+            return value
+
+    def _move(self, end: int) -> None:
+        self.line += self._text.count("\n", self._position, end)
+        self._position = end
+
+    def _more(self) -> bool:
+        piece = next(self._pieces, None)
+        if piece is not None:
+            self._text, self._position = self._text[self._position :] + piece, 0
+        return piece is not None
+
+
 def _array_items(source: TextFile) -> Iterator[tuple[int, Any]]:
-    """Items of one big list with the line they begin in, without holding all of the text."""
-    decoder = json.JSONDecoder()
-    pieces = source.text()
-    text = next(pieces)
-    position = counted = text.index("[") + 1
-    line = 1 + text.count("\n", 0, counted)
-    while True:
-        position = _skip(text, position, " \t\r\n,")
-        line, counted = line + text.count("\n", counted, position), position
-        if position < len(text) and text[position] == "]":
-            return
-        try:
-            value, end = decoder.raw_decode(text, position)
-            if end == len(text) and not isinstance(value, dict | list):
-                raise json.JSONDecodeError("cut by the end of a piece", text, end)
-        except (json.JSONDecodeError, RecursionError) as error:
-            more = next(pieces, None)
-            if more is None:
-                stop = getattr(error, "pos", position)
-                raise _malformed(source.path, line + text.count("\n", position, stop), error) from error
-            text = text[position:] + more
-            position = counted = 0
-            continue
-        yield line, value
-        position = end
+    """Items of a list, or of several one after another, with the line they begin in; never all of the text at once."""
+    cursor = _Cursor(source)
+    while sign := cursor.peek():
+        if sign != "[":
+            raise _malformed(source.path, cursor.line, ValueError(f"{sign!r} after the end of the list"))
+        sign = cursor.skip()
+        while sign != "]":
+            line = cursor.line
+            yield line, cursor.value()
+            sign = cursor.peek()
+            if sign == ",":
+                sign = cursor.skip()
+            elif sign != "]":
+                what = f"{sign!r} where a comma or the end of the list was expected" if sign else "the list has no end"
+                raise _malformed(source.path, cursor.line, ValueError(what))
+        cursor.skip()
 
 
 def _document_items(source: TextFile) -> Iterator[tuple[int, Any]]:
@@ -191,12 +239,6 @@ def _document_items(source: TextFile) -> Iterator[tuple[int, Any]]:
         items = [document]
     for item in items:
         yield 1, item
-
-
-def _skip(text: str, position: int, blanks: str) -> int:
-    while position < len(text) and text[position] in blanks:
-        position += 1
-    return position
 
 
 def _malformed(path: Path, line: int, error: Exception) -> DataError:

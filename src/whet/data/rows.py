@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from whet.data.tables import text_of
+
 _ROWS_BEFORE_RELEASE = 65_536
 
 
@@ -33,7 +35,8 @@ class Finding:
     """Something that was found, kept or dropped, that a user can act on.
 
     ``message`` says what, with counts; ``where`` the file and column; ``fix`` what to do.
-    ``row_ids`` are a few places as examples (positions in the source), ``count`` how many there are in all.
+    ``row_ids`` are a few places as examples (positions in the source), ``count`` how many there are in all. ``part`` is
+    the part that they are of, "" for the file of the training rows.
     """
 
     check: str
@@ -43,6 +46,7 @@ class Finding:
     fix: str
     count: int = 0
     row_ids: tuple[int, ...] = ()
+    part: str = ""
 
 
 class Rows:
@@ -156,7 +160,7 @@ def _gather(
 
 def raw_values(columns: Sequence[Any]) -> list[tuple[str, ...]]:
     """Arrow columns to the texts of each row, one tuple a row; a missing value is an empty text."""
-    texts = [["" if value is None else str(value) for value in column.to_pylist()] for column in columns]
+    texts = [["" if value is None else text_of(value) for value in column.to_pylist()] for column in columns]
     return list(zip(*texts, strict=True))
 
 

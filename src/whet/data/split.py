@@ -4,7 +4,6 @@ Stratified and seeded by default; whole groups or the latest rows when a column 
 on two sides of a split that is drawn here. Test targets go to a sealed file (see ``targets.py``).
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from whet.data.fingerprints import group_codes, input_hashes, is_in
 from whet.data.read import Sources
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.tables import is_list
-from whet.data.targets import TargetKeys, seal_targets, target_keys, target_numbers
+from whet.data.targets import TargetKeys, require_numbers, seal_targets, target_keys, target_numbers
 from whet.data.times import parse_times
 from whet.errors import ConfigError, DataError
 
@@ -120,8 +119,9 @@ def split_rows(sources: Sources, columns: Columns, settings: SplitSettings, *, s
     if known and valid is not None and (sources.valid is not None or columns.group or columns.time):
         findings += unseen_classes("valid", valid, columns, settings.separator, known, "They stop and choose nothing.")
     sealed = {}
-    for name, rows in tests.items():
-        sealed[name], found = _test_set(name, rows, columns, settings, seen, known, sealed_folder)
+    for number, (name, rows) in enumerate(tests.items(), start=1):
+        path = sealed_folder / f"{number}.arrow"
+        sealed[name], found = _test_set(name, rows, columns, settings, seen, known, path)
         findings += found
     how = _how(columns, settings, drawn is not None, train, valid, sealed)
     return Split(train, valid, sealed, tuple(findings), how)
@@ -229,7 +229,7 @@ class _Drawer:
 
 
 def _test_set(
-    name: str, rows: Rows, columns: Columns, settings: SplitSettings, seen: Array, known: set[str], folder: Path
+    name: str, rows: Rows, columns: Columns, settings: SplitSettings, seen: Array, known: set[str], path: Path
 ) -> tuple[TestSet, list[Finding]]:
     """Seal the targets of one test set, and say what it shares with training and what training never saw."""
     findings: list[Finding] = []
@@ -246,13 +246,15 @@ def _test_set(
                 fix="remove them from one side; the score of these rows is too good to be true",
                 count=len(leaked),
                 row_ids=tuple(leaked[:_EXAMPLES].tolist()),
+                part=name,
             )
         )
     if known:
         findings += unseen_classes(name, rows, columns, settings.separator, known)
     has_groups = columns.group is not None and columns.group in rows.names
     units = group_codes(rows, columns) if has_groups else None
-    path = folder / (re.sub(r"[^\w.-]+", "_", name) + ".arrow")
+    if settings.regression:
+        require_numbers(rows, columns)
     seal_targets(rows, columns, path)
     return TestSet(name, rows.without(columns.target), path, units, leaked), findings
 

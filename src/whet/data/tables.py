@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 NESTED = {b"whet.nested": b"1"}
 """Marks a column whose values were objects or mixed lists, kept as JSON text; no one may train on it."""
 
-Kind = Literal["null", "boolean", "integer", "number", "text", "text list", "number list", "nested"]
+Kind = Literal["null", "boolean", "integer", "number", "text", "empty list", "text list", "number list", "nested"]
+LISTS: tuple[Kind, ...] = ("empty list", "text list", "number list")
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -29,7 +30,13 @@ def is_number(kind: pa.DataType) -> bool:
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether a column of this type holds lists."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return bool(
+        _is_view(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
 
 
 def is_nested(field: pa.Field) -> bool:
@@ -65,13 +72,38 @@ def kind_of(values: Iterable[Any], kind: Kind = "null") -> Kind:
 def column_of(values: Sequence[Any], kind: Kind) -> pa.Array:
     """Python values as an Arrow column of one kind; mixed scalars become text, what is nested JSON text."""
     if kind == "text":
-        return pa.array([None if value is None else text_of(value) for value in values], pa.string())
+        return _texts([None if value is None else text_of(value) for value in values])
     if kind == "nested":
-        return pa.array([None if value is None else _as_json(value) for value in values], pa.string())
+        return _texts([None if value is None else _as_json(value) for value in values])
+    if kind in LISTS:
+        return _lists(values, _ARROW[kind])
     try:
         return pa.array(values, _ARROW[kind])
     except (pa.ArrowInvalid, OverflowError):  # integers beyond 64 bits
-        return pa.array([None if value is None else text_of(value) for value in values], pa.string())
+        return _texts([None if value is None else text_of(value) for value in values])
+
+
+def _texts(values: list[str | None]) -> pa.Array:
+    """Half a surrogate pair, which is no character, becomes U+FFFD."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([None if value is None else whole_characters(value) for value in values], pa.string())
+
+
+def _lists(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """A single text among lists of texts is a list of one."""
+    listed = [[value] if isinstance(value, str) else value for value in values]
+    try:
+        return pa.array(listed, kind)
+    except UnicodeEncodeError:
+        whole = [None if row is None else [None if v is None else whole_characters(v) for v in row] for row in listed]
+        return pa.array(whole, kind)
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD where half a surrogate pair stands."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def field_of(name: str, kind: Kind) -> pa.Field:
@@ -96,6 +128,7 @@ _ARROW: Mapping[Kind, pa.DataType] = {
     "integer": pa.int64(),
     "number": pa.float64(),
     "text": pa.string(),
+    "empty list": pa.list_(pa.string()),
     "text list": pa.list_(pa.string()),
     "number list": pa.list_(pa.float64()),
     "nested": pa.string(),
@@ -110,9 +143,13 @@ def _join(one: Kind, other: Kind) -> Kind:
     pair = {one, other}
     if pair == {"integer", "number"}:
         return "number"
-    if pair == {"text list", "number list"}:
-        return "nested"
-    return "nested" if pair & {"nested", "text list", "number list"} else "text"
+    if "text list" in pair and pair & {"text", "empty list"}:
+        return "text list"  # one label by itself, or none
+    if pair == {"number list", "empty list"}:
+        return "number list"
+    if pair == {"text", "empty list"}:
+        return "text list"
+    return "nested" if pair & {"nested", *LISTS} else "text"
 
 
 def _kind_of_value(value: Any) -> Kind:
@@ -134,7 +171,7 @@ def _kind_of_value(value: Any) -> Kind:
 def _kind_of_list(values: list[Any]) -> Kind:
     inner = {_kind_of_value(value) for value in values if value is not None}
     if not inner:
-        return "null"  # an empty list fits any list
+        return "empty list"  # which fits any list
     if inner == {"text"}:
         return "text list"
     return "number list" if inner <= {"integer", "number"} else "nested"
@@ -146,7 +183,7 @@ def _as_json(value: Any) -> str:
 
 def _keeps_structure(kind: pa.DataType) -> bool:
     if is_list(kind):
-        inner = kind.value_type
+        inner = kind.value_type.value_type if pa.types.is_dictionary(kind.value_type) else kind.value_type
         return not (is_text(inner) or is_number(inner) or pa.types.is_boolean(inner) or pa.types.is_null(inner))
     return bool(
         pa.types.is_struct(kind) or pa.types.is_map(kind) or pa.types.is_union(kind) or pa.types.is_binary(kind)
@@ -156,7 +193,7 @@ def _keeps_structure(kind: pa.DataType) -> bool:
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
-    if is_text(kind) or pa.types.is_null(kind) or _keeps_structure(kind):
+    if is_text(kind) or pa.types.is_null(kind) or _keeps_structure(kind) or isinstance(kind, pa.BaseExtensionType):
         return pa.string()
     if is_list(kind):
         return pa.list_(_plain_type(kind.value_type))
@@ -168,7 +205,14 @@ def _plain_column(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArr
         return column
     if _keeps_structure(column.type):
         values = [None if value is None else _as_json(value) for value in column.to_pylist()]
-        return pa.chunked_array([pa.array(values, pa.string())])
+        return pa.chunked_array([_texts(values)])
     if pa.types.is_dictionary(column.type):
-        return _plain_column(pc.cast(column, column.type.value_type), wanted)
-    return pc.cast(column, wanted)
+        column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type)
+        return _plain_column(column, wanted)
+    try:
+        if not _is_view(column.type):  # Arrow's cast of a view may be damaged
+            return pc.cast(column, wanted)
+    except pa.ArrowNotImplementedError:  # lists of dictionaries, types of other libraries
+        pass
+    values = column.to_pylist()
+    return pa.chunked_array([pa.array(values, wanted) if is_list(wanted) else column_of(values, "text")])

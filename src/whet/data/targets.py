@@ -142,6 +142,22 @@ def target_numbers(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
     return found
 
 
+def require_numbers(rows: Rows, columns: Columns) -> None:
+    """Refuse a regression's rows of which a target cannot be judged.
+
+    Raises:
+        DataError: it is not a number, or not a finite one (the first such row is named).
+    """
+    numbers = target_numbers(rows, columns)
+    strange = np.flatnonzero(~np.isfinite(numbers))
+    if len(strange):
+        raise DataError(
+            f"The target is not a finite number: {numbers[strange[0]]}.",
+            where=rows.place(int(rows.ids[strange[0]]), columns.target[0]),
+            fix="correct the row, or leave the target empty to have it left out",
+        )
+
+
 def _column_keys(column: pa.Array, separator: str | None) -> tuple[np.ndarray[Any, Any], list[str]]:
     """Codes into the keys of this batch (-1: missing) and the keys."""
     if is_list(column.type):

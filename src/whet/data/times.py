@@ -90,8 +90,10 @@ def _text_forms() -> dict[str, Parse]:
 
 
 def _typed(column: pa.Array) -> np.ndarray[Any, Any]:
+    if pa.types.is_time(column.type) or pa.types.is_duration(column.type):
+        column = pc.cast(column, pa.int32() if column.type.bit_width == 32 else pa.int64())
     if pa.types.is_temporal(column.type):
-        column = pc.cast(pc.cast(column, pa.timestamp("us", getattr(column.type, "tz", None))), pa.int64())
+        column = pc.cast(pc.cast(column, pa.timestamp("us", getattr(column.type, "tz", None)), safe=False), pa.int64())
         return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 1e6
     return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 

@@ -73,7 +73,7 @@ def findings(story: Story) -> Html | None:
 
 
 def _finding(story: Story, finding: Finding) -> Html:
-    known = [(story.example("", row), row) for row in finding.row_ids]
+    known = [(story.example(finding.part, row), row) for row in finding.row_ids]
     shown = [row_card(example, row) for example, row in known if example is not None]
     places = [f"row {count(row + 1)}" for example, row in known if example is None]
     parts = [

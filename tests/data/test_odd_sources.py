@@ -1,0 +1,191 @@
+"""Sources that are read wrongly with ease: nothing of them is lost, mixed up or taken for something else."""
+
+import gzip
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import whet
+from whet.checking import Objects, divide
+from whet.data.read import read_table
+from whet.data.rows import raw_values
+from whet.data.targets import open_targets
+from whet.errors import ConfigError, DataError
+
+TEXTS = [f"a question about the {thing} of order {n}" for n in range(15) for thing in ("refund", "parcel")]
+NAMES = ["money", "post"] * 15
+FRAME = pd.DataFrame({"text": TEXTS, "y": NAMES})
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_test_sets_whose_names_are_alike_have_targets_of_their_own(tmp_path: Path) -> None:
+    other = FRAME.assign(y=FRAME["y"].replace({"money": "post", "post": "money"}))
+    given = Objects(rows=FRAME, tests={"a/b": FRAME[:10], "a_b": other[:10], "A/b": FRAME[10:20]})
+    tests = divide({"data": {"target": "y"}}, given, tmp_path).split.tests
+    assert len({test.sealed for test in tests.values()}) == 3
+    assert open_targets(tests["a/b"].sealed)["y"].to_pylist() == NAMES[:10]
+    assert open_targets(tests["a_b"].sealed)["y"].to_pylist() == other["y"][:10].tolist()
+
+
+@pytest.mark.parametrize(("given", "said"), [("3 EUR", "must be a number"), ("1e999", "not a finite number")])
+def test_a_test_target_that_is_no_number_is_found_before_anything_is_fitted(
+    given: str, said: str, tmp_path: Path
+) -> None:
+    numbers = [str(n) for n in range(30)]
+    test = pd.DataFrame({"text": TEXTS[:4], "y": ["1", "2", "", given]})
+    test.to_csv(tmp_path / "later.csv", index=False)
+    with pytest.raises(DataError, match=said) as caught:
+        whet.check(FRAME.assign(y=numbers), "y", test=str(tmp_path / "later.csv"))
+    assert "row 4" in caught.value.where
+
+
+@pytest.mark.parametrize("name", ["pages.json", "pages.jsonl"])
+def test_lists_after_one_another_are_all_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('[{"a": "1"}, {"a": "2"}]\n[]\n [{"a": "3"},\n {"a": "4"}]')
+    assert read_table(tmp_path / name)[0].values("a") == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[{"a": "1"}]\ngarbage', 2),
+        ('[{"a": "1"},\n, {"a": "2"}]', 2),
+        ('[{"a": "1"}\n{"a": "2"}]', 2),
+        ('[{"a": "1"},\n{"a": "2"}\n', 3),
+    ],
+)
+def test_a_list_with_anything_else_in_or_after_it_is_malformed(text: str, line: int, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(DataError, match=f"line {line}"):
+        read_table(tmp_path / "rows.json")
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_one_task_for_several_targets_is_refused(task: str) -> None:
+    frame = FRAME.assign(a=[0, 1] * 15, b=[1, 0] * 15)
+    with pytest.raises(ConfigError, match="one target a row"):
+        whet.check(frame, ["a", "b"], settings=[f"task.name={task}"])
+    frame["y"] = [["x"], ["x", "y"]] * 15
+    with pytest.raises(ConfigError, match="lists in 'y'"):
+        whet.check(frame, "y", settings=[f"task.name={task}"])
+
+
+def test_a_target_named_twice_is_refused() -> None:
+    with pytest.raises(DataError, match="named twice"):
+        whet.check(FRAME, ["y", "y"])
+
+
+def test_one_label_by_itself_among_lists_of_labels_is_a_list_of_one(tmp_path: Path) -> None:
+    labels: list[Any] = [["x", "y"], "y", [], ["x"]]
+    rows = [{"text": text, "y": labels[n % 4]} for n, text in enumerate(TEXTS)]
+    found = whet.check(str(lines(tmp_path / "rows.jsonl", rows)), "y")
+    assert found.task.kind == "multi-label"
+    assert read_table(tmp_path / "rows.jsonl")[0].values("y")[:4] == [["x", "y"], ["y"], [], ["x"]]
+
+
+@pytest.mark.parametrize("part", ["target", "group", "time_column"])
+def test_nested_values_play_no_part(part: str, tmp_path: Path) -> None:
+    rows = [{"text": text, "y": NAMES[n], "odd": {"id": n}} for n, text in enumerate(TEXTS)]
+    given: dict[str, Any] = {"target": "y", part: "odd"}
+    with pytest.raises(DataError, match="nested values"):
+        whet.check(str(lines(tmp_path / "rows.jsonl", rows)), text="text", **given)
+
+
+def test_lists_are_no_groups() -> None:
+    with pytest.raises(DataError, match="holds lists"):
+        whet.check(FRAME.assign(odd=[[str(n)] for n in range(30)]), "y", text="text", group="odd")
+
+
+def test_test_files_called_like_other_parts_do_not_take_their_place(tmp_path: Path) -> None:
+    frame = pd.concat([FRAME, FRAME.assign(text=FRAME["text"] + " again")])
+    for name in ("train", "valid"):
+        frame[:20].to_csv(tmp_path / f"{name}.csv", index=False)
+    found = whet.check(frame, "y", test=[str(tmp_path / "train.csv"), str(tmp_path / "valid.csv")])
+    assert list(found.split.tests) == ["train (test)", "valid (test)"]
+    assert not [one for one in found.findings if "failed" in one.message]
+    leaks = [one for one in found.findings if one.check == "leakage"]
+    assert {one.part for one in leaks if one.part != "valid"} == {"train (test)", "valid (test)"}, (
+        "row numbers are those of the test files"
+    )
+
+
+DAMAGED: dict[str, tuple[bytes, str]] = {
+    "marked.csv": (b"\xef\xbb\xbftext,y\n" + b"caf\xe9,a\n" * 3, "byte 13"),
+    "wide.csv": (b"\xff\xfe" + "text,y\ncafe,a\n".encode("utf-16-le") + b"x", "cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_bytes_that_belie_their_mark_are_placed(name: str, tmp_path: Path) -> None:
+    content, said = DAMAGED[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_table(tmp_path / name)
+
+
+def test_a_gzip_file_that_breaks_off_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole = gzip.compress("".join(f"{n},{rng.bytes(40).hex()}\n" for n in range(5000)).encode())
+    (tmp_path / "rows.csv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="unpacked"):
+        read_table(tmp_path / "rows.csv.gz")
+
+
+def test_half_a_surrogate_pair_is_a_replacement_character(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": "cut \\ud83d", "b": ["\\ud83d"]}\n{"a": "\\ud83d\\ude00", "b": ["x"]}')
+    rows = read_table(tmp_path / "rows.jsonl")[0]
+    assert rows.values("a") == ["cut \ufffd", "😀"]
+    assert rows.values("b") == [["\ufffd"], ["x"]]
+
+
+def test_a_column_of_empty_lists_is_read(tmp_path: Path) -> None:
+    rows = [{"text": text, "y": NAMES[n], "tags": []} for n, text in enumerate(TEXTS)]
+    assert read_table(lines(tmp_path / "rows.jsonl", rows))[0].values("tags") == [[]] * 30
+
+
+def test_types_of_other_libraries_are_read_as_text() -> None:
+    frame = FRAME.assign(age=pd.cut(np.arange(30), 3, labels=None))
+    found = whet.check(frame, "y", text="text").split.train
+    assert all("9.667" in value for value in found.values("age") if isinstance(value, str) and "-0.029" in value)
+    assert isinstance(found.values("age")[0], str)
+    coded = pa.array([["a", "b"], ["a"]] * 15, pa.list_(pa.dictionary(pa.int32(), pa.string())))
+    viewed = pa.array([["a", "b"], ["a"]] * 15, pa.list_view(pa.string()))
+    for labels in (coded, viewed):
+        rows = read_table(pa.table({"text": TEXTS, "y": labels}))[0]
+        assert rows.values("y")[:2] == [["a", "b"], ["a"]]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pd.to_datetime(np.arange(30) * 86400.1234567891, unit="s"),
+        pd.to_timedelta([timedelta(hours=n) for n in range(30)]),
+        [(pd.Timestamp(0) + pd.Timedelta(minutes=n)).time() for n in range(30)],
+    ],
+    ids=["nanoseconds", "durations", "times of day"],
+)
+def test_every_kind_of_time_orders_rows(times: Any) -> None:
+    found = whet.check(FRAME.assign(when=times), "y", text="text", time_column="when").split
+    assert found.tests["test"].rows.ids.min() > found.train.ids.max()
+
+
+def test_numbers_are_read_alike_to_learn_and_to_answer() -> None:
+    values: dict[str, Any] = {"f": [5.0, 0.1, 1e-7, None], "b": [True, False, True, False], "i": [1, 2, 3, 4]}
+    frame = pd.DataFrame({**values, "y": ["u", "v"] * 2, "text": TEXTS[:4]})
+    frame = pd.concat([frame] * 10, ignore_index=True)
+    rows = read_table(frame.assign(text=[f"{text} {n}" for n, text in enumerate(frame["text"])]))[0]
+    trained = whet.check(rows.table, "y", text=["text", "f"]).split.train
+    table = dict(zip(trained.ids.tolist(), trained.values("f"), strict=True))
+    answered = [text for (text,) in raw_values([rows.table.column("f")])]
+    assert {answered[row] for row in table} == {"5", "0.1", "1e-07"}
+    assert all(answered[row] == text for row, text in table.items())
