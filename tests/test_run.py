@@ -17,6 +17,7 @@ from whet import catalog, listing
 from whet.errors import ConfigError, DataError
 from whet.run import write_predictions
 from whet.tasks.predictions import Predictions
+from whet.telling import curve_of
 from whet.testing import tiny_rows
 
 
@@ -55,6 +56,40 @@ def test_the_run_folder_holds_what_it_should(here: Path, tiny_model: Path) -> No
     page = (here / "run" / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert result._repr_html_()
+
+
+def test_the_curve_of_a_stage_is_that_of_its_last_fit(here: Path) -> None:
+    def fit(steps: int, first: int = 1, loss: float = 1.0) -> list[dict[str, Any]]:
+        found = [{"event": "stepped", "stage": "s", "step": n, "steps": 9, "loss": loss} for n in range(first, steps)]
+        return [{"event": "fitting", "stage": "full"}, {"event": "evaluated", "stage": "s", "step": first - 1,
+                                                        "loss": loss}, *found]  # fmt: skip
+
+    events = [*fit(9), *fit(4, loss=2.0), *fit(6, first=3, loss=3.0)]
+    (here / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    points = {point.step: point for point in curve_of(here)}
+    assert {step: point.train_loss for step, point in points.items()} == {0: None, 1: 2.0, 2: None, 3: 3.0, 4: 3.0,
+                                                                          5: 3.0}  # fmt: skip
+    assert {step: point.valid_loss for step, point in points.items() if point.valid_loss} == {0: 2.0, 2: 3.0}
+
+
+def test_few_long_texts_do_not_get_more_passes_than_few_examples_need(tiny_model: Path) -> None:
+    rows = [dict(row, text=" ".join([row["text"]] * 20)) for row in rows_of("classification", 60)]
+    given: dict[str, Any] = {"model": tiny_model, "method": "full", "settings": PLAIN}
+    short = whet.plan(rows_of("classification", 60), "target", **given).plan.training
+    windows = whet.plan(rows, "target", max_length=16, **given).plan.training
+    assert short.epochs is not None
+    assert windows.epochs is not None
+    assert windows.epochs < short.epochs / 4
+
+
+def test_a_ladder_has_no_rung_that_ignores_the_loss_that_was_asked_for(tiny_model: Path) -> None:
+    rows = rows_of("classification", 60)
+    given: dict[str, Any] = {"model": tiny_model, "method": "auto", "time": 600}
+    usual = whet.plan(rows, "target", settings=PLAIN, **given).plan.method
+    asked = whet.plan(rows, "target", settings=(*PLAIN, "task.focal_gamma=2"), **given).plan.method
+    named = [[catalog.name_of("method", rung.method) for rung in method.rungs] for method in (usual, asked)]
+    assert "contrastive" in named[0]
+    assert "contrastive" not in named[1]
 
 
 def test_answers_without_any_label_are_written_beside_others(here: Path) -> None:

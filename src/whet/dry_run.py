@@ -17,7 +17,6 @@ import torch
 
 from whet.backbones.backbone import Backbone, Cut
 from whet.backbones.cut import FeatureCut
-from whet.backbones.precisions import Precision
 from whet.data.ragged import by_length
 from whet.learners.descent import Descent, drawn_head, lowest_cut, moving_blocks, names_of, trained_tables, undecayed
 from whet.learners.fitted import NeuralFitted, drain
@@ -91,16 +90,7 @@ class MethodCost:
 
 def frozen(learner: Neural) -> NeuralFitted:
     """A learner's model before anything is fitted, as it answers in a run."""
-    return unfitted(learner, learner.backbone, learner.machinery.precision)
-
-
-def unfitted(learner: Neural, backbone: Backbone, precision: Precision) -> NeuralFitted:
-    """A learner's backbone, prepared or not, before anything is fitted."""
-    machinery = learner.machinery
-    working = Working.of(backbone.model, precision, torch.device(machinery.device))
-    return NeuralFitted(
-        working, backbone, learner.task, learner.state, learner.columns, learner.processor, machinery, learner.cache
-    )
+    return learner.unfitted(learner.backbone, learner.machinery.precision)
 
 
 def time_forward(fitted: NeuralFitted, examples: Examples) -> float:
@@ -179,7 +169,7 @@ def measure_stage(
     assert isinstance(stage.fit, Descend)
     descent = replace(learner.descent(stage, number), rate=STILL)
     machinery = learner.machinery
-    fitted = unfitted(learner, backbone, machinery.training_precision)
+    fitted = learner.unfitted(backbone, machinery.training_precision)
     working = fitted.working
     groups = descent.groups(backbone)
     names = names_of(groups)

@@ -196,6 +196,10 @@ class Speeds:
         """Rows that gradient steps pass over."""
         return learning_rows(method, self.rows, self.valid)
 
+    def learning_pieces(self, method: Method) -> int:
+        """Examples of these: each window of a long text is one."""
+        return round(self.pieces * self.learning_rows(method) / max(1, self.rows + self.valid))
+
     def passed_tokens(self, method: Method) -> float:
         """Tokens of these."""
         return self.tokens * self.learning_rows(method) / max(1, self.rows)
@@ -293,7 +297,10 @@ def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = 
         gain = replay_bound(speeds, method, training)
     chosen = [rung.method for rung in method.rungs] if isinstance(method, Auto) else [method]
     kept_tokens = speeds.tokens + speeds.valid_tokens
-    kept = sum(checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training))
+    each = [checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training)]
+    kept = sum(each)
+    if isinstance(method, Auto) and method.folds:  # those of every part stay, beside those of the last fit
+        kept = method.folds * kept + max(each, default=0)
     in_run = int(speeds.parameters * NUMBER_BYTES + kept)
     in_cache = int(kept_tokens * speeds.width * 2 + speeds.rows * speeds.width * 4)
     seconds = sum(parts.values())

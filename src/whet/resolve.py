@@ -38,7 +38,7 @@ from whet.plan import Auto, DataPlan, Forecast, ModelPlan, Plan, plan_of, tracke
 from whet.rungs import Counts, fit_rungs, worth_measuring
 from whet.sample import Sample
 from whet.tasks.own_loss import plain_task
-from whet.tasks.task import Growth, State, Task
+from whet.tasks.task import Growth, State, Task, changed
 from whet.training.machinery import Machinery
 from whet.training.memory import give_back
 from whet.training.settings import Training
@@ -172,7 +172,7 @@ def settled(method: Any, speeds: Speeds, checked: Checked, began: float) -> tupl
     speeds, fitting = fitted_to_memory(speeds, method)
     training = speeds.training
     if training.epochs is None and method.epochs:
-        training = replace(training, epochs=training.passes(method, speeds.learning_rows(method)))
+        training = replace(training, epochs=training.passes(method, speeds.learning_pieces(method)))
     if training.learning_rate is None and method.learning_rate:
         training = replace(training, learning_rate=training.rate(method.learning_rate))
     return method, training, speeds, fitting
@@ -181,8 +181,8 @@ def settled(method: Any, speeds: Speeds, checked: Checked, began: float) -> tupl
 def counts_of(checked: Checked, speeds: Speeds) -> Counts:
     """What the ladder's rungs are chosen from."""
     task, valid_rows = checked.task, 0 if checked.split.valid is None else len(checked.split.valid)
-    own_loss = plain_task(task) is not task  # a contrast would not heed it
-    classes = speeds.outputs if task.contrastable and not own_loss else 0
+    shaped = plain_task(task) is not task or changed(task, task.loss_settings)  # a contrast would not heed it
+    classes = speeds.outputs if task.contrastable and not shaped else 0
     rows = len(checked.split.train) + valid_rows
     trained = rows if checked.settings.valid_fraction else len(checked.split.train)
     return Counts(len(checked.columns.inputs) > 1, classes, rows, trained, valid_rows)

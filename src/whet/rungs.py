@@ -128,7 +128,7 @@ def out_of_reach(method: Method, speeds: Speeds, training: Training, left: float
     """Why a method is not even tried: the seconds left do not cover what it takes at the very least."""
     if not method.epochs:
         return None
-    passes = min(FEWEST_EPOCHS, training.passes(method, speeds.learning_rows(method)))
+    passes = min(FEWEST_EPOCHS, training.passes(method, speeds.learning_pieces(method)))
     try:
         least = fits * speeds.certain_seconds(method, passes)
     except ConfigError:  # it cannot work here, and says so where it is tried
@@ -284,8 +284,8 @@ def within(left: float, methods: list[Method], at: Conditions, fits: int) -> tup
             left -= fits * speeds.solve_seconds
             rungs.append(Rung(method=method, epochs=0, seconds=round(speeds.fresh_seconds + speeds.solve_seconds, 1)))
             continue
-        place, wanted = place_of(method, at.size), training.passes(method, speeds.learning_rows(method))
-        own = replace(training, epochs=None, least_steps=None).passes(method, speeds.learning_rows(method))
+        place, wanted = place_of(method, at.size), training.passes(method, speeds.learning_pieces(method))
+        own = replace(training, epochs=None, least_steps=None).passes(method, speeds.learning_pieces(method))
         share, epochs = left / fits, passes_in(left / fits, method, at)
         trusted = place is not None and place.trusted and epochs >= TRUSTED_SHARE * own
         if not trusted:  # it leaves time for a deeper one
@@ -308,7 +308,7 @@ def passes_in(seconds: float, method: Method, at: Conditions) -> float:
     """How many of its passes a method makes in so many seconds, rounded down to tenths."""
     start = at.speeds.rung_seconds(method, 0)
     passes = max(0.0, seconds / MARGIN - start) / max(at.speeds.epoch_seconds(method), 1e-9)
-    return min(at.training.passes(method, at.speeds.learning_rows(method)), int(passes * 10) / 10)
+    return min(at.training.passes(method, at.speeds.learning_pieces(method)), int(passes * 10) / 10)
 
 
 def comparable(
@@ -352,12 +352,12 @@ def share_of(deeper: list[Method], left: float, speeds: Speeds, training: Traini
     if not within_reach:
         return left
     last = within_reach[-1]
-    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.passes(last, speeds.learning_rows(last))))
+    reserved = MARGIN * speeds.rung_seconds(last, min(GOOD_EPOCHS, training.passes(last, speeds.learning_pieces(last))))
     return min(SHARE * left, left - reserved)
 
 
 def least_seconds(speeds: Speeds, method: Method, training: Training) -> float:
     """What a rung takes with the fewest epochs that are worth it."""
     return MARGIN * speeds.rung_seconds(
-        method, min(FEWEST_EPOCHS, training.passes(method, speeds.learning_rows(method)))
+        method, min(FEWEST_EPOCHS, training.passes(method, speeds.learning_pieces(method)))
     )

@@ -241,13 +241,26 @@ def text_of(prepared: Prepared, row: Rows) -> str:
 
 
 def curve_of(folder: Path) -> tuple[CurvePoint, ...]:
-    """Training and validation loss by step, from the event log; at most about 200 training points a stage."""
+    """Training and validation loss by step, from the event log; at most about 200 training points a stage.
+
+    Where a stage was fitted several times, as by a cross-fit, these are the points of the last fit; what a killed run
+    did after the checkpoint that it was resumed from did not happen.
+    """
     points: dict[tuple[str, int], dict[str, float]] = {}
+    begun: set[str] = set()
     for event in read_events(folder):
-        if event["event"] == "stepped" and (event["step"] % max(1, event["steps"] // 200) == 0):
-            points.setdefault((event["stage"], event["step"]), {})["train_loss"] = event["loss"]
-        elif event["event"] == "evaluated":
-            points.setdefault((event["stage"], event["step"]), {})["valid_loss"] = event["loss"]
+        kind, stage, step = event["event"], event.get("stage", ""), event.get("step", 0)
+        if kind == "fitting":
+            begun = set()
+        if kind not in ("stepped", "evaluated"):
+            continue
+        if stage not in begun:
+            begun.add(stage)
+            points = {place: losses for place, losses in points.items() if place[0] != stage or place[1] < step}
+        if kind == "evaluated":
+            points.setdefault((stage, step), {})["valid_loss"] = event["loss"]
+        elif step % max(1, event["steps"] // 200) == 0:
+            points.setdefault((stage, step), {})["train_loss"] = event["loss"]
     return tuple(CurvePoint(stage=stage, step=step, **losses) for (stage, step), losses in points.items())
 
 

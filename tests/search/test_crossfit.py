@@ -47,6 +47,16 @@ def prepared_rows(model: Path, scratch: Path) -> tuple[Prepared, RunRows]:
     return prepared, ran(encode(prepared, Clock()))
 
 
+def test_rows_of_a_single_group_are_all_learnt_from(tiny_model: Path, tmp_path: Path) -> None:
+    prepared, rows = prepared_rows(tiny_model, tmp_path)
+    whole, _ = together(rows)
+    units = np.repeat([0, 1], -(-whole.rows // 2))[: whole.rows]
+    seen = np.flatnonzero(units == 0)
+    found = split(whole, units, seen, Full(), prepared.plan.seed)
+    assert found.train.rows == len(seen)
+    assert found.valid is None
+
+
 def test_every_row_to_learn_from_is_answered_once_by_a_fit_without_it(tiny_model: Path, tmp_path: Path) -> None:
     prepared, rows = prepared_rows(tiny_model, tmp_path)
     whole, units = together(rows)

@@ -59,6 +59,7 @@ def test_an_answer_that_is_surely_right_has_a_finite_slope() -> None:
 def test_weights_are_compared_and_calibrated_by_the_plain_loss() -> None:
     for plain, focal, targets in (
         (Classification(), Classification(focal_gamma=2.0), CLASSES),
+        (Classification(), Classification(label_smoothing=0.2), CLASSES),
         (MultiLabel(), MultiLabel(focal_gamma=2.0), LABELS),
     ):
         found, temperature = held_out_loss(focal, state_of(focal), LOGITS, targets.numpy())

@@ -8,7 +8,8 @@ from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
 from whet.data.ragged import Ragged, by_length
-from whet.training.batches import balanced, bucketed, pad_tensors, strata_of
+from whet.tasks.task import Examples
+from whet.training.batches import Source, balanced, bucketed, pad_tensors, strata_of
 from whet.training.draws import key_seed, numpy_generator, seed_torch
 
 LENGTHS = some.lists(some.integers(1, 200), min_size=1, max_size=300).map(lambda found: np.array(found, np.int32))
@@ -134,6 +135,30 @@ def test_balanced_rows_weigh_alike_however_many_pieces_they_have() -> None:
     of_rows = np.bincount(row, weight)
     assert of_rows[:12].sum() == pytest.approx(of_rows[12:].sum(), rel=0.03)
     assert of_rows[:12] == pytest.approx(np.full(12, of_rows[:12].mean()), rel=0.12)
+
+
+def test_every_row_of_an_epoch_counts_alike_however_many_pieces_it_has() -> None:
+    pieces = [1] * 50 + [10] * 50
+    row = np.repeat(np.arange(100), pieces).astype(np.int32)
+    lengths = np.where(np.repeat(pieces, pieces) > 1, 64, 9)  # so that batches are of short rows, or of long ones
+    inputs = {"input_ids": Ragged.pack([np.ones(length, np.int32) for length in lengths])}
+    part = np.concatenate([np.arange(count) for count in pieces]).astype(np.int32)
+    examples = Examples(inputs, row, part, np.zeros(100, np.int64), np.arange(100), {})
+    source = Source(examples, Padder(), 32, 32, 0)  # type: ignore[arg-type]
+    counted = np.zeros(100)
+    for step in range(source.steps_per_epoch):
+        window = source.window("s", 0, step)
+        weights = torch.cat([batch.weights for batch in window]).numpy()
+        index = np.concatenate([batch.index for batch in window])
+        np.add.at(counted, row[index], source.share(window) * weights / weights.sum())
+    assert counted == pytest.approx(np.full(100, counted.mean()), rel=0.04), "an update has 30 or 31 examples"
+
+
+class Padder:
+    """What a source needs of a processor."""
+
+    def collate(self, inputs: dict[str, Ragged]) -> dict[str, torch.Tensor]:
+        return {name: pad_tensors(ragged) for name, ragged in inputs.items()}
 
 
 def test_strata_are_classes_or_the_rarest_label() -> None:

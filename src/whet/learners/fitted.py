@@ -107,16 +107,13 @@ def row_features(found: Ragged, examples: Examples) -> Array:
 
 def feature_cache(fitted: NeuralFitted) -> ActivationCache | None:
     """The cache of pooled features under the weights as they are now."""
-    live = fitted.working.live
-    precision = "bfloat16" if next(live.body.parameters()).dtype == torch.bfloat16 else fitted.machinery.precision
-    return cut_cache(fitted, FeatureCut(), precision)
+    return cut_cache(fitted, FeatureCut(), fitted.working.precision)
 
 
 def cached_share(fitted: NeuralFitted, examples: Examples) -> float:
     """The share of some examples whose features an earlier run left; 0 where a run may look for them elsewhere."""
     machinery = fitted.machinery
-    apart = (machinery.precision == "bfloat16") != (machinery.training_precision == "bfloat16")
-    if fitted.cache is None or apart:
+    if fitted.cache is None or machinery.precision != machinery.training_precision:
         return 0.0
     cache = feature_cache(fitted)
     assert cache is not None

@@ -16,6 +16,7 @@ import torch
 from whet.backbones.backbone import Backbone, Family, HeadedModel
 from whet.backbones.cut import FeatureCut
 from whet.backbones.dropout import drops, with_dropout
+from whet.backbones.precisions import Precision
 from whet.data.rows import Columns
 from whet.errors import ConfigError, DataError, ModelError
 from whet.learners.descent import Descent, calibrate, require_possible, say
@@ -89,16 +90,9 @@ class Neural:
         backbone, stages = self.stages()
         descends = any(stage.descends for stage in stages)
         precision = self.machinery.training_precision if descends else self.machinery.precision
-        working = Working.of(backbone.model, precision, torch.device(self.machinery.device))
-        fitted = NeuralFitted(
-            working, backbone, self.task, self.state, self.columns, self.processor, self.machinery, self.cache
-        )
-        fitted.starts_equal = self.method.starts_equal
+        fitted = self.unfitted(backbone, precision)
         if not self.method.starts_equal:
             fitted.notes.append("The method changes the model before its first step, as it declares.")
-        elif self.start is not None:
-            head = backbone.model.head
-            fitted.prior = (head.weight.detach().cpu().clone(), head.bias.detach().cpu().clone())
         rows = yield from self._counted(fitted, rows, stages[0])
         for number, stage in enumerate(stages):
             if isinstance(stage.fit, Solve):
@@ -110,15 +104,31 @@ class Neural:
             self._calibrate(fitted, rows.valid, stages[-1].temperature)
         if fitted.collapsed:
             yield from say(fitted, stages[-1], advice(fitted.collapsed, self.task.kind, fitted.steps > 0))
-        working.live.eval()
+        fitted.working.live.eval()
         if not isinstance(self.method, InPlace):
             some = pick(rows.train, np.arange(min(CHECKED, len(rows.train))))
             before = masters_answers(backbone, some, self.processor)
             finished = self.method.finish(backbone)
             require_equal(before, masters_answers(finished, some, self.processor))
             fitted.backbone = finished
-            fitted.working = Working.of(finished.model, precision, torch.device(self.machinery.device))
+        if not isinstance(self.method, InPlace) or precision != self.machinery.precision:
+            fitted.working = self._working(fitted.backbone, self.machinery.precision)
         return fitted
+
+    def unfitted(self, backbone: Backbone, precision: Precision) -> NeuralFitted:
+        """A backbone, as the method prepared it or not, before anything is fitted."""
+        working = self._working(backbone, precision)
+        fitted = NeuralFitted(
+            working, backbone, self.task, self.state, self.columns, self.processor, self.machinery, self.cache
+        )
+        fitted.starts_equal = self.method.starts_equal
+        if self.method.starts_equal and self.start is not None:
+            head = backbone.model.head
+            fitted.prior = (head.weight.detach().cpu().clone(), head.bias.detach().cpu().clone())
+        return fitted
+
+    def _working(self, backbone: Backbone, precision: Precision) -> Working:
+        return Working.of(backbone.model, precision, torch.device(self.machinery.device))
 
     def _calibrate(self, fitted: NeuralFitted, valid: Examples | None, usual: float) -> None:
         """Say how sure a head may be whose features were moved by the rows that it was solved on.
@@ -234,6 +244,8 @@ class Neural:
             yield from self.solve(stage, Solve(), fitted, rows)
             return
         fitted.features_moved |= moved
+        if moved and rows.valid is None:
+            fitted.state = self.state  # what was tuned on the head before the steps says nothing about the one after
 
     def descent(self, stage: Stage, number: int) -> Descent:
         """A stage of gradient steps with the plan's settings."""

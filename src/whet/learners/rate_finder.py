@@ -27,7 +27,6 @@ from whet.tasks.task import Examples
 from whet.training.compact import compacted
 from whet.training.events import Event, Started, Stopped
 from whet.training.loop import Budget, start_state, take_step
-from whet.training.precision import Working
 from whet.training.replay import set_training
 from whet.training.trouble import NotFiniteError
 
@@ -113,11 +112,7 @@ def find_rate(learner: Neural, rows: TrainingRows, method: str, optimizer: str) 
     learner = replace(learner, backbone=replace(learner.backbone, model=copy.deepcopy(learner.backbone.model)))
     backbone, stages = learner.stages()
     number = widest(stages, backbone)
-    machinery = learner.machinery
-    working = Working.of(backbone.model, machinery.training_precision, torch.device(machinery.device))
-    fitted = NeuralFitted(
-        working, backbone, learner.task, learner.state, learner.columns, learner.processor, machinery, learner.cache
-    )
+    fitted = learner.unfitted(backbone, learner.machinery.training_precision)
     for before in stages[:number]:
         if isinstance(before.fit, Solve):
             yield from learner.solve(before, before.fit, fitted, rows)

@@ -132,7 +132,7 @@ def split(whole: Examples, units: Array | None, seen: Array, method: Method, see
     """The rows that one fit sees; some of them to stop by, if that is what rows can do."""
     examples, own = whole.select(seen), None if units is None else units[seen]
     assert examples.targets is not None
-    if not method.stops:
+    if not method.stops or (own is not None and len(np.unique(own)) < 2):
         return TrainingRows(examples, None, own)
     stops = assign_folds(strata_of(examples.targets), own, STOPPING_PARTS, seed) == 0
     train = np.flatnonzero(~stops)

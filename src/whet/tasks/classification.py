@@ -134,8 +134,8 @@ class Classification:
         return [Term("cross-entropy", each * weights, weights)]
 
     def proper(self) -> "Classification":
-        """Without the focus."""
-        return replace(self, focal_gamma=0.0)
+        """Without the focus and the smoothing."""
+        return replace(self, focal_gamma=0.0, label_smoothing=0.0)
 
     def solvable(self, targets: Array, state: State) -> tuple[Literal["softmax"], torch.Tensor]:
         """Multinomial logistic regression."""

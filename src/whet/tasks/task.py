@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -48,7 +49,7 @@ class Examples:
         """(E,) how long each piece is along its first side."""
         return next(iter(self.inputs.values())).lengths
 
-    @property
+    @cached_property
     def piece_weights(self) -> Array:
         """(E,) float32: one over the number of pieces of the row, so that every row counts once."""
         return (1.0 / np.bincount(self.row, minlength=self.rows)[self.row]).astype(np.float32)

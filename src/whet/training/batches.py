@@ -4,6 +4,7 @@ Examples of like length share a batch, so that little is padded, yet every epoch
 shuffled, cut into stretches of many batches, sorted by length within each, and the batches are shuffled again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,6 +73,14 @@ class Source:
         index = index[np.argsort(self.examples.lengths[index], kind="stable")]
         parts = np.split(index, like_lengths(self.examples.lengths[index])[:-1])
         return replace(self.batch(index), parts=tuple(self.batch(part) for part in parts))
+
+    def share(self, window: Sequence[Batch]) -> float:
+        """How much examples of an update weigh beside those of an average one: a row in pieces counts once an epoch."""
+        weights, examples = self.examples.piece_weights, self.examples
+        if self.alike is not None or len(examples) == examples.rows:
+            return 1.0
+        index = np.concatenate([batch.index for batch in window])
+        return float(weights[index].mean() * len(examples) / weights.sum(dtype=np.float64))
 
     def batch(self, index: Array) -> Batch:
         """The examples at ``index`` as padded tensors."""

@@ -87,6 +87,8 @@ class ActivationCache:
             self._hold(keys, arrays)
         else:
             self._load()
+            if len(self.missing(keys)):  # another run took it away
+                self._hold(keys, arrays)
 
     def _write(self, keys: Array, arrays: Mapping[str, Ragged]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,9 @@ class ActivationCache:
                 save_array(beside / f"{name}.values.npy", packed.values)
                 save_array(beside / f"{name}.shapes.npy", packed.shapes)
             name = "segment-" + xxhash.xxh3_64_hexdigest(keys.tobytes())
-            if read_segment(self.folder / name) is None:  # not there, or damaged
+            with suppress(OSError):  # another run was as quick, or a damaged one is there
+                beside.rename(self.folder / name)
+            if read_segment(self.folder / name) is None:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
                 beside.rename(self.folder / name)
         finally:

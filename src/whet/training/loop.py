@@ -2,7 +2,8 @@
 
 It knows neither task nor method nor model family. Whenever an event is out, ``FitState`` is consistent: closing the
 generator there is a legal stop, and saving the state there is a checkpoint. Steps are exact sums: the update
-minimises the sum over terms of coefficient x (all sums / all weights) over every micro-batch.
+minimises the sum over terms of coefficient x (all sums / all weights) over every micro-batch, times the share that its
+examples have: pieces of a long text count as the row they are of.
 """
 
 import math
@@ -47,6 +48,10 @@ class BatchSource(Protocol):
     def steps_per_epoch(self) -> int: ...
 
     def window(self, stage: str, epoch: int, step: int) -> list[Batch]: ...
+
+    def share(self, window: list[Batch]) -> float:
+        """How much an update counts beside the others: 1, unless its examples are worth less or more than theirs."""
+        ...
 
     def row_ids(self, batch: Batch) -> list[int]:
         """The ids of a batch's rows, for messages."""
@@ -368,12 +373,12 @@ def take_step(
     for batch in window:
         for name, weights in objective.weights(batch).items():
             totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + weights.double().sum()
-    gradients = state.gradients()
+    gradients, share = state.gradients(), source.share(window)
     loss, counts = 0.0, any(totals.values())  # a window without any weight adds nothing to the exact sums
     for number, batch in enumerate(window if counts else ()):
         seed_torch("dropout", seed, stage, state.step, number, 0)
         value = sum_of(objective(batch), totals)
-        value.backward()  # type: ignore[no-untyped-call]
+        (value if share == 1.0 else share * value).backward()  # type: ignore[no-untyped-call]
         loss += float(value.detach())
         working.pull_gradients(gradients, add=number > 0)
     if counts:

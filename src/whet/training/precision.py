@@ -23,20 +23,22 @@ class Working:
     Args:
         masters: Float32 model; what is saved.
         live: What forward and backward run on; the same object in float32.
+        precision: What it computes in.
     """
 
     masters: HeadedModel
     live: HeadedModel
+    precision: Precision = "float32"
 
     @staticmethod
     def of(model: HeadedModel, precision: Precision, device: torch.device) -> "Working":
         """A working view of ``model``, which becomes the masters."""
         torch.set_float32_matmul_precision("medium" if precision == "float32-medium" else "highest")
         if precision != "bfloat16":
-            return Working(model.to(device), model)
+            return Working(model.to(device), model, precision)
         live = copy.deepcopy(model).to(device)
         to_bfloat16(live.body)
-        return Working(model.to(device), live)
+        return Working(model.to(device), live, precision)
 
     @property
     def shared(self) -> bool:

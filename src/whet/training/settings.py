@@ -116,12 +116,12 @@ class Training:
         given = replace(self, schedule=self.schedule or self.optimizer.schedule)
         return tuple(one.name for one in fields(self) if getattr(given, one.name) != getattr(usual, one.name))
 
-    def passes(self, method: "Method", rows: int) -> float:
-        """Epochs as named, else the method's, and more where ``rows`` are so few."""
+    def passes(self, method: "Method", examples: int) -> float:
+        """Epochs as named, else the method's, and more where ``examples`` are so few."""
         if self.epochs is not None:
             return self.epochs
         least = method.least_steps if self.least_steps is None else self.least_steps
-        return max(method.epochs, round(least * self.batch_size / rows, 1))
+        return max(method.epochs, round(least * self.batch_size / examples, 1))
 
     def rate(self, usual: float) -> float:
         """The peak rate as named, else the ``usual`` one of a method, which is AdamW's, in the optimizer's unit."""
