@@ -5,6 +5,7 @@ terminated.
 Heavy imports happen inside the commands, so that ``--help`` is quick.
 """
 
+import atexit
 import gc
 import os
 import shlex
@@ -521,6 +522,7 @@ def main() -> None:
     from whet.errors import WhetError
 
     signal.signal(signal.SIGINT, interrupt_once)
+    atexit.register(gc.freeze)  # else Python goes through all that libraries hold once more as it ends: two seconds
     debug = "--debug" in sys.argv
     try:
         app()
@@ -543,8 +545,6 @@ def main() -> None:
             raise
         sys.stderr.write(f"{os_error_text(error)}\n")
         sys.exit(2)
-    finally:
-        gc.freeze()  # else Python goes through all that libraries hold once more before it ends: two seconds
 
 
 def interrupt_once(number: int, frame: Any) -> None:

@@ -10,7 +10,7 @@ from whet import catalog
 from whet.checking import past_rows
 from whet.data.clean import clean
 from whet.data.fingerprints import group_codes, input_hashes
-from whet.data.markers import are_numbers, markers_missing
+from whet.data.markers import are_numbers, is_marker, markers_missing
 from whet.data.read import Sources, read_table
 from whet.data.rows import Columns, Rows
 from whet.data.split import unseen_classes
@@ -41,7 +41,12 @@ def evaluate_rows(
     several = task.kind == "multi-label"
     sources = Sources(rows, None, {}, ())
     if set(columns.target) <= set(rows.names) and (
-        task.kind == "regression" or (task.kind == "classification" and are_numbers(predictor.labels))
+        task.kind == "regression"
+        or (
+            task.kind == "classification"
+            and are_numbers(predictor.labels)
+            and not any(map(is_marker, predictor.labels))
+        )
     ):
         sources = markers_missing(sources, columns)
     cleaned = clean(sources, columns, several=several)

@@ -101,9 +101,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             lost = [name for name in names if name not in prepared.state["labels"]]
             if lost:
                 raise DataError(
-                    f"No row of the class {lost[0]!r} has a text.",
+                    f"No row of the class {lost[0]!r} can be learnt from: its texts are empty, or other classes' too.",
                     where="X",
-                    fix="leave the class out, or fill them in",
+                    fix="leave the class out, or give it texts of its own",
                 )
             write_model(prepared, fit_all(prepared), folder)
             prepared.plan.write(folder / PLAN)

@@ -137,21 +137,25 @@ def test_balanced_rows_weigh_alike_however_many_pieces_they_have() -> None:
     assert of_rows[:12] == pytest.approx(np.full(12, of_rows[:12].mean()), rel=0.12)
 
 
-def test_every_row_of_an_epoch_counts_alike_however_many_pieces_it_has() -> None:
+@pytest.mark.parametrize("even", [False, True])
+def test_every_row_of_an_epoch_counts_alike_however_many_pieces_it_has(even: bool) -> None:
     pieces = [1] * 50 + [10] * 50
     row = np.repeat(np.arange(100), pieces).astype(np.int32)
     lengths = np.where(np.repeat(pieces, pieces) > 1, 64, 9)  # so that batches are of short rows, or of long ones
     inputs = {"input_ids": Ragged.pack([np.ones(length, np.int32) for length in lengths])}
     part = np.concatenate([np.arange(count) for count in pieces]).astype(np.int32)
     examples = Examples(inputs, row, part, np.zeros(100, np.int64), np.arange(100), {})
-    source = Source(examples, Padder(), 32, 32, 0)  # type: ignore[arg-type]
+    classes = np.repeat([0, 1], 50) if even else None
+    source = Source(examples, Padder(), 32, 32, 0, even=classes)  # type: ignore[arg-type]
     counted = np.zeros(100)
     for step in range(source.steps_per_epoch):
         window = source.window("s", 0, step)
         weights = torch.cat([batch.weights for batch in window]).numpy()
         index = np.concatenate([batch.index for batch in window])
-        np.add.at(counted, row[index], source.share(window) * weights / weights.sum())
-    assert counted == pytest.approx(np.full(100, counted.mean()), rel=0.04), "an update has 30 or 31 examples"
+        np.add.at(counted, row[index], source.share("s", 0, window) * weights / weights.sum())
+    assert counted.sum() == pytest.approx(source.steps_per_epoch, rel=0.02), "updates are as long as without pieces"
+    assert counted[:50].mean() == pytest.approx(counted[50:].mean(), rel=0.04), "an update has 30 or 31 examples"
+    assert even or counted == pytest.approx(np.full(100, counted.mean()), rel=0.04)
 
 
 class Padder:

@@ -22,6 +22,7 @@ LONG_CHARACTERS = 1_000_000
 FILL_IN = "fill them in, or leave it so"
 NO_LABELS = "fill them in; rows that truly have no label are kept from a list column ([]) or from columns of 0 and 1"
 _EXAMPLES = 5
+_PIECE = 65_536
 
 
 def clean(sources: Sources, columns: Columns, *, several: bool = False) -> Sources:
@@ -216,8 +217,10 @@ def _inputs_as_text(rows: Rows, columns: Columns) -> tuple[Rows, list[Finding]]:
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Numbers as they are answered to, too."""
-    chunks = [[None if value is None else text_of(value) for value in chunk.to_pylist()] for chunk in column.chunks]
-    return pa.chunked_array([pa.array(chunk, pa.string()) for chunk in chunks], pa.string())
+    starts = range(0, len(column), _PIECE)  # so that few Python numbers are there at a time
+    pieces = (column.slice(start, _PIECE).to_pylist() for start in starts)
+    texts = (pa.array([None if v is None else text_of(v) for v in piece], pa.string()) for piece in pieces)
+    return pa.chunked_array(list(texts), pa.string())
 
 
 def _long_note(rows: Rows, faults: _Faults) -> Finding:

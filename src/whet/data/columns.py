@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from whet.data.rows import Columns, Rows, spread
-from whet.data.tables import is_list, is_nested, is_number, is_text
+from whet.data.tables import is_bytes, is_list, is_nested, is_number, is_text
 from whet.errors import DataError, closest
 
 
@@ -55,10 +55,11 @@ def require_columns(rows: Rows, columns: Columns) -> None:
             raise DataError(f"The target {name!r} is named twice.", where=rows.source, fix="name it once")
     for name in dict.fromkeys(name for name in (*columns.target, columns.group, columns.time) if name is not None):
         field = rows.table.schema.field(name)
-        if is_nested(field) or (is_list(field.type) and name not in columns.target):
+        nested = is_nested(field) and not is_bytes(field)
+        if nested or (is_list(field.type) and name not in columns.target):
             held = [value for value in rows.select(spread(len(rows), 100)).values(name) if value is not None]
             raise DataError(
-                f"The column {name!r} holds {'nested values' if is_nested(field) else 'lists'}, such as "
+                f"The column {name!r} holds {'nested values' if nested else 'lists'}, such as "
                 f"{str(held[0])[:60] if held else 'none'}.",
                 where=f"{rows.source}, column {name!r}",
                 fix="write a single value in each row" + (", or a list of labels" if name in columns.target else ""),

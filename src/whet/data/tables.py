@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 NESTED = {b"whet.nested": b"1"}
 """Marks a column whose values were objects or mixed lists, kept as JSON text; no one may train on it."""
+BYTES = {b"whet.nested": b"bytes"}
+"""Marks one whose values were bytes, kept as the text that they spell in UTF-8: groups and targets, but no input."""
 
 Kind = Literal["null", "boolean", "integer", "number", "text", "empty list", "text list", "number list", "nested"]
 LISTS: tuple[Kind, ...] = ("empty list", "text list", "number list")
@@ -44,12 +46,17 @@ def is_nested(field: pa.Field) -> bool:
     return bool(field.metadata and b"whet.nested" in field.metadata)
 
 
+def is_bytes(field: pa.Field) -> bool:
+    """Whether a column held bytes: see ``BYTES``."""
+    return bool(field.metadata and field.metadata.get(b"whet.nested") == b"bytes")
+
+
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """The schema that ``plain_table`` gives."""
     fields = []
     for field in schema:
         kept = {key: value for key, value in (field.metadata or {}).items() if key.startswith(b"whet.")}
-        nested = NESTED if _keeps_structure(field.type) else kept
+        nested = (BYTES if pa.types.is_binary(field.type) else NESTED) if _keeps_structure(field.type) else kept
         fields.append(pa.field(field.name, _plain_type(field.type), metadata=nested or None))
     return pa.schema(fields)
 
@@ -71,12 +78,13 @@ def kind_of(values: Iterable[Any], kind: Kind = "null") -> Kind:
 
 def column_of(values: Sequence[Any], kind: Kind) -> pa.Array:
     """Python values as an Arrow column of one kind; mixed scalars become text, what is nested JSON text."""
-    if kind == "text":
-        return _texts([None if value is None else text_of(value) for value in values])
     if kind == "nested":
         return _texts([None if value is None else _as_json(value) for value in values])
     if kind in LISTS:
         return _lists(values, _ARROW[kind])
+    values = [None if _is_empty_list(value) else value for value in values]
+    if kind == "text":
+        return _texts([None if value is None else text_of(value) for value in values])
     try:
         return pa.array(values, _ARROW[kind])
     except (pa.ArrowInvalid, OverflowError):  # integers beyond 64 bits
@@ -92,8 +100,8 @@ def _texts(values: list[str | None]) -> pa.Array:
 
 
 def _lists(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """A single text among lists of texts is a list of one."""
-    listed = [[value] if isinstance(value, str) else value for value in values]
+    """A single value among lists of texts is a list of one."""
+    listed = [value if value is None or _is_list_value(value) else [text_of(value)] for value in values]
     try:
         return pa.array(listed, kind)
     except UnicodeEncodeError:
@@ -143,12 +151,10 @@ def _join(one: Kind, other: Kind) -> Kind:
     pair = {one, other}
     if pair == {"integer", "number"}:
         return "number"
-    if "text list" in pair and pair & {"text", "empty list"}:
-        return "text list"  # one label by itself, or none
-    if pair == {"number list", "empty list"}:
-        return "number list"
-    if pair == {"text", "empty list"}:
-        return "text list"
+    if "empty list" in pair:  # no label among lists; among single values it stands for none
+        return one if other == "empty list" else other
+    if pair == {"text list", "text"}:
+        return "text list"  # a label by itself
     return "nested" if pair & {"nested", *LISTS} else "text"
 
 
@@ -163,9 +169,17 @@ def _kind_of_value(value: Any) -> Kind:
         return "integer"
     if isinstance(value, float | np.floating):
         return "number"
-    if isinstance(value, list | tuple | np.ndarray):
+    if _is_list_value(value):
         return _kind_of_list(list(value))
     return "nested" if isinstance(value, Mapping) else "text"
+
+
+def _is_list_value(value: Any) -> bool:
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def _is_empty_list(value: Any) -> bool:
+    return _is_list_value(value) and len(value) == 0
 
 
 def _kind_of_list(values: list[Any]) -> Kind:
@@ -179,6 +193,13 @@ def _kind_of_list(values: list[Any]) -> Kind:
 
 def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _as_spelled(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return str(value)
 
 
 def _keeps_structure(kind: pa.DataType) -> bool:
@@ -204,15 +225,19 @@ def _plain_column(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArr
     if column.type == wanted:
         return column
     if _keeps_structure(column.type):
-        values = [None if value is None else _as_json(value) for value in column.to_pylist()]
-        return pa.chunked_array([_texts(values)])
+        spelled = _as_spelled if pa.types.is_binary(column.type) else _as_json
+        return pa.chunked_array([_texts([None if value is None else spelled(value) for value in column.to_pylist()])])
     if pa.types.is_dictionary(column.type):
         column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type)
         return _plain_column(column, wanted)
-    try:
-        if not _is_view(column.type):  # Arrow's cast of a view may be damaged
+    try:  # a type of another library stands for something else than what it is stored as; a cast view may be damaged
+        if not (isinstance(column.type, pa.BaseExtensionType) or _is_view(column.type)):
             return pc.cast(column, wanted)
-    except pa.ArrowNotImplementedError:  # lists of dictionaries, types of other libraries
+    except pa.ArrowNotImplementedError:  # lists of dictionaries
         pass
     values = column.to_pylist()
-    return pa.chunked_array([pa.array(values, wanted) if is_list(wanted) else column_of(values, "text")])
+    if not is_list(wanted):
+        return pa.chunked_array([column_of(values, "text")])
+    if pa.types.is_floating(wanted.value_type):
+        values = [None if row is None else [None if v is None else float(v) for v in row] for row in values]
+    return pa.chunked_array([pa.array(values, wanted)])

@@ -21,11 +21,10 @@ from whet.training.events import Event
 def probe_blocks(rows: ReadyRows, backbone: Backbone) -> Generator[Event, None, BlockProbe]:
     """A score behind every block, and the cut that follows from them."""
     checked, metric = rows.checked, rows.metric
-    train, columns, processor = checked.split.train, checked.columns, rows.pretrained.processor
-    examples = checked.task.encode(train, columns, processor, rows.state, targeted=True)
+    train, columns = checked.split.train, checked.columns
     units, grouped = row_units(train, columns), columns.group is not None
     found: Readings = yield from read_blocks(
-        rows.pretrained, checked.task, rows.state, examples, units, Solve(), grouped=grouped
+        rows.pretrained, checked.task, rows.state, rows.examples, units, Solve(), grouped=grouped
     )
     answers = [ordered(head.answers) for head in (found.without, *found.heads)]
     resamples = Resamples(answers[0], rows.pretrained.seed, purpose="inspect")

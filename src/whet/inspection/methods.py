@@ -32,7 +32,7 @@ def method_facts(name: str, pristine: Backbone, training: Training, rows: ReadyR
             require_possible(stage, rows.checked.task, training)  # type: ignore[union-attr]
     except WhetError as error:
         return MethodFacts(name=name, summary=summary, problem=Problem(error.what, error.where, error.fix))
-    epochs = epochs_of(method, training, None if rows is None else len(rows.checked.split.train))
+    epochs = epochs_of(method, training, None if rows is None else len(rows.examples))
     every = dict(prepared.model.named_parameters())
     moved = {one for stage in stages for one in trained_names(stage, prepared)}
     trained = count(every, sorted(moved))
@@ -48,14 +48,14 @@ def method_facts(name: str, pristine: Backbone, training: Training, rows: ReadyR
     )
 
 
-def epochs_of(method: Method, training: Training, rows: int | None) -> float:
-    """The passes of a method over so many rows: more than its own where they are few.
+def epochs_of(method: Method, training: Training, examples: int | None) -> float:
+    """The passes of a method over so many examples: more than its own where they are few.
 
     A plan holds some rows out to stop by, and may then have a few more.
     """
     if not method.epochs:
         return 0.0
-    return float(training.epochs or method.epochs) if rows is None else training.passes(method, rows)
+    return float(training.epochs or method.epochs) if examples is None else training.passes(method, examples)
 
 
 def trained_names(stage: Stage, backbone: Backbone) -> set[str]:

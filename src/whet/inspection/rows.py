@@ -12,16 +12,21 @@ from whet.choices import find_backbone, find_evaluation, find_machinery, usual_l
 from whet.errors import ConfigError
 from whet.evaluation.metric import Metric, metric_named
 from whet.learners.neural import Pretrained
-from whet.tasks.task import State
+from whet.tasks.task import Examples, State
 from whet.wanted import activations_folder, cache_folder
 
 
 @dataclass(frozen=True, eq=False)
 class ReadyRows:
-    """The rows as they were checked and split, what they taught the task, and how the model runs on them."""
+    """The rows as they were checked and split, what they taught the task, and how the model runs on them.
+
+    Args:
+        examples: The training rows, encoded with their targets.
+    """
 
     checked: Checked
     state: State
+    examples: Examples
     pretrained: Pretrained
     metric: Metric
 
@@ -62,4 +67,5 @@ def prepared_rows(wanted: Mapping[str, Any], objects: Objects, source: ModelSour
     pretrained = Pretrained(family, source.folder, processor, machinery, seed, activations_folder(wanted, cache))
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     metric = objects.metric or metric_named(evaluation.metric, task.kind)
-    return ReadyRows(replace(checked, findings=(*checked.findings, *taught)), state, pretrained, metric)
+    examples = task.encode(train, columns, processor, state, targeted=True)
+    return ReadyRows(replace(checked, findings=(*checked.findings, *taught)), state, examples, pretrained, metric)

@@ -106,7 +106,7 @@ class CurvePoint:
 class Example:
     """One row to look at, its text shortened.
 
-    ``source`` says where ``row_id`` counts: the name of a test set for its worst rows, "" for the rows of findings.
+    ``source`` says where ``row_id`` counts: the part of the rows, "" for those of the file to learn from.
     ``target`` and ``predicted`` hold one label, several for multi-label, a number as text for regression.
     """
 

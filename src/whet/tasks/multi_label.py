@@ -162,7 +162,9 @@ class MultiLabel:
         if "columns" in form:
             return {name for name, value in zip(form["columns"], row, strict=True) if self._is_true(value, name, rows)}
         if "list" in form:
-            return {label_text(value) for value in row[0] or [] if value is not None}
+            alone = isinstance(row[0], str)  # of a file without lists, where a label stands by itself
+            given = ([row[0]] if row[0].strip() else []) if alone else row[0]
+            return {label_text(value) for value in given or [] if value is not None}
         return {part.strip() for part in label_text(row[0] or "").split(form["separator"]) if part.strip()}
 
     def _is_true(self, value: Any, column: str, rows: Rows) -> bool:

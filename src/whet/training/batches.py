@@ -47,6 +47,7 @@ class Source:
     even: Array | None = None
     mixup: float = 0.0
     _epochs: dict[tuple[str, int], list[Array]] = field(default_factory=dict)
+    _mean: tuple[tuple[str, int], float] = (("", -1), 1.0)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -74,13 +75,19 @@ class Source:
         parts = np.split(index, like_lengths(self.examples.lengths[index])[:-1])
         return replace(self.batch(index), parts=tuple(self.batch(part) for part in parts))
 
-    def share(self, window: Sequence[Batch]) -> float:
-        """How much examples of an update weigh beside those of an average one: a row in pieces counts once an epoch."""
-        weights, examples = self.examples.piece_weights, self.examples
-        if self.alike is not None or len(examples) == examples.rows:
+    def share(self, stage: str, epoch: int, window: Sequence[Batch]) -> float:
+        """What examples of an update weigh beside those of its epoch on average: a row in pieces counts as one.
+
+        A loss of features weighs each example among those that it is compared with, so updates of it count alike.
+        """
+        weights = self.examples.piece_weights
+        if self.alike is not None or len(self.examples) == self.examples.rows:
             return 1.0
         index = np.concatenate([batch.index for batch in window])
-        return float(weights[index].mean() * len(examples) / weights.sum(dtype=np.float64))
+        order = self._order(stage, epoch)
+        if self._mean[0] != (stage, epoch):
+            self._mean = (stage, epoch), float(weights[np.concatenate(order)].mean(dtype=np.float64))
+        return float(weights[index].mean(dtype=np.float64)) / self._mean[1]
 
     def batch(self, index: Array) -> Batch:
         """The examples at ``index`` as padded tensors."""

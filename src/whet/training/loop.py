@@ -49,8 +49,8 @@ class BatchSource(Protocol):
 
     def window(self, stage: str, epoch: int, step: int) -> list[Batch]: ...
 
-    def share(self, window: list[Batch]) -> float:
-        """How much an update counts beside the others: 1, unless its examples are worth less or more than theirs."""
+    def share(self, stage: str, epoch: int, window: list[Batch]) -> float:
+        """How much an update counts beside the others of its epoch: 1, unless its examples weigh less or more."""
         ...
 
     def row_ids(self, batch: Batch) -> list[int]:
@@ -373,7 +373,7 @@ def take_step(
     for batch in window:
         for name, weights in objective.weights(batch).items():
             totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + weights.double().sum()
-    gradients, share = state.gradients(), source.share(window)
+    gradients, share = state.gradients(), source.share(stage, epoch, window)
     loss, counts = 0.0, any(totals.values())  # a window without any weight adds nothing to the exact sums
     for number, batch in enumerate(window if counts else ()):
         seed_torch("dropout", seed, stage, state.step, number, 0)
