@@ -165,7 +165,7 @@ def test_an_update_that_fails_again_is_taken_in_float32(
 
     monkeypatch.setattr(loop, "update", fails_in_bfloat16)
     failing.clear()
-    fitted, events = drained(*made(tiny_model, training_precision="bfloat16", **OPTIONS))
+    fitted, events = drained(*made(tiny_model, precision="bfloat16", training_precision="bfloat16", **OPTIONS))
     assert passes == [False, False, True]
     assert max(event.step for event in events if isinstance(event, Stepped)) == 12
     masters, live = dict(fitted.working.masters.named_parameters()), dict(fitted.working.live.named_parameters())
