@@ -92,6 +92,19 @@ def test_classes_that_look_like_a_missing_value_are_classes(tiny_model: Path) ->
     assert sorted(model.predictor_.labels) == ["0", "1", "none"]
 
 
+@pytest.mark.parametrize("classes", [(1.0, 2.0, 1.5), (True, False, True)], ids=["numbers", "truths"])
+def test_a_kept_model_is_judged_by_the_classes_as_files_write_them(
+    classes: tuple[Any, ...], tiny_model: Path, tmp_path: Path
+) -> None:
+    given = dict(zip(("refund", "parcel", "login"), classes, strict=True))
+    targets = [given[name] for name in NAMES]
+    model = TextClassifier(model=tiny_model, settings=PLAIN, out=tmp_path / "kept").fit(TEXTS, targets)
+    rows = [{"text": text, "label": target} for text, target in zip(TEXTS, targets, strict=True)]
+    found = {one.metric: one.value for one in whet.evaluate(tmp_path / "kept", rows).scores["model"]}
+    assert found["accuracy"] == pytest.approx(np.mean(model.predict(TEXTS) == np.array(targets)))
+    assert found["accuracy"] > 0.5
+
+
 def test_a_folder_keeps_what_was_fitted_and_is_never_overwritten(tiny_model: Path, tmp_path: Path) -> None:
     model = TextClassifier(model=tiny_model, settings=PLAIN, out=tmp_path / "kept").fit(TEXTS, NAMES)
     assert whet.load(tmp_path / "kept").predict(TEXTS[:5]) == model.predict(TEXTS[:5]).tolist()

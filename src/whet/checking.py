@@ -32,7 +32,7 @@ from whet.folder import MODEL
 from whet.methods.method import serves
 from whet.modalities.modality import Processor
 from whet.plan import Auto, EarlierPlan
-from whet.recognise import find_columns, find_task, separator_of_task
+from whet.recognise import find_columns, find_task, require_single, separator_of_task
 from whet.rungs import needs_valid, usual_valid_share
 from whet.tasks.own_loss import with_loss
 from whet.tasks.task import Growth, State, Task
@@ -117,6 +117,9 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
     columns, modality = find_columns(sources.train, data, modality)
     require_columns(sources.train, columns)
     task = with_loss(find_task(sources.train, columns, wanted.get("task"), run), objects.loss)
+    for rows in (sources.valid, *sources.tests.values()):
+        if rows is not None and set(columns.target) <= set(rows.names):
+            require_single(task, rows, columns)
     if task.kind == "regression" or (task.kind == "classification" and is_numeric(sources.train, columns)):
         sources = markers_missing(sources, columns)
     spoiled = spoiled_number(sources.train, columns) if task.kind == "classification" else []

@@ -322,6 +322,8 @@ def predict(
 
     if api.is_file_of_rows(what):
         written = api.predict_file(run, what, out, device=device, encoding=encoding)
+        for finding in written.findings:
+            print(f"! {finding.message}\n  {finding.where}\n  try: {finding.fix}", file=sys.stderr)
         if as_json:
             print_json({"path": written.path, "rows": written.rows, "empty": written.empty})
         else:

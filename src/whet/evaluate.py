@@ -34,7 +34,7 @@ def evaluate_rows(
     """
     predictor = Predictor.load(folder)
     plan = plan_of_run(folder)
-    rows, _ = read_table(source, encoding=encoding)
+    rows, read = read_table(source, encoding=encoding)
     group = plan.data.group if plan is not None and plan.data.group in rows.names else None
     columns = Columns(predictor.columns.inputs, predictor.columns.target, group)
     task, state = predictor.task, predictor.state
@@ -52,7 +52,7 @@ def evaluate_rows(
     cleaned = clean(sources, columns, several=several)
     rows = cleaned.train
     name = metric or (None if plan is None else plan.evaluation.metric)
-    notes = [finding.message for finding in cleaned.findings]
+    notes = [finding.message for finding in (*read, *cleaned.findings)]
     if task.kind != "regression":
         separator = state["form"].get("separator") if several else None
         unseen = unseen_classes(rows.source, rows, columns, separator, set(predictor.labels))

@@ -17,6 +17,7 @@ from whet.wanted import names_of
 
 SAMPLE_ROWS = 2000
 """Rows, evenly spread, from which the task is recognised."""
+MOST_INPUTS = 2
 
 
 def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> tuple[Columns, str]:
@@ -24,6 +25,7 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> t
 
     Raises:
         DataError: a named column is not there, or no column is like an input.
+        ConfigError: no target is named, or more inputs than a pair.
     """
     target = names_of(data.get("target"))
     summaries = describe_columns(rows)
@@ -34,6 +36,12 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> t
             fix="name the column to predict, for example --target " + likely_target(summaries),
         )
     inputs = names_of(data.get("inputs"))
+    if len(inputs) > MOST_INPUTS:
+        raise ConfigError(
+            f"A model reads one column or a pair of them, not {len(inputs)}.",
+            where=f"{rows.source}: {', '.join(inputs)}",
+            fix="join columns into one",
+        )
     columns = Columns(inputs, target, data.get("group"), data.get("time"))
     require_columns(rows, columns)
     taken = {*target, columns.group, columns.time}
@@ -97,8 +105,8 @@ def require_single(task: Task, rows: Rows, columns: Columns) -> None:
     what = f"{len(columns.target)} target columns" if several else f"lists in {columns.target[0]!r}"
     raise ConfigError(
         f"A {task.kind} has one target a row, and there are {what}.",
-        where="task.name",
-        fix="name one column that holds single values, or leave the task out to have labels learnt",
+        where=f"{rows.source}, task.name",
+        fix="name one column that holds single values; labels are learnt where every file holds lists of them",
     )
 
 

@@ -70,6 +70,27 @@ def test_a_list_with_anything_else_in_or_after_it_is_malformed(text: str, line: 
         read_table(tmp_path / "rows.json")
 
 
+def test_lists_in_a_test_file_are_refused_where_a_row_has_one_class(tmp_path: Path) -> None:
+    test = lines(tmp_path / "t.jsonl", [{"text": text, "y": [NAMES[n]]} for n, text in enumerate(TEXTS)])
+    with pytest.raises(ConfigError, match="lists in 'y'") as caught:
+        whet.check(FRAME, "y", test=str(test))
+    assert "t.jsonl" in caught.value.where
+
+
+def test_three_inputs_are_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(ConfigError, match="pair"):
+        whet.check(FRAME.assign(a="x", b="z"), "y", text=["text", "a", "b"])
+
+
+def test_large_whole_numbers_stay_what_they_are(tmp_path: Path) -> None:
+    large = [2**53 + n % 4 for n in range(30)]
+    for precision in (18, 38):
+        column = pa.array(large).cast(pa.decimal128(38, 0)).cast(pa.decimal128(precision, 0))
+        assert [str(value) for value in read_table(pa.table({"y": column}))[0].values("y")] == [str(n) for n in large]
+    rows = read_table(lines(tmp_path / "rows.jsonl", [{"mentions": [n]} for n in large]))[0]
+    assert rows.values("mentions") == [[str(n)] for n in large]
+
+
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_one_task_for_several_targets_is_refused(task: str) -> None:
     frame = FRAME.assign(a=[0, 1] * 15, b=[1, 0] * 15)

@@ -145,7 +145,9 @@ def _head(path: Path) -> bytes:
         raise DataError(
             f"The name ends in .gz but the content cannot be unpacked: {error}.",
             where=str(path),
-            fix="compress it again with gzip, or drop the .gz ending if it is plain text",
+            fix="copy it again: it is cut short"
+            if isinstance(error, EOFError)
+            else "compress it again with gzip, or drop the .gz ending if it is plain text",
         ) from error
 
 

@@ -78,7 +78,7 @@ def _widen(kinds: dict[str, Kind], seen: dict[str, set[Kind]], rows: list[dict[s
         kinds[name] = kind_of(values, kinds.get(name, "null"))
         if kinds[name] == "text":
             seen.setdefault(name, set()).update(
-                {"text"} if all(isinstance(v, str | None) for v in values) else {"text", "number"}
+                {"text"} if all(isinstance(v, str | list | None) for v in values) else {"text", "number"}
             )
 
 

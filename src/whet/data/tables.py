@@ -107,6 +107,9 @@ def _lists(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     except UnicodeEncodeError:
         whole = [None if row is None else [None if v is None else whole_characters(v) for v in row] for row in listed]
         return pa.array(whole, kind)
+    except (pa.ArrowInvalid, OverflowError):  # integers that no float64 tells apart
+        texts = [None if row is None else [None if v is None else text_of(v) for v in row] for row in listed]
+        return pa.array(texts, pa.list_(pa.string()))
 
 
 def whole_characters(text: str) -> str:
@@ -218,7 +221,11 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if is_list(kind):
         return pa.list_(_plain_type(kind.value_type))
-    return pa.float64() if pa.types.is_decimal(kind) else kind
+    if not pa.types.is_decimal(kind):
+        return kind
+    if kind.scale > 0:
+        return pa.float64()
+    return pa.int64() if kind.precision <= 18 else pa.string()  # whole numbers stay what they are
 
 
 def _plain_column(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
