@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import whet
 from plain import PLAIN
-from whet.errors import DataError, RunError
+from whet.errors import ConfigError, DataError, RunError
 from whet.sklearn import TextClassifier
 
 ASKED = {
@@ -103,6 +103,8 @@ def test_a_kept_model_is_judged_by_the_classes_as_files_write_them(
     found = {one.metric: one.value for one in whet.evaluate(tmp_path / "kept", rows).scores["model"]}
     assert found["accuracy"] == pytest.approx(np.mean(model.predict(TEXTS) == np.array(targets)))
     assert found["accuracy"] > 0.5
+    with pytest.raises(ConfigError, match="lists in 'label'"):
+        whet.evaluate(tmp_path / "kept", [row | {"label": [row["label"]]} for row in rows])
 
 
 def test_a_folder_keeps_what_was_fitted_and_is_never_overwritten(tiny_model: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from whet.evaluation.metric import metric_named
 from whet.evaluation.records import Judgement
 from whet.folder import PLAN
 from whet.plan import Plan
+from whet.recognise import require_single
 
 
 def evaluate_rows(
@@ -40,15 +41,11 @@ def evaluate_rows(
     task, state = predictor.task, predictor.state
     several = task.kind == "multi-label"
     sources = Sources(rows, None, {}, ())
-    if set(columns.target) <= set(rows.names) and (
-        task.kind == "regression"
-        or (
-            task.kind == "classification"
-            and are_numbers(predictor.labels)
-            and not any(map(is_marker, predictor.labels))
-        )
-    ):
-        sources = markers_missing(sources, columns)
+    numbers = task.kind == "classification" and are_numbers(predictor.labels)
+    numbers = numbers and not any(map(is_marker, predictor.labels))  # which an estimator's classes may be
+    if set(columns.target) <= set(rows.names):
+        require_single(task, rows, columns)
+        sources = markers_missing(sources, columns) if task.kind == "regression" or numbers else sources
     cleaned = clean(sources, columns, several=several)
     rows = cleaned.train
     name = metric or (None if plan is None else plan.evaluation.metric)

@@ -118,7 +118,9 @@ def test_an_empty_list_among_single_values_is_a_missing_one(tmp_path: Path) -> N
     assert read_table(tmp_path / "rows.jsonl")[0].values("n")[4:7] == [4, None, 6]
 
 
-@pytest.mark.parametrize("values", [["a", 5, ["x"]], [["x"], "a", 5], [True, ["x"], "a"], [2**70, "a", ["x"], []]])
+@pytest.mark.parametrize(
+    "values", [["a", 5, ["x"]], [["x"], "a", 5], [True, ["x"], "a"], [[True], [False, True]], [2**70, "a", ["x"], []]]
+)
 def test_lists_beside_whatever_are_read(values: list[Any], tmp_path: Path) -> None:
     rows = read_table(lines(tmp_path / "rows.jsonl", [{"y": value} for value in values]))[0]
     assert len(rows.values("y")) == len(values)

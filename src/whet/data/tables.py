@@ -102,6 +102,8 @@ def _texts(values: list[str | None]) -> pa.Array:
 def _lists(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """A single value among lists of texts is a list of one."""
     listed = [value if value is None or _is_list_value(value) else [text_of(value)] for value in values]
+    if pa.types.is_string(kind.value_type):
+        listed = [row if row is None else [v if v is None else text_of(v) for v in row] for row in listed]
     try:
         return pa.array(listed, kind)
     except UnicodeEncodeError:
@@ -189,7 +191,7 @@ def _kind_of_list(values: list[Any]) -> Kind:
     inner = {_kind_of_value(value) for value in values if value is not None}
     if not inner:
         return "empty list"  # which fits any list
-    if inner == {"text"}:
+    if inner in ({"text"}, {"boolean"}):
         return "text list"
     return "number list" if inner <= {"integer", "number"} else "nested"
 
