@@ -3,6 +3,7 @@
 import gzip
 import json
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,9 @@ def test_types_of_other_libraries_are_read_as_text() -> None:
     assert whet.check(pa.table({"text": TEXTS, "y": NAMES, "g": spelled}), "y", text="text", group="g").columns.group
     coded = pa.array([["a", "b"], ["a"]] * 15, pa.list_(pa.dictionary(pa.int32(), pa.string())))
     viewed = pa.array([["a", "b"], ["a"]] * 15, pa.list_view(pa.string()))
+    for digits, scale, found in ((10, 0, [[3]]), (38, 0, [["3"]]), (10, 1, [[3.0]])):
+        numbers = pa.array([[Decimal(3)]], pa.list_view(pa.decimal128(digits, scale)))
+        assert read_table(pa.table({"n": numbers}))[0].values("n") == found
     for labels in (coded, viewed):
         rows = read_table(pa.table({"text": TEXTS, "y": labels}))[0]
         assert rows.values("y")[:2] == [["a", "b"], ["a"]]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from whet.data.columns import missing_mask, require_columns, test_header
 from whet.data.read import Sources
 from whet.data.rows import Columns, Finding, Rows
-from whet.data.tables import is_nested, is_number, is_text, text_of
+from whet.data.tables import column_of, is_nested, is_number, is_text
 from whet.data.targets import JOINT, TargetKeys
 from whet.errors import DataError
 
@@ -218,9 +218,8 @@ def _inputs_as_text(rows: Rows, columns: Columns) -> tuple[Rows, list[Finding]]:
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Numbers as they are answered to, too."""
     starts = range(0, len(column), _PIECE)  # so that few Python numbers are there at a time
-    pieces = (column.slice(start, _PIECE).to_pylist() for start in starts)
-    texts = (pa.array([None if v is None else text_of(v) for v in piece], pa.string()) for piece in pieces)
-    return pa.chunked_array(list(texts), pa.string())
+    pieces = [column_of(column.slice(start, _PIECE).to_pylist(), "text") for start in starts]
+    return pa.chunked_array(pieces, pa.string())
 
 
 def _long_note(rows: Rows, faults: _Faults) -> Finding:

@@ -247,6 +247,7 @@ def _plain_column(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArr
     values = column.to_pylist()
     if not is_list(wanted):
         return pa.chunked_array([column_of(values, "text")])
-    if pa.types.is_floating(wanted.value_type):
-        values = [None if row is None else [None if v is None else float(v) for v in row] for row in values]
-    return pa.chunked_array([pa.array(values, wanted)])
+    if pa.types.is_decimal(column.type.value_type) and not is_text(wanted.value_type):
+        number = float if pa.types.is_floating(wanted.value_type) else int
+        values = [None if row is None else [None if v is None else number(v) for v in row] for row in values]
+    return pa.chunked_array([_lists(values, wanted)])
