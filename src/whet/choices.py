@@ -123,8 +123,7 @@ def usual_length(processor: Processor, rows: Rows, columns: Columns) -> int:
     """The median length of the pieces of a sample."""
     places = spread(len(rows), LENGTH_ROWS)
     batch = next(rows.select(places).batches(columns.inputs, LENGTH_ROWS))
-    pieces = next(iter(processor.encode(raw_values(batch.columns)).inputs.values()))
-    return int(np.median(pieces.lengths))
+    return int(np.median(processor.encode(raw_values(batch.columns)).lengths))
 
 
 def member_settings(given: Mapping[str, Any]) -> Training:

@@ -181,7 +181,8 @@ def kept_numbers(model: Any, tokens: int, length: int) -> int:
 
 def arrays_of(name: str, examples: Examples) -> dict[str, Any]:
     """Examples as named arrays."""
-    found = {f"{name}/row": examples.row, f"{name}/part": examples.part, f"{name}/ids": examples.row_ids}
+    rows = {"row": examples.row, "part": examples.part, "ids": examples.row_ids, "lengths": examples.lengths}
+    found = {f"{name}/{key}": array for key, array in rows.items()}
     if examples.targets is not None:
         found[f"{name}/targets"] = examples.targets
     for column, ragged in examples.inputs.items():
@@ -196,7 +197,8 @@ def examples_of(name: str, arrays: Mapping[str, Any]) -> Examples:
     pairs = {column: (arrays[f"{name}/values/{column}"], arrays[f"{name}/shapes/{column}"]) for column in columns}
     targets = arrays.get(f"{name}/targets")
     inputs = {column: Ragged.of(values, shapes) for column, (values, shapes) in pairs.items()}
-    return Examples(inputs, arrays[f"{name}/row"], arrays[f"{name}/part"], targets, arrays[f"{name}/ids"], {})
+    row, part, ids, lengths = (arrays[f"{name}/{key}"] for key in ("row", "part", "ids", "lengths"))
+    return Examples(inputs, row, part, targets, ids, lengths)
 
 
 def method_cost(found: Mapping[str, Any]) -> MethodCost:

@@ -14,7 +14,8 @@ import torch
 
 from whet.backbones.backbone import Backbone, HeadedModel, to_bfloat16
 from whet.backbones.cut import ChainCut, put_module
-from whet.backbones.text_encoder import TextEncoder, find_tables
+from whet.backbones.describe import find_tables
+from whet.backbones.text_encoder import TextEncoder, probe_input
 from whet.backbones.text_layout import quiet_transformers
 from whet.errors import ModelError
 from whet.tasks.task import Batch, Term
@@ -156,7 +157,7 @@ def test_a_table_with_a_forward_of_its_own_is_never_reduced(tmp_path: Path) -> N
     (name,) = backbone.tables
     old = backbone.model.get_submodule(name)
     put_module(backbone.model, name, Scaled(*old.weight.shape))
-    assert name not in find_tables(backbone.model)
+    assert name not in find_tables(backbone.model, probe_input())
 
 
 def loaded(name: str, more: dict[str, Any], folder: Path, family: TextEncoder | None = None) -> Backbone:

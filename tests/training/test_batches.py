@@ -144,7 +144,7 @@ def test_every_row_of_an_epoch_counts_alike_however_many_pieces_it_has(even: boo
     lengths = np.where(np.repeat(pieces, pieces) > 1, 64, 9)  # so that batches are of short rows, or of long ones
     inputs = {"input_ids": Ragged.pack([np.ones(length, np.int32) for length in lengths])}
     part = np.concatenate([np.arange(count) for count in pieces]).astype(np.int32)
-    examples = Examples(inputs, row, part, np.zeros(100, np.int64), np.arange(100), {})
+    examples = Examples(inputs, row, part, np.zeros(100, np.int64), np.arange(100), lengths)
     classes = np.repeat([0, 1], 50) if even else None
     source = Source(examples, Padder(), 32, 32, 0, even=classes)  # type: ignore[arg-type]
     counted = np.zeros(100)

@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 def examples_of(texts: list[list[int]]) -> Examples:
     count = np.arange(len(texts), dtype=np.int32)
     inputs = {"input_ids": Ragged.pack([np.array(ids, np.uint16) for ids in texts])}
-    return Examples(inputs, count, np.zeros_like(count), None, count.astype(np.int64), {})
+    return Examples(inputs, count, np.zeros_like(count), None, count.astype(np.int64), inputs["input_ids"].lengths)
 
 
 def values_of(texts: list[list[int]]) -> dict[str, Ragged]:
@@ -60,7 +60,7 @@ def test_keys_tell_shapes_and_neighbours_apart() -> None:
     def keys(*shapes: tuple[int, ...]) -> Array:
         inputs = {"pixels": Ragged.pack([np.arange(6, dtype=np.uint8).reshape(shape) for shape in shapes])}
         count = np.arange(len(shapes), dtype=np.int32)
-        return content_keys(Examples(inputs, count, count, None, count, {}))
+        return content_keys(Examples(inputs, count, count, None, count, np.full_like(count, 6)))
 
     found = keys((2, 3), (3, 2), (6, 1))
     assert len(np.unique(found, axis=0)) == 3

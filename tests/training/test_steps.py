@@ -80,7 +80,8 @@ def problem(task: Task) -> tuple[Examples, State]:
     state, _ = task.prepare(rows, columns)
     targets = task.encode_targets(rows, columns, state)
     part = np.concatenate([np.arange(count) for count in np.bincount(row)]).astype(np.int32)
-    return Examples({"x": Ragged.pack(arrays)}, row, part, targets, rows.ids, {}), state
+    inputs = {"x": Ragged.pack(arrays)}
+    return Examples(inputs, row, part, targets, rows.ids, inputs["x"].lengths), state
 
 
 def after_an_epoch(task: Task, micro: int, batch: int = 9) -> tuple[list[Tensor], list[float]]:

@@ -57,12 +57,14 @@ class ChainCut:
         stem: Names of the modules before the first block.
         depth: How many blocks lie below.
         items: How many items a block returns in a tuple, the hidden state first; 0 for a bare tensor.
+        ragged: Whether what crosses is (B, T, ...), as long as each example is, and not of one size for all.
     """
 
     chain: tuple[str, ...]
     stem: tuple[str, ...]
     depth: int
     items: int
+    ragged: bool = True
 
     @property
     def name(self) -> str:
@@ -72,12 +74,8 @@ class ChainCut:
     def below(self) -> tuple[str, ...]:
         return self.stem + self.chain[: self.depth]
 
-    @property
-    def ragged(self) -> bool:
-        return True
-
     def capture(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first tensor that reaches the block above the cut, (B, T, C)."""
+        """The first tensor that reaches the block above the cut, such as (B, T, C)."""
         found: dict[str, Tensor] = {}
 
         def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

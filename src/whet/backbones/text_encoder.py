@@ -14,8 +14,9 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from whet.backbones.backbone import Backbone, Cut, HeadedModel, Meaning
-from whet.backbones.cut import ChainCut, FeatureCut, find_chain, trace_chain
+from whet.backbones.backbone import Backbone, HeadedModel, Meaning
+from whet.backbones.cut import find_chain
+from whet.backbones.describe import describe, feature_width, folded_head
 from whet.backbones.dropout import quicken
 from whet.backbones.first_token import trim_last_block
 from whet.backbones.pooling import PooledBody, fill, read_modules
@@ -74,12 +75,12 @@ class TextEncoder:
             torch.manual_seed(seed)
             body, created = self._pooled(folder, inner) if self.head == "pooled" else self._native(inner, outputs)
         quicken(body)
-        width = feature_width(body)
+        width = feature_width(body, probe_input(), "token ids")
         model = HeadedModel(body, width, outputs).eval()
         chain = find_chain(body) if self.head == "native" else ()
         if chain:
             trim_last_block(body, chain[-1], probe_input())
-        described = describe(model, tuple(f"body.{name}" for name in created))
+        described = describe(model, tuple(f"body.{name}" for name in created), probe_input(), ragged=True)
         return replace(described, arithmetic=arithmetic_of(folder, inner, model, self.head))
 
     def save(
@@ -227,82 +228,6 @@ def arithmetic_of(folder: Path, inner: Path, model: nn.Module, head: str) -> str
     return digest.hexdigest()
 
 
-def feature_width(body: nn.Module) -> int:
-    """D, by running four tokens."""
-    try:
-        with torch.no_grad():
-            return int(body(**probe_input()).shape[1])
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ModelError(
-            f"The model does not answer to token ids alone ({type(error).__name__}: {str(error).splitlines()[0]}).",
-            where=type(body).__name__,
-            fix="choose an encoder such as all-MiniLM-L6-v2; `whet models` lists what is here",
-        ) from error
-
-
 def probe_input() -> dict[str, Tensor]:
     """A tiny batch that any text encoder takes."""
     return {"input_ids": torch.tensor([[5, 6, 7, 8]])}
-
-
-def describe(model: HeadedModel, created: tuple[str, ...]) -> Backbone:
-    """Find the chain of blocks, what lies around it, and where the model can be cut."""
-    chain = find_chain(model)
-    traced = trace_chain(model, chain, probe_input()) if chain else None
-    if traced is None:
-        chain = ()
-    stem, tail, items = traced or ((), (), 0)
-    lowest = 0 if len(stem) == 1 else 1  # several modules below the first block have no single stand-in
-    cuts: list[Cut] = [ChainCut(chain, stem, depth, items) for depth in range(lowest, len(chain))]
-    return Backbone(
-        model=model,
-        blocks=chain,
-        stem=stem,
-        tail=tuple(name for name in tail if name != "head"),
-        created=(*created, "head.weight", "head.bias"),
-        unused=unreached(model),
-        tables=find_tables(model),
-        cuts=(*cuts, FeatureCut()),
-        pooling=getattr(model.body, "pooled", ""),
-        example=probe_input(),
-    )
-
-
-def find_tables(model: HeadedModel) -> dict[str, str]:
-    """Embedding tables that look up an input as it comes, by running four tokens."""
-    inputs, found = probe_input(), {}
-    plain = {name: module for name, module in model.named_modules() if type(module) is nn.Embedding}
-    tables = {name: module for name, module in plain.items() if module.max_norm is None}
-
-    def note(name: str, args: tuple[Any, ...]) -> None:
-        for column, values in inputs.items():
-            if args and isinstance(args[0], Tensor) and torch.equal(args[0], values):  # some take a shape instead
-                found[name] = column
-
-    hooks = [m.register_forward_pre_hook(lambda _, args, n=n: note(n, args)) for n, m in tables.items()]
-    try:
-        with torch.no_grad():
-            model.body(**inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def unreached(model: HeadedModel) -> tuple[str, ...]:
-    """Parameters of the body that no gradient of its features reaches."""
-    with torch.enable_grad():
-        model.body(**probe_input()).square().sum().backward()
-    names = [f"body.{name}" for name, parameter in model.body.named_parameters() if parameter.grad is None]
-    model.zero_grad(set_to_none=True)
-    return tuple(names)
-
-
-def folded_head(model: HeadedModel) -> nn.Linear:
-    """The head with the scaler folded in: the same outputs from raw features, computed in float64."""
-    head = nn.Linear(model.head.in_features, model.head.out_features)
-    weight, bias = model.head.weight.detach().double(), model.head.bias.detach().double()
-    scaled = weight * model.scaler.scale.double()
-    head.weight.data = scaled.float()
-    head.bias.data = (bias - scaled @ model.scaler.mean.double()).float()
-    return head

@@ -224,7 +224,7 @@ def run(model: HeadedModel, processor: Processor, values: Sequence[tuple[str, ..
     device = model.head.weight.device
     share = (1.0 / np.bincount(encoded.value, minlength=len(values))).astype(np.float32)
     with torch.inference_mode():
-        for index in by_length(next(iter(encoded.inputs.values())).lengths, MOST_TOKENS):
+        for index in by_length(encoded.lengths, MOST_TOKENS):
             batch = processor.collate({name: ragged.take(index) for name, ragged in encoded.inputs.items()})
             outputs = model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu().numpy()
             rows = encoded.value[index]

@@ -25,12 +25,15 @@ class Encoded:
         inputs: name -> E arrays, such as "input_ids" -> (T,) each.
         value: (E,) int32, which of the given values a piece belongs to, in order.
         part: (E,) int32, 0, 1, ... within its value.
+        lengths: (E,) int32, how much there is of each piece for the model to do, in tokens or patches: batches hold
+            so many of these at most. What crosses a ragged cut is as long.
         counted: what a user should be told, such as {"windowed": 3, "tokens lost": 0}.
     """
 
     inputs: dict[str, Ragged]
     value: Array
     part: Array
+    lengths: Array
     counted: dict[str, int] = field(default_factory=dict)
 
 

@@ -116,6 +116,7 @@ class TextProcessor:
             inputs=inputs,
             value=value,
             part=(np.arange(len(value)) - starts[value]).astype(np.int32) if len(value) else value,
+            lengths=inputs["input_ids"].lengths,
             counted={"windowed": windowed, "tokens lost": lost},
         )
 

@@ -26,13 +26,14 @@ def encode_rows(rows: Rows, columns: Columns, processor: Processor, targets: Arr
     """
     store = Spilled() if len(rows) > SPILL_ROWS else Kept()
     counted: dict[str, int] = {}
-    row_parts, part_parts = [], []
+    row_parts, part_parts, length_parts = [], [], []
     done = 0
     for batch in rows.batches(columns.inputs, CHUNK):
         encoded = processor.encode(raw_values(batch.columns))
         store.add(encoded)
         row_parts.append(encoded.value + np.int32(done))
         part_parts.append(encoded.part)
+        length_parts.append(encoded.lengths)
         for name, count in encoded.counted.items():
             counted[name] = counted.get(name, 0) + count
         done += batch.num_rows
@@ -43,6 +44,7 @@ def encode_rows(rows: Rows, columns: Columns, processor: Processor, targets: Arr
         part=np.concatenate(part_parts) if part_parts else none,
         targets=targets,
         row_ids=rows.ids,
+        lengths=np.concatenate(length_parts) if length_parts else none,
         counted=counted,
     )
 

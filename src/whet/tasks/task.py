@@ -28,6 +28,7 @@ class Examples:
         part: (E,) int32, 0, 1, ... within its row.
         targets: (N, ...) what the task encoded, or None for rows without targets.
         row_ids: (N,) int64, position of each row in its source.
+        lengths: (E,) int32, how long each piece is (see ``whet.modalities``).
     """
 
     inputs: dict[str, Ragged]
@@ -35,7 +36,8 @@ class Examples:
     part: Array
     targets: Array | None
     row_ids: Array
-    counted: dict[str, int]
+    lengths: Array
+    counted: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -43,11 +45,6 @@ class Examples:
     @property
     def rows(self) -> int:
         return len(self.row_ids)
-
-    @property
-    def lengths(self) -> Array:
-        """(E,) how long each piece is along its first side."""
-        return next(iter(self.inputs.values())).lengths
 
     @cached_property
     def piece_weights(self) -> Array:
@@ -73,6 +70,7 @@ class Examples:
             part=self.part[kept],
             targets=None if self.targets is None else self.targets[rows],
             row_ids=self.row_ids[rows],
+            lengths=self.lengths[kept],
             counted=self.counted,
         )
 
@@ -89,6 +87,7 @@ def join_examples(first: Examples, second: Examples) -> Examples:
         part=np.concatenate([first.part, second.part]),
         targets=targets,
         row_ids=np.concatenate([first.row_ids, second.row_ids]),
+        lengths=np.concatenate([first.lengths, second.lengths]),
         counted={name: first.counted.get(name, 0) + second.counted.get(name, 0) for name in names},
     )
 

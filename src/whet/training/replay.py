@@ -62,6 +62,7 @@ def pick(examples: Examples, index: Array) -> Examples:
         inputs={name: ragged.take(index) for name, ragged in examples.inputs.items()},
         row=examples.row[index],
         part=examples.part[index],
+        lengths=examples.lengths[index],
     )
 
 

@@ -1,0 +1,104 @@
+"""What every family of models needs to know of a loaded one: its chain of blocks, its cuts, its tables, its width.
+
+Found by running a tiny batch, so that no architecture is written down here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whet.backbones.backbone import Backbone, Cut, HeadedModel
+from whet.backbones.cut import ChainCut, FeatureCut, find_chain, trace_chain
+from whet.errors import ModelError
+
+
+def describe(model: HeadedModel, created: tuple[str, ...], example: Mapping[str, Tensor], *, ragged: bool) -> Backbone:
+    """Find the chain of blocks, what lies around it, and where the model can be cut.
+
+    Args:
+        created: Parameters that the pre-trained weights did not hold, the head apart.
+        example: A tiny batch that the model takes.
+        ragged: Whether what crosses a cut is (B, T, ...), as long as each example is.
+    """
+    chain = find_chain(model)
+    traced = trace_chain(model, chain, example) if chain else None
+    if traced is None:
+        chain = ()
+    stem, tail, items = traced or ((), (), 0)
+    lowest = 0 if len(stem) == 1 else 1  # several modules below the first block have no single stand-in
+    cuts: list[Cut] = [ChainCut(chain, stem, depth, items, ragged) for depth in range(lowest, len(chain))]
+    return Backbone(
+        model=model,
+        blocks=chain,
+        stem=stem,
+        tail=tuple(name for name in tail if name != "head"),
+        created=(*created, "head.weight", "head.bias"),
+        unused=unreached(model, example),
+        tables=find_tables(model, example),
+        cuts=(*cuts, FeatureCut()),
+        pooling=getattr(model.body, "pooled", ""),
+        example=example,
+    )
+
+
+def find_tables(model: HeadedModel, example: Mapping[str, Tensor]) -> dict[str, str]:
+    """Embedding tables that look up an input as it comes, by running a tiny batch."""
+    found: dict[str, str] = {}
+    plain = {name: module for name, module in model.named_modules() if type(module) is nn.Embedding}
+    tables = {name: module for name, module in plain.items() if module.max_norm is None}
+
+    def note(name: str, args: tuple[Any, ...]) -> None:
+        for column, values in example.items():
+            if args and isinstance(args[0], Tensor) and torch.equal(args[0], values):  # some take a shape instead
+                found[name] = column
+
+    hooks = [m.register_forward_pre_hook(lambda _, args, n=n: note(n, args)) for n, m in tables.items()]
+    try:
+        with torch.no_grad():
+            model.body(**example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def unreached(model: HeadedModel, example: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Parameters of the body that no gradient of its features reaches."""
+    with torch.enable_grad():
+        model.body(**example).square().sum().backward()
+    names = [f"body.{name}" for name, parameter in model.body.named_parameters() if parameter.grad is None]
+    model.zero_grad(set_to_none=True)
+    return tuple(names)
+
+
+def folded_head(model: HeadedModel) -> nn.Linear:
+    """The head with the scaler folded in: the same outputs from raw features, computed in float64."""
+    head = nn.Linear(model.head.in_features, model.head.out_features)
+    weight, bias = model.head.weight.detach().double(), model.head.bias.detach().double()
+    scaled = weight * model.scaler.scale.double()
+    head.weight.data = scaled.float()
+    head.bias.data = (bias - scaled @ model.scaler.mean.double()).float()
+    return head
+
+
+def feature_width(body: nn.Module, example: Mapping[str, Tensor], inputs: str) -> int:
+    """D, by running a tiny batch.
+
+    Args:
+        inputs: What the batch holds, in words.
+
+    Raises:
+        ModelError: the body does not take it, or returns no features.
+    """
+    try:
+        with torch.no_grad():
+            return int(body(**example).shape[1])
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise ModelError(
+            f"The model does not answer to {inputs} alone ({why}).",
+            where=type(body).__name__,
+            fix="choose another model; `whet models` lists what is here",
+        ) from error
