@@ -27,7 +27,7 @@ def walk(path: Path) -> None:
     """All steps on one file; prints the peak after each and the seconds it took."""
     import resource
 
-    from whet.backbones.source import find_model, transformer_folder
+    from whet.backbones.source import find_model
     from whet.data import read_csv
     from whet.data.checks import run_checks, view_of
     from whet.data.clean import clean
@@ -53,7 +53,7 @@ def walk(path: Path) -> None:
         run_checks(view_of(split, columns, "classification"))
         mark("check")
         model = find_model(None, cache=Path(folder) / "cache")
-        processor = Text().processor(transformer_folder(model.folder), max_length=None, pairs=False)
+        processor = Text().processor(model.folder, max_length=None, pairs=False)
         encode.SPILL_ROWS = 0  # both sizes go the way of many rows
         kept = [encode.encode_rows(split.train, columns, processor, None)]
         kept += [encode.encode_rows(test.rows, columns, processor, None) for test in split.tests.values()]

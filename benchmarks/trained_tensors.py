@@ -6,9 +6,10 @@ from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification
 
-from whet.backbones.source import find_model, transformer_folder
+from whet.backbones.source import find_model
 from whet.backbones.text_encoder import TextEncoder
 from whet.methods import Full
+from whet.modalities.model_folder import transformer_folder
 
 CLASSES = 77
 

@@ -17,11 +17,16 @@ FEW = 6
 
 
 class Member(NamedTuple):
-    """Where a member lives (``module:attribute``), what it is in a phrase, and how it is written in a sentence."""
+    """Where a member lives (``module:attribute``), what it is in a phrase, and how it is written in a sentence.
+
+    ``modality`` names the one kind of input that it is for; empty where it is for any. A learner of one kind is a
+    baseline of every run on that kind.
+    """
 
     path: str
     summary: str
     title: str = ""
+    modality: str = ""
 
 
 READERS = {
@@ -39,8 +44,10 @@ CHECKS = {
     "conflicts": Member("whet.data.check_conflicts:check_conflicts", "one input under two targets"),
     "leakage": Member("whet.data.check_leakage:check_leakage", "inputs or groups on two sides of a split"),
     "classes": Member("whet.data.check_classes:check_classes", "rare, lopsided and unseen classes"),
-    "markup": Member("whet.data.check_markup:check_markup", "HTML, control characters and damaged text"),
-    "lengths": Member("whet.data.check_lengths:check_lengths", "very long and very short inputs"),
+    "markup": Member(
+        "whet.data.check_markup:check_markup", "HTML, control characters and damaged text", modality="text"
+    ),
+    "lengths": Member("whet.data.check_lengths:check_lengths", "very long and very short texts", modality="text"),
     "leaking-columns": Member("whet.data.check_columns:check_columns", "other columns that give the target away"),
 }
 
@@ -94,7 +101,9 @@ AVERAGES = {
 
 LEARNERS = {
     "majority": Member("whet.learners.majority:Majority", "always the commonest answer"),
-    "tfidf": Member("whet.learners.tfidf:TfidfLinear", "TF-IDF features and a linear model", "TF-IDF + linear"),
+    "tfidf": Member(
+        "whet.learners.tfidf:TfidfLinear", "TF-IDF features and a linear model", "TF-IDF + linear", modality="text"
+    ),
     "frozen-probe": Member("whet.learners.frozen_probe:FrozenProbe", "the probe on the untuned model", "frozen probe"),
     "earlier": Member("whet.learners.earlier:Earlier", "the model that a run goes on from", "the earlier model"),
 }

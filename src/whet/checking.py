@@ -69,7 +69,6 @@ class Checked:
     source: str
     fingerprint: str
     columns: Columns
-    modality: str
     task: Task
     split: Split
     findings: tuple[Finding, ...]
@@ -113,8 +112,7 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
     valid = objects.valid if objects.valid is not None else data.get("valid")
     sources = read(given, tests=tests, valid=valid, encoding=data.get("encoding"), spill=scratch / "rows")
     data = data if run is None else run.columns_of(data, sources.train.names)
-    modality = wanted.get("modality") or (None if run is None else run.record["modality"])
-    columns, modality = find_columns(sources.train, data, modality)
+    columns = find_columns(sources.train, data, wanted.get("modality") or (None if run is None else run.modality))
     require_columns(sources.train, columns)
     task = with_loss(find_task(sources.train, columns, wanted.get("task"), run), objects.loss)
     for rows in (sources.valid, *sources.tests.values()):
@@ -147,7 +145,7 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
         raise DataError(f"{error.what} {spoiled[0].message}", spoiled[0].where, spoiled[0].fix) from error
     findings += list(split.findings)
     name = str(given) if isinstance(given, str | Path) else "rows"
-    return Checked(name, fingerprint_of(sources), columns, modality, task, split, unique(findings), settings, run)
+    return Checked(name, fingerprint_of(sources), columns, task, split, unique(findings), settings, run)
 
 
 def with_earlier(found: Checked, wanted: Mapping[str, Any], scratch: Path) -> Checked:
@@ -306,7 +304,7 @@ def unique(findings: list[Finding]) -> tuple[Finding, ...]:
 
 def walk(processor: Processor, rows: Rows, columns: Columns) -> tuple[tuple[str, str], ...]:
     """One example through every step; the step that fails is named."""
-    value = raw_values(next(rows.batches(columns.inputs, 1)).columns)[0]
+    value = raw_values(rows, columns, next(rows.batches(columns.inputs, 1)))[0]
     try:
         steps = processor.walk(value)
         processor.collate(processor.encode([value]).inputs)

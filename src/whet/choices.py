@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
-from whet.backbones.source import ModelSource, find_model, transformer_folder
+from whet.backbones.source import ModelSource, find_model
 from whet.checking import Checked
 from whet.data.rows import Columns, Rows, raw_values, spread
 from whet.errors import ConfigError, ModelError
 from whet.evaluation.metric import Metric, metric_named
 from whet.learners.descent import require_validation
-from whet.modalities.modality import Processor
+from whet.modalities.modality import Modality, Processor
+from whet.modalities.model_folder import read_json, transformer_folder
 from whet.plan import Auto, Evaluation, build, member_of
 from whet.tasks.task import State
 from whet.training.machine import choose_attention, choose_path, measure_machine, resolve_device
@@ -29,10 +30,22 @@ LENGTH_ROWS = 64
 """Rows whose usual length decides which attention kernel is the faster one."""
 
 
-def find_wanted_model(given: Mapping[str, Any], cache: Path) -> ModelSource:
-    """The model as named: a name, a folder or a hub id; one that a plan pinned must still have the same weights."""
+def find_wanted_model(given: Mapping[str, Any], modality: Modality, cache: Path) -> ModelSource:
+    """The model as named: a name, a folder or a hub id; one that a plan pinned must still have the same weights.
+
+    Raises:
+        ConfigError: none is named, and none comes along for this kind of input.
+        ModelError: there is no such model, or it is damaged.
+    """
     revision = given.get("revision") if given.get("origin") in (None, "hub") else None
-    model = find_model(named_model(given), revision=revision, cache=cache)
+    name = named_model(given) or modality.model
+    if name is None:
+        raise ConfigError(
+            f"No model is named, and none for {modality.nouns[1]} comes along.",
+            where="model",
+            fix="name the folder or the hub id of a pre-trained model with --model; `whet models` lists what is here",
+        )
+    model = find_model(name, revision=revision, cache=cache)
     refuse_other_weights(model, given.get("sha256"))
     return model
 
@@ -67,7 +80,7 @@ def find_backbone(
     wanted: Mapping[str, Any],
     machinery: Machinery,
     model: ModelSource,
-    modality: str,
+    modality: Modality,
     cache: Path,
     *,
     descends: bool,
@@ -94,15 +107,16 @@ def find_backbone(
     return member_of("backbone", settings)
 
 
-def find_family(model: ModelSource, modality: str) -> str:
+def find_family(model: ModelSource, modality: Modality) -> str:
     """The family that suits a model folder best."""
+    kind = catalog.name_of("modality", modality)
     scored = {
-        name: catalog.find("backbone", name)().recognise(model.folder, modality) for name in catalog.members("backbone")
+        name: catalog.find("backbone", name)().recognise(model.folder, kind) for name in catalog.members("backbone")
     }
     best = max(scored, key=lambda name: scored[name])
     if scored[best] <= 0:
         raise ModelError(
-            f"No family of models knows how to load this folder for {modality}.",
+            f"No family of models knows how to load this folder for {kind}.",
             where=str(model.folder),
             fix="`whet models` lists what is here; name a family with --set backbone.name=...",
         )
@@ -111,9 +125,7 @@ def find_family(model: ModelSource, modality: str) -> str:
 
 def read_shape(model: ModelSource) -> tuple[int, int]:
     """Attention heads and the width of each."""
-    import json
-
-    config = json.loads((transformer_folder(model.folder) / "config.json").read_text(encoding="utf-8"))
+    config = read_json(transformer_folder(model.folder) / "config.json")
     heads = int(config.get("num_attention_heads") or config.get("n_heads") or 12)
     width = int(config.get("hidden_size") or config.get("dim") or 768)
     return heads, max(1, width // heads)
@@ -123,7 +135,7 @@ def usual_length(processor: Processor, rows: Rows, columns: Columns) -> int:
     """The median length of the pieces of a sample."""
     places = spread(len(rows), LENGTH_ROWS)
     batch = next(rows.select(places).batches(columns.inputs, LENGTH_ROWS))
-    return int(np.median(processor.encode(raw_values(batch.columns)).lengths))
+    return int(np.median(processor.encode(raw_values(rows, columns, batch)).lengths))
 
 
 def member_settings(given: Mapping[str, Any]) -> Training:
@@ -160,7 +172,7 @@ def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, o
     task = checked.task
     metric = own.name if own else given.get("metric") or (None if checked.run is None else checked.run.metric)
     metric = metric or task.default_metric(np.zeros(0), state)
-    baselines = task.baselines if given.get("baselines") is None else names_of(given["baselines"])
+    baselines = usual_baselines(checked) if given.get("baselines") is None else names_of(given["baselines"])
     continuing = checked.run is not None
     baselines = tuple(
         name for name in baselines if catalog.find("learner", name)().serves(checked.columns, continued=continuing)
@@ -169,3 +181,10 @@ def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, o
     for name in also if own is not None else (metric, *also):
         metric_named(name, task.kind)
     return Evaluation(metric=metric, also=also, baselines=baselines)
+
+
+def usual_baselines(checked: Checked) -> tuple[str, ...]:
+    """What the task names, and what is made for this kind of input, in the catalog's order."""
+    modality = catalog.name_of("modality", checked.columns.modality)
+    every = catalog.members("learner").items()
+    return tuple(name for name, member in every if name in checked.task.baselines or member.modality == modality)

@@ -67,6 +67,11 @@ class EarlierRun:
         return dict(self.record["state"])
 
     @property
+    def modality(self) -> Mapping[str, Any]:
+        """Name and settings."""
+        return {"name": self.record["modality"]["name"], **self.record["modality"]["settings"]}
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         return tuple(self.record["columns"]["inputs"])
 
@@ -373,6 +378,6 @@ def with_rehearsed(
     drawn_valid = split.valid is not None and split.valid.table is split.train.table
     train, *more = with_rows(parts if drawn_valid else parts[:1], past.train.select(drawn), own, columns)
     valid = more[0] if drawn_valid else split.valid
-    everything = Rows(train.table, train.source, np.concatenate([train.ids, more[-1].ids]), train.mapping)
+    everything = train.at(np.concatenate([train.ids, more[-1].ids]))
     how = f"{split.how} Train has {len(drawn):,} rows of {name} besides, {share:.0%} of each class."
     return replace(split, train=everything, valid=valid, how=how), len(drawn)

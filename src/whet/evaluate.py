@@ -1,5 +1,6 @@
 """A packaged model judged again, on rows that it has not seen."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +38,7 @@ def evaluate_rows(
     plan = plan_of_run(folder)
     rows, read = read_table(source, encoding=encoding)
     group = plan.data.group if plan is not None and plan.data.group in rows.names else None
-    columns = Columns(predictor.columns.inputs, predictor.columns.target, group)
+    columns = replace(predictor.columns, group=group)
     task, state = predictor.task, predictor.state
     several = task.kind == "multi-label"
     sources = Sources(rows, None, {}, ())

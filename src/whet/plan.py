@@ -18,7 +18,7 @@ from whet.training.machinery import Machinery
 from whet.training.settings import Training
 
 FORMAT = 1
-MEMBERS = {"task": "task", "backbone": "backbone", "method": "method"}
+MEMBERS = {"modality": "modality", "task": "task", "backbone": "backbone", "method": "method"}
 """Parts of a plan that are members, and their kind in the catalog."""
 OVER = 1.05
 """Of a ladder's budget, above which a forecast is said to exceed it."""
@@ -200,7 +200,7 @@ class Plan:
     """Everything that decides a run."""
 
     data: DataPlan
-    modality: str
+    modality: Any
     task: Any
     model: ModelPlan
     backbone: Any

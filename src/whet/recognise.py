@@ -20,8 +20,11 @@ SAMPLE_ROWS = 2000
 MOST_INPUTS = 2
 
 
-def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> tuple[Columns, str]:
-    """The columns as named; the input column is inferred where it was not.
+def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any) -> Columns:
+    """The columns as named; the input column and what it is read as are inferred where they were not.
+
+    Args:
+        modality: Its name, or a mapping of name and settings; None to find out.
 
     Raises:
         DataError: a named column is not there, or no column is like an input.
@@ -46,14 +49,15 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> t
     require_columns(rows, columns)
     taken = {*target, columns.group, columns.time}
     free = [summary for summary in summaries if summary.name not in taken]
+    kinds = [member_of("modality", one) for one in ([modality] if modality else catalog.members("modality"))]
     scored = [
-        (catalog.find("modality", name)().recognise(s.kind, s.distinct_share, s.mean_length), s.name, name)
-        for name in ([modality] if modality else catalog.members("modality"))
-        for s in (free if not inputs else [s for s in summaries if s.name in inputs])
+        (kind.recognise(summary), summary.name, kind)
+        for kind in kinds
+        for summary in (free if not inputs else [s for s in summaries if s.name in inputs])
     ]
-    best = max(scored, default=(0.0, "", ""))
+    best = max(scored, key=lambda one: one[:2], default=(0.0, "", kinds[0]))
     if inputs:
-        return columns, best[2] or next(iter(catalog.members("modality")))
+        return replace(columns, modality=best[2])
     if best[0] <= 0:
         if columns.time is not None:
             parse_times(rows, columns.time)  # where it holds none, that is what went wrong
@@ -63,7 +67,7 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: str | None) -> t
             where=f"{rows.source}: {listed}",
             fix="name it with --text COLUMN",
         )
-    return replace(columns, inputs=(best[1],)), best[2]
+    return replace(columns, inputs=(best[1],), modality=best[2])
 
 
 def likely_target(summaries: list[ColumnSummary]) -> str:

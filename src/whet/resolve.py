@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from whet import catalog
-from whet.backbones.source import ModelSource, find_model, transformer_folder
+from whet.backbones.source import ModelSource, find_model
 from whet.checking import Checked, Objects, check, walk
 from whet.choices import (
     find_backbone,
@@ -94,10 +93,9 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
     checked = check(wanted, objects, scratch)
     columns, task, split = checked.columns, checked.task, checked.split
     cache, pairs = cache_folder(wanted), len(columns.inputs) > 1
-    model = find_wanted_model(wanted.get("model", {}), cache)
+    model = find_wanted_model(wanted.get("model", {}), columns.modality, cache)
     data = data_plan(wanted, checked)
-    modality = catalog.find("modality", checked.modality)()
-    processor = modality.processor(transformer_folder(model.folder), max_length=data.max_length, pairs=pairs)
+    processor = columns.modality.processor(model.folder, max_length=data.max_length, pairs=pairs)
     walked = walk(processor, split.train, columns)
     state, start, findings = checked.taught()
     method = find_method(wanted, pairs)
@@ -109,14 +107,14 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
     rows = {"examples": sample.examples, "longest": sample.longest, "answered": sample.answered}
-    trial = Trial(pretrained, checked.modality, task, state, columns, **rows)
+    trial = Trial(pretrained, task, state, columns, **rows)
     speeds = Speeds.measure(trial, sample, split, training)
     method, training, speeds, fitting = settled(method, speeds, checked, began)
     speeds, compiled = with_compiling(speeds, method, training, compiling)
     pretrained = replace(pretrained, machinery=speeds.trial.pretrained.machinery)
     plan = Plan(
         data=data,
-        modality=checked.modality,
+        modality=columns.modality,
         task=plain_task(task),
         model=model_plan(model),
         backbone=pretrained.family,
@@ -153,7 +151,7 @@ def find_pretrained(
         wanted = {**wanted, "backbone": checked.run.family(wanted.get("backbone"))}
     descends = isinstance(method, Auto) or method.epochs > 0
     length = usual_length(processor, checked.split.train, checked.columns)
-    family = find_backbone(wanted, machinery, model, checked.modality, cache, descends=descends, length=length)
+    family = find_backbone(wanted, machinery, model, checked.columns.modality, cache, descends=descends, length=length)
     compiling, seed = machinery.compile, int(wanted.get("seed", 0))
     machinery = replace(machinery, compile="off" if compiling == "auto" else compiling)
     kept = activations_folder(wanted, cache)
@@ -257,8 +255,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     refuse_other_weights(model, plan.model.sha256)
     refuse_other_record(checked.run, plan.earlier)
     pairs = len(checked.columns.inputs) > 1
-    modality = catalog.find("modality", plan.modality)()
-    processor = modality.processor(transformer_folder(model.folder), max_length=plan.data.max_length, pairs=pairs)
+    processor = plan.modality.processor(model.folder, max_length=plan.data.max_length, pairs=pairs)
     state, start, findings = checked.taught()
     kept = None if plan.cache is None else Path(plan.cache) / "activations"
     pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept, start)

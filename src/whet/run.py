@@ -17,7 +17,7 @@ from whet import catalog
 from whet.atomic import written
 from whet.data.fingerprints import row_units
 from whet.data.rehearse import with_rows
-from whet.data.rows import Columns, Rows, raw_values
+from whet.data.rows import Rows, raw_values
 from whet.data.split import TestSet
 from whet.data.targets import open_targets
 from whet.deploy.package import package
@@ -199,7 +199,7 @@ def finish(
 def write_model(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> None:
     """The packaged model; refused if it does not answer as the live one does."""
     shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that was killed after packaging
-    sample = next(prepared.split.train.batches(prepared.columns.inputs, 4))
+    train, columns = prepared.split.train, prepared.columns
     package(
         fitted.model,
         family=prepared.plan.backbone,
@@ -207,11 +207,10 @@ def write_model(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> None:
         folder=folder / MODEL,
         task=plain_task(prepared.task),
         state=fitted.state,
-        columns=prepared.columns,
-        modality=prepared.plan.modality,
+        columns=columns,
         max_length=prepared.plan.data.max_length,
-        pairs=len(prepared.columns.inputs) > 1,
-        check=raw_values(sample.columns),
+        pairs=len(columns.inputs) > 1,
+        check=raw_values(train, columns, next(train.batches(columns.inputs, 4))),
     )
 
 
@@ -266,12 +265,12 @@ def learning_rows(prepared: Prepared) -> tuple[Rows, Array, Array]:
     rows, valid, columns = prepared.split.train, prepared.split.valid, prepared.columns
     parts = [rows]
     if valid is not None and valid.table is rows.table:
-        rows = Rows(rows.table, rows.source, np.sort(np.concatenate([rows.ids, valid.ids])), rows.mapping)
+        rows = rows.at(np.sort(np.concatenate([rows.ids, valid.ids])))
         parts = [rows]
     elif valid is not None:
-        parts, inputs = [rows, valid], Columns(columns.inputs, ())
+        parts, inputs = [rows, valid], replace(columns, target=(), group=None, time=None)
         first, second = with_rows([rows], valid, inputs, inputs)
-        rows = Rows(first.table, rows.source, np.concatenate([first.ids, second.ids]), rows.mapping)
+        rows = first.at(np.concatenate([first.ids, second.ids]))
     targets = [prepared.task.encode_targets(part, columns, prepared.state) for part in parts]
     return rows, np.concatenate(targets), np.concatenate([row_units(part, prepared.columns) for part in parts])
 

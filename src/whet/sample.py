@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
-from whet.data.rows import Columns, Rows, raw_values, spread
+from whet.data.rows import Columns, Rows, spread
 from whet.data.split import Split
 from whet.errors import WhetError
 from whet.learners.learner import Learner, Material
@@ -20,9 +20,9 @@ from whet.training.replay import pick
 USUAL = 256
 """Rows, evenly spread, that are encoded and timed."""
 LONGEST = 256
-"""Rows that are encoded to find the longest pieces, by their characters; and pieces that are kept."""
-CHARACTERS = 200_000
-"""That a baseline is tried on."""
+"""Rows that are encoded to find the longest pieces, by the size of their inputs; and pieces that are kept."""
+TRIED_SIZE = 200_000
+"""Characters, or whatever inputs are measured in, that a baseline is tried on."""
 TIME_POWER, MEMORY_POWER = 0.85, 0.6
 """How a baseline's time and memory grow with its rows: both have a constant part, such as one a class."""
 
@@ -97,22 +97,22 @@ def spread_rows(rows: Rows, number: int) -> Rows:
 def longest_of(
     rows: Rows, columns: Columns, task: Task, state: State, processor: Processor, *, targeted: bool = True
 ) -> Examples:
-    """The longest pieces of the rows with the most characters, longest first."""
-    some = rows.select(np.sort(np.argsort(-characters_of(rows, columns), kind="stable")[:LONGEST]))
+    """The longest pieces of the largest rows, longest first."""
+    some = rows.select(np.sort(np.argsort(-sizes_of(rows, columns), kind="stable")[:LONGEST]))
     examples = task.encode(some, columns, processor, state, targeted=targeted)
     return pick(examples, np.argsort(-examples.lengths, kind="stable")[:LONGEST])
 
 
-def characters_of(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
-    """(N,) how many characters each row has."""
-    counted = [sum(map(len, value)) for batch in rows.batches(columns.inputs) for value in raw_values(batch.columns)]
-    return np.array(counted, np.int64)
+def sizes_of(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
+    """(N,) how large the inputs of each row are, in characters or whatever counts for their kind."""
+    batches = rows.batches(columns.inputs)
+    return np.array([size for one in batches for size in columns.modality.sizes(one.columns, rows.folder)], np.int64)
 
 
 def try_baseline(learner: Learner, rows: Rows, columns: Columns, task: Task, state: State) -> BaselineCost:
     """Fit a baseline on a sample, and say what all rows would take."""
-    sizes = characters_of(rows, columns)
-    some = spread_rows(rows, max(1, min(USUAL, int(CHARACTERS / max(1.0, float(sizes.mean()))))))
+    sizes = sizes_of(rows, columns)
+    some = spread_rows(rows, max(1, min(USUAL, int(TRIED_SIZE / max(1.0, float(sizes.mean()))))))
     targets = task.encode_targets(some, columns, state)
     material = Material(task, state, columns, some, targets)
     fit_some(learner, material)  # the first time brings its imports along

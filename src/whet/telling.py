@@ -202,7 +202,7 @@ def examples_of(
     for part, row_id in list(pointed)[:40]:
         table = parts.get(part)
         if table is not None and row_id in table.ids:
-            text = text_of(prepared, Rows(table.table, table.source, np.array([row_id])))
+            text = text_of(prepared, table.at(np.array([row_id])))
             found.append(Example(source=part, row_id=row_id, text=text))
     return tuple(found)
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from whet import catalog
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns
 from whet.dry_run import MethodCost, StageCost, measure_method, out_of_memory
@@ -45,13 +44,11 @@ class Trial:
     """What is tried: a method on some rows.
 
     Args:
-        modality: Whose processor pads the rows.
         examples: Of usual lengths, to time; longest: the longest there are, longest first; answered: the longest of
             those that are answered without gradients.
     """
 
     pretrained: Pretrained
-    modality: str
     task: Task
     state: State
     columns: Columns
@@ -127,7 +124,6 @@ class Trial:
             "folder": str(pretrained.folder),
             "machinery": plain(pretrained.machinery),
             "seed": pretrained.seed,
-            "modality": self.modality,
             "max_length": processor.record().get("max_length"),
             "task": member_dict("task", plain_task(self.task)),
             "state": self.state,
@@ -146,17 +142,14 @@ class Trial:
         request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
         columns: Columns = build(Columns, request["columns"], "columns")
         model, pairs = Path(request["folder"]), len(columns.inputs) > 1
-        from whet.backbones.source import transformer_folder
-
-        modality = catalog.find("modality", request["modality"])()
-        processor = modality.processor(transformer_folder(model), max_length=request["max_length"], pairs=pairs)
+        processor = columns.modality.processor(model, max_length=request["max_length"], pairs=pairs)
         machinery: Machinery = build(Machinery, request["machinery"], "machinery")
         family = member_of("backbone", request["family"])
         pretrained = Pretrained(family, model, processor, machinery, request["seed"])
         with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
             parts = {name: examples_of(name, arrays) for name in ("examples", "longest", "answered")}
         task = member_of("task", request["task"])
-        trial = Trial(pretrained, request["modality"], task, request["state"], columns, **parts)
+        trial = Trial(pretrained, task, request["state"], columns, **parts)
         training: Training = build(Training, request["training"], "training")
         return trial, member_of("method", request["method"]), training, request["most_bytes"]
 

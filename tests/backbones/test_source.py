@@ -18,11 +18,11 @@ from whet.backbones.source import (
     hash_other_files,
     hash_weights,
     list_models,
-    transformer_folder,
     verify_recorded,
 )
 from whet.backbones.weights import combine, hash_file, known_hash, read_header, read_tensors, weight_files
 from whet.errors import ConfigError, MachineError, ModelError
+from whet.modalities.model_folder import transformer_folder
 
 OLD = 1_000_000_000  # seconds since 1970
 

@@ -15,9 +15,10 @@ import pytest
 import whet
 from whet.checking import Objects, divide
 from whet.data.read import read_table
-from whet.data.rows import Rows, raw_values
+from whet.data.rows import Rows
 from whet.data.targets import open_targets
 from whet.errors import ConfigError, DataError
+from whet.modalities.text import Text
 
 TEXTS = [f"a question about the {thing} of order {n}" for n in range(15) for thing in ("refund", "parcel")]
 NAMES = ["money", "post"] * 15
@@ -249,6 +250,6 @@ def test_numbers_are_read_alike_to_learn_and_to_answer() -> None:
     for name, texts in {"f": {"5", "0.1", "1e-07"}, "b": {"true", "false"}, "i": {"1", "2", "3", "4"}}.items():
         trained = whet.check(rows.table, "y", text=["text", name]).split.train
         table = dict(zip(trained.ids.tolist(), trained.values(name), strict=True))
-        answered = [text for (text,) in raw_values([rows.table.column(name)])]
+        answered = [text for (text,) in Text().values([rows.table.column(name)], None)]
         assert {answered[row] for row in table} == texts
         assert all(answered[row] == text for row, text in table.items())

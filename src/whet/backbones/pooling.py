@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from whet.backbones.weights import RECORD, read_tensors
 from whet.errors import ModelError
-from whet.modalities.text import read_json
+from whet.modalities.model_folder import read_json
 
 MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 

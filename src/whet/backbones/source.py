@@ -6,7 +6,6 @@ weight is loaded. Downloading is the last resort and fails quickly without a net
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from whet.backbones.weights import RECORD, check_file, combine, hash_file, known_hash, stored_numbers, weight_files
 from whet.errors import ConfigError, MachineError, ModelError, closest
+from whet.modalities.model_folder import read_json, stated_modules, transformer_folder
 
 __all__ = [
     "PACKAGED",
@@ -29,7 +29,6 @@ __all__ = [
     "hash_weights",
     "list_models",
     "stored_types",
-    "transformer_folder",
     "verify_recorded",
 ]
 
@@ -170,7 +169,7 @@ def verify_recorded(folder: Path) -> dict[str, str] | None:
 
 
 def _recorded(folder: Path, what: str) -> dict[str, str] | None:
-    found = _read_json(folder / RECORD).get(what)
+    found = read_json(folder / RECORD).get(what)
     if found is not None and not isinstance(found, dict):
         raise ModelError(
             f"{RECORD} is damaged: its {what!r} are no table.",
@@ -195,24 +194,6 @@ def _require_unaltered(folder: Path, what: str, recorded: dict[str, str], actual
         f"The {what} were altered since they were written: {told}.",
         where=str(folder),
         fix=f"restore the model folder from its run, or remove {what!r} from {RECORD} if the change was meant",
-    )
-
-
-def transformer_folder(folder: Path) -> Path:
-    """Where the transformer lies: ``folder`` itself, or the first module of a sentence-transformers folder.
-
-    Raises:
-        ModelError: no config.json.
-    """
-    modules = _modules(folder)
-    core = folder / modules[0].get("path", "") if modules else folder
-    if (core / "config.json").is_file():
-        return core
-    adapter = " It is an adapter: its base model is needed too." if (folder / "adapter_config.json").exists() else ""
-    raise ModelError(
-        f"The folder holds no model: it has no config.json.{adapter}",
-        where=str(core),
-        fix="give the folder that save_pretrained wrote, or a run folder of whet",
     )
 
 
@@ -259,7 +240,7 @@ def _describe(
     folder: Path, name: str, origin: Literal["packaged", "folder", "hub", "run"], revision: str | None = None
 ) -> ModelSource:
     """Everything about a model but its hash."""
-    config = _read_json(transformer_folder(folder) / "config.json")
+    config = read_json(transformer_folder(folder) / "config.json")
     return ModelSource(
         name=name,
         folder=folder.resolve() if origin in ("folder", "run") else folder,
@@ -290,39 +271,15 @@ def _licence(folder: Path) -> str | None:
 def _all_weight_files(folder: Path) -> list[Path]:
     """Weight files of the transformer and of the modules behind it, such as a Dense layer."""
     core = transformer_folder(folder)
-    rest = [folder / module["path"] for module in _modules(folder)[1:] if module.get("path")]
+    rest = [folder / module["path"] for module in stated_modules(folder)[1:] if module.get("path")]
     return [path for part in (core, *rest) if part.is_dir() for path in weight_files(part)]
-
-
-def _modules(folder: Path) -> list[dict[str, Any]]:
-    """The modules that a sentence-transformers folder states, in order; none for a plain transformers folder."""
-    listed = folder / "modules.json"
-    if not listed.is_file():
-        return []
-    modules: list[dict[str, Any]] = _read_json(listed, list)
-    outside = [module for module in modules if ".." in Path(module["path"]).parts or Path(module["path"]).is_absolute()]
-    if outside:
-        raise ModelError(
-            f"A module lies outside the model folder: {outside[0]['path']}.", where=str(listed), fix="correct the path"
-        )
-    return modules
-
-
-def _read_json(path: Path, kind: type = dict) -> Any:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path.name} cannot be read: {error}.", where=str(path), fix="restore the file") from error
-    if not isinstance(value, kind):
-        raise ModelError(f"{path.name} does not hold a {kind.__name__}.", where=str(path), fix="restore the file")
-    return value
 
 
 def _refuse_code(source: ModelSource) -> None:
     """Does the model bring Python code of its own that loading it would run?"""
     core = transformer_folder(source.folder)
-    holders = [name for name in _CONFIGS if (core / name).is_file() and "auto_map" in _read_json(core / name)]
-    types = [str(module.get("type", "")) for module in _modules(source.folder)]
+    holders = [name for name in _CONFIGS if (core / name).is_file() and "auto_map" in read_json(core / name)]
+    types = [str(module.get("type", "")) for module in stated_modules(source.folder)]
     holders += ["modules.json" for kind in types if not kind.startswith("sentence_transformers.")]
     if holders:
         raise ModelError(
@@ -347,13 +304,13 @@ def _has_tokenizer(folder: Path) -> bool:
     if any((place / name).is_file() for place in (core, folder) for name in _VOCABULARIES):
         return True
     settings = core / "tokenizer_config.json"
-    return settings.is_file() and str(_read_json(settings).get("tokenizer_class")).startswith(_WITHOUT_VOCABULARY)
+    return settings.is_file() and str(read_json(settings).get("tokenizer_class")).startswith(_WITHOUT_VOCABULARY)
 
 
 def _known_hash(folder: Path, cache: Path) -> str:
     """The hash of the weights where it costs nothing to tell, else an empty string."""
     with suppress(ModelError):
-        recorded = _read_json(folder / RECORD).get("weights")
+        recorded = read_json(folder / RECORD).get("weights")
         if recorded:
             return combine(recorded)
     known = {path.relative_to(folder).as_posix(): known_hash(path, cache) for path in _all_weight_files(folder)}

@@ -20,10 +20,9 @@ from whet.backbones.describe import describe, feature_width, folded_head
 from whet.backbones.dropout import quicken
 from whet.backbones.first_token import trim_last_block
 from whet.backbones.pooling import PooledBody, fill, read_modules
-from whet.backbones.source import transformer_folder
 from whet.backbones.text_layout import quiet_transformers, save_native, save_pooled
 from whet.errors import ConfigError, ModelError
-from whet.modalities.text import read_json
+from whet.modalities.model_folder import read_json, transformer_folder
 
 DROPOUTS = (
     "hidden_dropout_prob", "dropout", "hidden_dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop",

@@ -16,8 +16,7 @@ from torch import nn
 
 from whet.backbones.backbone import HeadedModel, Meaning
 from whet.backbones.pooling import read_modules
-from whet.backbones.source import transformer_folder
-from whet.modalities.text import read_json
+from whet.modalities.model_folder import read_json, transformer_folder
 
 PROBLEMS = {
     "classification": "single_label_classification",

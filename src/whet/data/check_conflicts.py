@@ -35,7 +35,7 @@ def _conflicts(view: CheckView, split: str) -> list[Finding]:
         Finding(
             check="conflicts",
             level="warning",
-            message=f"{len(bad):,} texts of {split} stand under different targets, such as "
+            message=f"{len(bad):,} {view.columns.modality.nouns[1]} of {split} stand under different targets, such as "
             f"{quote(rows, first, view.columns)}: {told[0]} in row {rows.ids[first] + 1:,}, "
             f"{told[1]} in row {rows.ids[other] + 1:,}.",
             where=rows.place(int(rows.ids[first])),

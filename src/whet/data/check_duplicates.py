@@ -3,7 +3,7 @@
 import numpy as np
 
 from whet.data.checks import EXAMPLES, CheckView, part_of, quote
-from whet.data.near import Near, near_pairs
+from whet.data.near import Near
 from whet.data.rows import Finding
 
 
@@ -34,9 +34,9 @@ def check_duplicates(view: CheckView) -> list[Finding]:
 
 def near_rows(view: CheckView) -> Near:
     """Nearly equal rows over all splits, found once for all checks; tables are numbered as in ``view.splits``."""
-    names = list(view.splits)
+    tables, names, columns = list(view.splits.values()), list(view.splits), view.columns
     found: Near = view.shared(
-        "near", lambda: near_pairs(list(view.splits.values()), [view.hashes(name) for name in names], view.columns)
+        "near", lambda: columns.modality.near(tables, [view.hashes(name) for name in names], columns)
     )
     return found
 
@@ -52,15 +52,15 @@ def _equal(view: CheckView, split: str) -> list[Finding]:
     again = np.delete(places, first)
     if not len(again):
         return []
-    ids = rows.ids[again[:EXAMPLES]]
+    ids, noun = rows.ids[again[:EXAMPLES]], view.columns.modality.nouns[0]
     return [
         Finding(
             check="duplicates",
             level="info",
-            message=f"{len(again):,} of {len(rows):,} rows of {split} repeat the text of an earlier row, such as "
+            message=f"{len(again):,} of {len(rows):,} rows of {split} repeat the {noun} of an earlier row, such as "
             f"{quote(rows, int(again[0]), view.columns)}.",
             where=rows.place(int(ids[0])),
-            fix="nothing, if the text is really that common; otherwise remove copies",
+            fix=f"nothing, if the {noun} is really that common; otherwise remove copies",
             count=len(again),
             row_ids=tuple(ids.tolist()),
             part=part_of(split),

@@ -15,7 +15,7 @@ def check_leakage(view: CheckView) -> list[Finding]:
     found = []
     for one, other in combinations(view.splits, 2):
         if other not in view.tests:
-            found += _shared(view, one, other, is_in(view.hashes(other), view.hashes(one)), "a text")
+            found += _shared(view, one, other, is_in(view.hashes(other), view.hashes(one)), "an input")
         if _grouped(view, one) and _grouped(view, other):
             groups = view.groups(other)
             shared = is_in(groups.view(np.uint64), view.groups(one).view(np.uint64)) & (groups >= 0)

@@ -76,9 +76,12 @@ def view_of(split: Split, columns: Columns, kind: Kind, separator: str | None = 
 
 
 def run_checks(view: CheckView) -> list[Finding]:
-    """The findings of all checks, most serious first."""
+    """The findings of all checks that suit the kind of input, most serious first."""
     found: list[Finding] = []
-    for name in catalog.members("check"):
+    modality = catalog.name_of("modality", view.columns.modality)
+    for name, member in catalog.members("check").items():
+        if member.modality not in ("", modality):
+            continue
         try:
             found += catalog.find("check", name)(view)
         except Exception as error:  # noqa: BLE001 - a check must never stop a run

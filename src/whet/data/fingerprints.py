@@ -1,4 +1,4 @@
-"""When are two inputs the same? When they are equal in compatibility form, lower case and single blanks.
+"""When are two inputs the same? When the keys are equal by which their kind of input is compared.
 
 Every row's inputs become one 64-bit number, so that millions of rows compare in a few bytes each.
 """
@@ -24,21 +24,13 @@ def normal(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def normal_texts(batch: pa.RecordBatch) -> list[str]:
-    """One normalised text a row; two inputs are joined by a character that is in neither."""
-    columns = [[normal(text or "") for text in _as_text(column).to_pylist()] for column in batch.columns]
-    if len(columns) == 1:
-        return columns[0]
-    return ["\x1f".join(parts) for parts in zip(*columns, strict=True)]
-
-
 def input_hashes(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
-    """(N,) uint64: the hash of every row's normalised inputs. Equal inputs have equal hashes."""
+    """(N,) uint64: the hash of every row's inputs. Equal inputs have equal hashes."""
     digest = xxhash.xxh3_64_intdigest
     found = np.empty(len(rows), dtype=np.uint64)
     start = 0
     for batch in rows.batches(columns.inputs):
-        found[start : start + batch.num_rows] = [digest(text.encode()) for text in normal_texts(batch)]
+        found[start : start + batch.num_rows] = list(map(digest, columns.modality.keys(batch.columns, rows.folder)))
         start += batch.num_rows
     return found
 

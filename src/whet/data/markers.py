@@ -125,7 +125,7 @@ def _without_markers(rows: Rows, columns: Columns) -> tuple[Rows, list[Finding]]
     message = f"{_shown(found)} among the numbers of {name!r} counts as missing ({count:,} {row})."
     fix = "nothing; where it is a class of its own, write it in other words"
     finding = _finding(rows, name, found, check="missing", level="info", message=message, fix=fix)
-    return Rows(table, rows.source, rows.index, rows.mapping), [finding]
+    return rows.with_table(table), [finding]
 
 
 def _first(rows: Rows, name: str, values: Iterable[str]) -> int:

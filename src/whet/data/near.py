@@ -4,16 +4,18 @@ Broder 1997, "On the resemblance and containment of documents". Ours looks at th
 at 100,000 rows at most, and compares a row with its neighbour in each bucket, not with all of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from whet.data.fingerprints import normal_texts
 from whet.data.rows import Columns, Rows
 
 Array = np.ndarray[Any, Any]
+Texts = Callable[[Sequence[pa.Array]], list[str]]
+"""The input columns of a batch to one text a row, as texts are compared."""
 LARGEST_SAMPLE = 100_000
 _SHINGLE = 5
 _BANDS, _BAND_ROWS = 4, 4
@@ -40,7 +42,7 @@ class Near:
     capped: bool
 
 
-def near_pairs(tables: list[Rows], hashes: list[Array], columns: Columns) -> Near:
+def near_pairs(tables: list[Rows], hashes: list[Array], columns: Columns, texts_of: Texts) -> Near:
     """Find pairs whose shingles overlap by 80% (Jaccard); rows equal in hash are represented by the first.
 
     Args:
@@ -53,13 +55,13 @@ def near_pairs(tables: list[Rows], hashes: list[Array], columns: Columns) -> Nea
     marks = np.empty((len(owners), len(_MULTIPLIERS)), dtype=np.uint32)
     valid = np.zeros(len(owners), dtype=bool)
     start = 0
-    for texts in _texts(tables, owners, positions, columns):
+    for texts in _texts(tables, owners, positions, columns, texts_of):
         stop = start + len(texts)
         marks[start:stop], valid[start:stop] = _signatures(texts)
         start = stop
     candidates = _candidates(marks, np.flatnonzero(valid))
     likely = candidates[(marks[candidates[:, 0]] == marks[candidates[:, 1]]).mean(axis=1) >= _LIKELY]
-    verified = _verified(likely[:_MOST_PAIRS], tables, owners, positions, columns)
+    verified = _verified(likely[:_MOST_PAIRS], tables, owners, positions, columns, texts_of)
     ends = [np.stack([owners[verified[:, side]], positions[verified[:, side]]], axis=1) for side in (0, 1)]
     return Near(np.concatenate(ends, axis=1), len(owners), total, len(likely) > _MOST_PAIRS)
 
@@ -81,12 +83,14 @@ def _drawn(hashes: Array, share: float) -> Array:
     return drawn
 
 
-def _texts(tables: list[Rows], owners: Array, positions: Array, columns: Columns) -> Iterator[list[bytes]]:
+def _texts(
+    tables: list[Rows], owners: Array, positions: Array, columns: Columns, texts_of: Texts
+) -> Iterator[list[bytes]]:
     for table, rows in enumerate(tables):
         chosen = positions[owners == table]
         whole = len(chosen) == len(rows)
         for batch in (rows if whole else rows.select(chosen)).batches(columns.inputs):
-            yield [text.encode()[:_TEXT_BYTES] for text in normal_texts(batch)]
+            yield [text.encode()[:_TEXT_BYTES] for text in texts_of(batch.columns)]
 
 
 def _shingles(texts: list[bytes]) -> tuple[Array, Array]:
@@ -133,11 +137,13 @@ def _candidates(marks: Array, rows: Array) -> Array:
     return np.unique(np.concatenate(found), axis=0)
 
 
-def _verified(pairs: Array, tables: list[Rows], owners: Array, positions: Array, columns: Columns) -> Array:
+def _verified(
+    pairs: Array, tables: list[Rows], owners: Array, positions: Array, columns: Columns, texts_of: Texts
+) -> Array:
     if not len(pairs):
         return pairs
     ends = np.unique(pairs)
-    texts = [text for part in _texts(tables, owners[ends], positions[ends], columns) for text in part]
+    texts = [text for part in _texts(tables, owners[ends], positions[ends], columns, texts_of) for text in part]
     sets = [{text[place : place + _SHINGLE] for place in range(len(text) - _SHINGLE + 1)} for text in texts]
     ranks = np.searchsorted(ends, pairs)
     alike = [len(sets[a] & sets[b]) >= _ALIKE * len(sets[a] | sets[b]) for a, b in ranks.tolist()]

@@ -78,14 +78,15 @@ def read_table(source: Any, *, encoding: str | None = None, spill: Path | None =
     """
     refuse_idle_encoding(encoding, [source])
     if not isinstance(source, str | Path):
-        rows: tuple[Rows, list[Finding]] = catalog.find("reader", "objects")(source)
-        return rows
+        held: tuple[Rows, list[Finding]] = catalog.find("reader", "objects")(source)
+        return held
     path = _existing(source)
     if path.is_dir():
         raise DataError("A file is needed here, and this is a folder.", where=str(path), fix=_inside(path))
     reader = reader_for(path)
     try:
-        return reader(path, ReadOptions(encoding=encoding, spill=spill))
+        rows, findings = reader(path, ReadOptions(encoding=encoding, spill=spill))
+        return rows.beside(path.parent), findings
     except WhetError:
         raise
     except OSError as error:

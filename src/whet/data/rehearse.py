@@ -40,7 +40,7 @@ def draw_share(rows: Rows, columns: Columns, strata: Array, share: float, seed: 
 def in_columns(rows: Rows, own: Columns, columns: Columns) -> Rows:
     """The inputs of some rows under the names that these columns have."""
     table = rows.table.select(list(own.inputs)).rename_columns(list(columns.inputs))
-    return Rows(table, rows.source, rows.index, rows.mapping)
+    return rows.with_table(table)
 
 
 def with_rows(parts: list[Rows], extra: Rows, own: Columns, columns: Columns) -> list[Rows]:
@@ -67,8 +67,8 @@ def with_rows(parts: list[Rows], extra: Rows, own: Columns, columns: Columns) ->
         first[name], second[name] = alike(ours, added, name)
     joined = pa.concat_tables([pa.table(first), pa.table(second)])
     begin = np.arange(len(table), len(joined), dtype=np.int64)
-    made = [Rows(joined, part.source, part.ids, part.mapping) for part in parts]
-    return [*made, Rows(joined, parts[0].source, begin, parts[0].mapping)]
+    whole = parts[0].with_table(joined)
+    return [*(whole.at(part.ids) for part in parts), whole.at(begin)]
 
 
 def alike(ours: Any, added: Any, name: str) -> tuple[Any, Any]:

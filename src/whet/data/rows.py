@@ -5,29 +5,37 @@ file larger than memory works; what a scan keeps a row must be counted in bytes.
 """
 
 import mmap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from whet.data.tables import text_of
+from whet import catalog
 
 _ROWS_BEFORE_RELEASE = 65_536
+
+
+def usual_modality() -> Any:
+    """What inputs are read as where nobody says so: the first of the catalog."""
+    return catalog.find("modality", next(iter(catalog.members("modality"))))()
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which column plays which part.
 
-    ``inputs`` holds one name, or two for pairs; ``target`` one, or several for 0/1 columns.
+    ``inputs`` holds one name, or two for pairs; ``target`` one, or several for 0/1 columns. ``modality`` says what
+    inputs are read as (``whet.data.kind``).
     """
 
     inputs: tuple[str, ...]
     target: tuple[str, ...]
     group: str | None = None
     time: str | None = None
+    modality: Any = field(default_factory=usual_modality, metadata={"member": "modality"})
 
 
 @dataclass(frozen=True)
@@ -57,15 +65,22 @@ class Rows:
         source: How messages name it: a file name, or "rows" for objects in memory.
         index: (N,) positions in ``table``, or None for all of them.
         mapping: The memory-mapped file that ``table`` lies in, if it does: scans give its pages back as they go.
+        folder: Where files that values name are looked for; None is the working folder.
     """
 
     def __init__(
-        self, table: pa.Table, source: str, index: np.ndarray[Any, Any] | None = None, mapping: mmap.mmap | None = None
+        self,
+        table: pa.Table,
+        source: str,
+        index: np.ndarray[Any, Any] | None = None,
+        mapping: mmap.mmap | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.table = table
         self.source = source
         self.index = index
         self.mapping = mapping
+        self.folder = folder
 
     def __len__(self) -> int:
         return int(self.table.num_rows) if self.index is None else len(self.index)
@@ -86,12 +101,23 @@ class Rows:
         positions = np.asarray(positions)
         index = positions if self.index is None else self.index[positions]
         narrow = np.int32 if self.table.num_rows < 2**31 else np.int64
-        return Rows(self.table, self.source, index.astype(narrow, copy=False), self.mapping)
+        return Rows(self.table, self.source, index.astype(narrow, copy=False), self.mapping, self.folder)
+
+    def with_table(self, table: pa.Table) -> "Rows":
+        """The same selection of another table of as many rows."""
+        return Rows(table, self.source, self.index, self.mapping, self.folder)
+
+    def beside(self, folder: Path) -> "Rows":
+        """The same rows, whose values name files in ``folder``."""
+        return Rows(self.table, self.source, self.index, self.mapping, folder)
+
+    def at(self, index: np.ndarray[Any, Any]) -> "Rows":
+        """The rows at ``index`` of the whole table, whatever was selected."""
+        return Rows(self.table, self.source, index, self.mapping, self.folder)
 
     def without(self, names: tuple[str, ...]) -> "Rows":
         """The same rows with some columns out of reach."""
-        kept = [name for name in self.table.column_names if name not in names]
-        return Rows(self.table.select(kept), self.source, self.index, self.mapping)
+        return self.with_table(self.table.select([name for name in self.table.column_names if name not in names]))
 
     def batches(self, names: list[str] | tuple[str, ...], size: int = 4096) -> Iterator[pa.RecordBatch]:
         """The named columns, ``size`` rows at a time, in order."""
@@ -158,10 +184,10 @@ def _gather(
     return joined.combine_chunks().take(back), touched
 
 
-def raw_values(columns: Sequence[Any]) -> list[tuple[str, ...]]:
-    """Arrow columns to the texts of each row, one tuple a row; a missing value is an empty text."""
-    texts = [["" if value is None else text_of(value) for value in column.to_pylist()] for column in columns]
-    return list(zip(*texts, strict=True))
+def raw_values(rows: Rows, columns: Columns, batch: pa.RecordBatch) -> list[tuple[Any, ...]]:
+    """The inputs of a batch of rows as the modality reads them, one tuple a row."""
+    found: list[tuple[Any, ...]] = columns.modality.values([batch.column(name) for name in columns.inputs], rows.folder)
+    return found
 
 
 def spread(count: int, most: int) -> np.ndarray[Any, Any]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from whet import catalog
 from whet.backbones.backbone import Family, HeadedModel, Meaning
-from whet.backbones.source import hash_other_files, hash_weights, transformer_folder
+from whet.backbones.source import hash_other_files, hash_weights
 from whet.backbones.weights import RECORD
 from whet.data.rows import Columns
 from whet.deploy.predictor import FORMAT, Predictor, matmul_precision, run
@@ -40,11 +40,10 @@ def package(
     task: Task,
     state: State,
     columns: Columns,
-    modality: str = "text",
     max_length: int | None = None,
     pairs: bool = False,
     extra: Mapping[str, Any] | None = None,
-    check: Sequence[tuple[str, ...]] = (),
+    check: Sequence[tuple[Any, ...]] = (),
 ) -> None:
     """Write a model folder beside its place, reload it, compare, and only then give it its name.
 
@@ -52,7 +51,7 @@ def package(
         model: The float32 model as it was trained; its outputs for a regression are standardised.
         source: Root folder of the pre-trained model, whose tokenizer and modules are taken over.
         folder: Must not exist yet.
-        modality: Its name in the catalog; max_length: tokens a window, None for the model's own.
+        max_length: Tokens a window, None for the model's own.
         extra: Further things to record, JSON-able, under "extra".
         check: A few raw values on which the reloaded model must answer as the live one.
 
@@ -63,9 +62,7 @@ def package(
     if folder.exists():
         raise RunError("The model folder exists already.", where=str(folder), fix="choose another run folder")
     beside = folder.with_name(folder.name + ".new")
-    processor = catalog.find("modality", modality)().processor(
-        transformer_folder(source), max_length=max_length, pairs=pairs
-    )
+    processor = columns.modality.processor(source, max_length=max_length, pairs=pairs)
     pieces = processor.record()
     window = pieces.get("max_length")
     scale, shift, kept = task.own_unit(state)
@@ -82,7 +79,10 @@ def package(
             "state": kept,
             "id2label": {str(place): label for place, label in enumerate(labels or columns.target)},
             "columns": {"inputs": list(columns.inputs), "target": list(columns.target)},
-            "modality": modality,
+            "modality": {
+                "name": catalog.name_of("modality", columns.modality),
+                "settings": settings_of(columns.modality),
+            },
             "family": {"name": catalog.name_of("backbone", family), "settings": settings_of(family)},
             "max_length": window,
             "truncation": pieces,

@@ -92,7 +92,7 @@ def answered(predictor: Predictor, rows: Rows) -> Iterator[tuple[Chunk, Predicti
     """Rows with their predictions, chunk by chunk."""
     done = 0
     for batch in rows.batches(rows.names, CHUNK):
-        texts = raw_values([batch.column(name) for name in predictor.columns.inputs])
+        texts = raw_values(rows, predictor.columns, batch)
         ids = np.arange(done, done + len(texts), dtype=np.int64)
         yield Chunk(batch.to_pylist(), texts), predictor.task.decode(predictor.outputs(texts), ids, predictor.state)
         done += len(texts)

@@ -6,7 +6,6 @@ they are used.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import torch
 from whet import catalog
 from whet.backbones.backbone import HeadedModel, to_bfloat16
 from whet.backbones.precisions import Precision
-from whet.backbones.source import check_weights, transformer_folder, verify_recorded
+from whet.backbones.source import check_weights, verify_recorded
 from whet.backbones.weights import RECORD
 from whet.data.ragged import by_length
 from whet.data.read import read_table
@@ -32,7 +31,7 @@ from whet.tasks.task import State, Task
 FORMAT = 1
 """Version of ``whet.json``; a folder with a later one is refused."""
 RECORDED: dict[str, Any] = {
-    "family": dict, "task": dict, "state": dict, "columns": dict, "modality": str, "pairs": bool,
+    "family": dict, "task": dict, "state": dict, "columns": dict, "modality": dict, "pairs": bool,
     "max_length": int | None,
 }  # fmt: skip
 """What ``whet.json`` holds beside its format, and of which kind."""
@@ -81,8 +80,8 @@ class Predictor:
         try:
             family = catalog.find("backbone", record["family"]["name"])(**record["family"]["settings"])
             task = catalog.find("task", record["task"]["name"])(**record["task"]["settings"])
-            modality = catalog.find("modality", record["modality"])()
-            columns = Columns(inputs=tuple(record["columns"]["inputs"]), target=tuple(record["columns"]["target"]))
+            modality = catalog.find("modality", record["modality"]["name"])(**record["modality"]["settings"])
+            columns = Columns(tuple(record["columns"]["inputs"]), tuple(record["columns"]["target"]), modality=modality)
         except (KeyError, TypeError, AttributeError) as error:
             raise damaged_record(place, "its family, task, modality or columns cannot be read") from error
         model = family.reload(place)
@@ -98,9 +97,7 @@ class Predictor:
             ) from error
         return Predictor(
             model=model.eval(),
-            processor=modality.processor(
-                transformer_folder(place), max_length=record["max_length"], pairs=record["pairs"]
-            ),
+            processor=modality.processor(place, max_length=record["max_length"], pairs=record["pairs"]),
             task=task,
             state=record["state"],
             columns=columns,
@@ -117,10 +114,11 @@ class Predictor:
         """A label a row; a list of labels (multi-label); a number (regression).
 
         Args:
-            values: Texts (pairs of texts for a model of pairs), or rows: dicts, a frame, a Dataset, ``Rows``.
+            values: Texts or whatever the model reads (pairs of them for a model of pairs), or rows: dicts, a frame, a
+                Dataset, ``Rows``.
 
         Raises:
-            DataError: a column is missing, or a value is not a text.
+            DataError: a column is missing, or a value is of another kind.
         """
         return answers(self._predictions(values))
 
@@ -139,10 +137,11 @@ class Predictor:
     def answer(self, rows: Rows) -> Predictions:
         """Predictions for rows, in their order. Memory grows with the answers, not with the texts."""
         self.check_columns(rows)
-        parts = [self.outputs(raw_values(batch.columns)) for batch in rows.batches(self.columns.inputs, CHUNK)]
+        batches = rows.batches(self.columns.inputs, CHUNK)
+        parts = [self.outputs(raw_values(rows, self.columns, batch)) for batch in batches]
         return self.task.decode(np.concatenate([self.outputs([]), *parts]), rows.ids, self.state)
 
-    def outputs(self, values: Sequence[tuple[str, ...]]) -> Array:
+    def outputs(self, values: Sequence[tuple[Any, ...]]) -> Array:
         """(N, K) float32 outputs for raw values, windows averaged."""
         with matmul_precision("medium" if self.precision == "float32-medium" else "highest"):
             return run(self.model, self.processor, values)
@@ -167,15 +166,16 @@ class Predictor:
     def _predictions(self, values: Any) -> Predictions:
         if isinstance(values, Rows):
             return self.answer(values)
+        one, many = self.columns.modality.nouns
         if isinstance(values, str):
-            raise DataError("A list of texts is needed, got one text.", where="values", fix="predict([text])")
+            raise DataError(f"A list of {many} is needed, got one {one}.", where="values", fix=f"predict([{one}])")
         listed = plain_values(values)
         if listed is None:
             return self.answer(read_table(values)[0])
-        texts = [as_texts(value, number, len(self.columns.inputs)) for number, value in enumerate(listed)]
-        parts = [self.outputs(texts[begin : begin + CHUNK]) for begin in range(0, len(texts), CHUNK)]
+        raw = [as_raw(value, number, self.columns) for number, value in enumerate(listed)]
+        parts = [self.outputs(raw[begin : begin + CHUNK]) for begin in range(0, len(raw), CHUNK)]
         outputs = np.concatenate([self.outputs([]), *parts])
-        return self.task.decode(outputs, np.arange(len(texts), dtype=np.int64), self.state)
+        return self.task.decode(outputs, np.arange(len(raw), dtype=np.int64), self.state)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def damaged_record(folder: Path, why: str) -> ModelError:
     )
 
 
-def run(model: HeadedModel, processor: Processor, values: Sequence[tuple[str, ...]]) -> Array:
+def run(model: HeadedModel, processor: Processor, values: Sequence[tuple[Any, ...]]) -> Array:
     """(N, K) float32 outputs of a model for raw values: longest first, the pieces of a value averaged."""
     found = np.zeros((len(values), model.head.out_features), np.float32)
     if not values:
@@ -243,26 +243,30 @@ def answers(predictions: Predictions) -> list[Any]:
 
 
 def plain_values(values: Any) -> list[Any] | None:
-    """The values as a list if they are texts or tuples of texts, None if they are rows of a table."""
+    """The values as a list if they are raw ones or tuples of these, None if they are rows of a table."""
     if isinstance(values, Mapping) or hasattr(values, "columns") or hasattr(values, "column_names"):
         return None
     listed = list(values)
     return None if listed and isinstance(listed[0], Mapping) else listed
 
 
-def as_texts(value: Any, number: int, inputs: int) -> tuple[str, ...]:
-    """One value as texts, one for each input column."""
+def as_raw(value: Any, number: int, columns: Columns) -> tuple[Any, ...]:
+    """One value as a processor takes it, one part for each input column.
+
+    Raises:
+        DataError: it has another number of parts, or one is of another kind.
+    """
+    (one, many), inputs = columns.modality.nouns, len(columns.inputs)
     parts = value if isinstance(value, list | tuple) else (value,)
-    parts = tuple(None if isinstance(part, float) and math.isnan(part) else part for part in parts)  # as pandas says it
-    if len(parts) == inputs and all(part is None or isinstance(part, str) for part in parts):
-        return tuple(part or "" for part in parts)
-    wanted = "one text" if inputs == 1 else f"{inputs} texts"
-    texts = all(isinstance(part, str) for part in parts)
-    got = f"{len(parts)}" if texts else f"{str(value)[:60]!r} ({type(value).__name__})"
+    raw = tuple(columns.modality.given(part) for part in parts)
+    sound = all(part is not None for part in raw)
+    if sound and len(raw) == inputs:
+        return raw
+    got = f"{len(parts)}" if sound else f"{str(value)[:60]!r} ({type(value).__name__})"
     raise DataError(
-        f"The model takes {wanted} for each value, and got {got}.",
+        f"The model takes {f'one {one}' if inputs == 1 else f'{inputs} {many}'} for each value, and got {got}.",
         where=f"value {number + 1}",
-        fix="predict([text, ...])" if inputs == 1 else "predict([(text, other), ...])",
+        fix=f"predict([{one}, ...])" if inputs == 1 else f"predict([({one}, other), ...])",
     )
 
 

@@ -12,6 +12,7 @@ from whet import catalog
 from whet.backbones.source import ModelSource
 from whet.checking import Objects
 from whet.choices import find_family, find_wanted_model, member_settings
+from whet.data.rows import usual_modality
 from whet.errors import ConfigError, ModelError
 from whet.inspection.blocks import probe_blocks
 from whet.inspection.methods import method_facts
@@ -41,9 +42,10 @@ def inspect_model(wanted: Mapping[str, Any], objects: Objects, scratch: Path) ->
     Raises:
         WhetError: there is no such model, or the rows cannot be used; a method that cannot work is part of the answer.
     """
-    source = find_wanted_model(wanted.get("model", {}), cache_folder(wanted))
     training = member_settings(wanted.get("training", {}))
-    rows = prepared_rows(wanted, objects, source, scratch) if "data" in wanted or objects.rows is not None else None
+    rows = prepared_rows(wanted, objects, scratch) if "data" in wanted or objects.rows is not None else None
+    kind = member_of("modality", wanted["modality"]) if "modality" in wanted else usual_modality()
+    source = rows.source if rows else find_wanted_model(wanted.get("model", {}), kind, cache_folder(wanted))
     if rows is None:
         family = member_of("backbone", named_family(wanted, source))
         backbone = family.load(source.folder, outputs=OUTPUTS, seed=0)
@@ -102,9 +104,10 @@ def named_family(wanted: Mapping[str, Any], source: ModelSource) -> dict[str, An
     """
     given = wanted.get("backbone") or {}
     settings = {"name": given} if isinstance(given, str) else dict(given)
-    kinds = [wanted["modality"]] if "modality" in wanted else list(catalog.members("modality"))
+    named = [wanted["modality"]] if "modality" in wanted else catalog.members("modality")
+    every = [member_of("modality", one) for one in named]
     refused: ModelError | None = None
-    for kind in kinds if "name" not in settings else ():
+    for kind in every if "name" not in settings else ():
         try:
             return {"name": find_family(source, kind)} | settings
         except ModelError as error:

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from whet import catalog
-from whet.backbones.source import ModelSource, transformer_folder
+from whet.backbones.source import ModelSource
 from whet.checking import Checked, Objects, check, walk
-from whet.choices import find_backbone, find_evaluation, find_machinery, usual_length
+from whet.choices import find_backbone, find_evaluation, find_machinery, find_wanted_model, usual_length
 from whet.errors import ConfigError
 from whet.evaluation.metric import Metric, metric_named
 from whet.learners.neural import Pretrained
@@ -24,6 +23,7 @@ class ReadyRows:
         examples: The training rows, encoded with their targets.
     """
 
+    source: ModelSource
     checked: Checked
     state: State
     examples: Examples
@@ -31,7 +31,7 @@ class ReadyRows:
     metric: Metric
 
 
-def prepared_rows(wanted: Mapping[str, Any], objects: Objects, source: ModelSource, scratch: Path) -> ReadyRows:
+def prepared_rows(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> ReadyRows:
     """Check and split as a run would; nothing is held out to stop by, since nothing takes steps.
 
     Raises:
@@ -48,9 +48,8 @@ def prepared_rows(wanted: Mapping[str, Any], objects: Objects, source: ModelSour
             fix="leave --data out to see what the methods train, or join the two texts into one column",
         )
     cache, length = cache_folder(wanted), data.get("max_length")
-    processor = catalog.find("modality", checked.modality)().processor(
-        transformer_folder(source.folder), max_length=length, pairs=False
-    )
+    source = find_wanted_model(wanted.get("model", {}), columns.modality, cache)
+    processor = columns.modality.processor(source.folder, max_length=length, pairs=False)
     walk(processor, train, columns)
     state, taught = task.prepare(train, columns)
     machinery = find_machinery(wanted, cache)
@@ -58,7 +57,7 @@ def prepared_rows(wanted: Mapping[str, Any], objects: Objects, source: ModelSour
         wanted,
         machinery,
         source,
-        checked.modality,
+        columns.modality,
         cache,
         descends=False,
         length=usual_length(processor, train, columns),
@@ -68,4 +67,5 @@ def prepared_rows(wanted: Mapping[str, Any], objects: Objects, source: ModelSour
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     metric = objects.metric or metric_named(evaluation.metric, task.kind)
     examples = task.encode(train, columns, processor, state, targeted=True)
-    return ReadyRows(replace(checked, findings=(*checked.findings, *taught)), state, examples, pretrained, metric)
+    checked = replace(checked, findings=(*checked.findings, *taught))
+    return ReadyRows(source, checked, state, examples, pretrained, metric)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from whet.data.kind import InputKind
 from whet.data.ragged import Ragged
 
 Array = np.ndarray[Any, Any]
@@ -61,19 +62,19 @@ class Processor(Protocol):
         ...
 
 
-class Modality(Protocol):
-    """One kind of raw value."""
+class Modality(InputKind, Protocol):
+    """One kind of raw value; a frozen dataclass of its settings, which plans and packaged models keep."""
 
-    def recognise(self, kind: str, distinct: float, length: float) -> float:
-        """How well a column suits, 0 (not at all) and up.
-
-        Args:
-            kind: "text", "number", "list", "boolean" or "other".
-            distinct: Share of different values, 0 to 1.
-            length: Mean length in characters.
-        """
+    @property
+    def model(self) -> str | None:
+        """The pre-trained model where none is named; None if none comes along."""
         ...
 
     def processor(self, folder: Path, *, max_length: int | None, pairs: bool) -> Processor:
-        """The processor that belongs to the pre-trained model in ``folder``."""
+        """The processor that belongs to the pre-trained model in ``folder``, its root.
+
+        Raises:
+            ModelError: nothing there says how values become tensors, or it is damaged.
+            ConfigError: ``max_length`` cannot work with it.
+        """
         ...

@@ -47,7 +47,7 @@ class Classification:
     divergence = staticmethod(between_classes)
     balanceable: ClassVar[bool] = True
     contrastable: ClassVar[bool] = True
-    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
 
     def __post_init__(self) -> None:

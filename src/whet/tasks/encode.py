@@ -29,7 +29,7 @@ def encode_rows(rows: Rows, columns: Columns, processor: Processor, targets: Arr
     row_parts, part_parts, length_parts = [], [], []
     done = 0
     for batch in rows.batches(columns.inputs, CHUNK):
-        encoded = processor.encode(raw_values(batch.columns))
+        encoded = processor.encode(raw_values(rows, columns, batch))
         store.add(encoded)
         row_parts.append(encoded.value + np.int32(done))
         part_parts.append(encoded.part)

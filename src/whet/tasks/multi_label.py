@@ -45,7 +45,7 @@ class MultiLabel:
     divergence = staticmethod(between_labels)
     balanceable: ClassVar[bool] = True
     contrastable: ClassVar[bool] = False
-    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
 
     def __post_init__(self) -> None:

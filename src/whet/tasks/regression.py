@@ -38,7 +38,7 @@ class Regression:
     divergence = staticmethod(between_numbers)
     balanceable: ClassVar[bool] = False
     contrastable: ClassVar[bool] = False
-    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf", "frozen-probe", "earlier")
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "frozen-probe", "earlier")
     metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae", "r2", "spearman")
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:

@@ -194,7 +194,7 @@ class Task(Protocol):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Catalog names of the learners that the model is judged against."""
+        """Catalog names of the learners that the model is judged against, beside those of the kind of input."""
         ...
 
     @property

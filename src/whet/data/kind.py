@@ -1,0 +1,58 @@
+"""What must be known of a kind of input before any model is chosen: how it is read, compared and measured.
+
+A modality (``whet.modalities``) answers, and ``Columns`` brings it along: no check, split or learner asks which it is.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from whet.data.columns import ColumnSummary
+from whet.data.near import Near
+from whet.data.rows import Columns, Finding, Rows
+
+Array = np.ndarray[Any, Any]
+
+
+class InputKind(Protocol):
+    """One kind of raw value. ``columns`` are Arrow columns of a batch; ``folder`` is where files that they name lie."""
+
+    @property
+    def nouns(self) -> tuple[str, str]:
+        """What one value is called in messages, and what several are: ("text", "texts")."""
+        ...
+
+    def recognise(self, column: ColumnSummary) -> float:
+        """How well a column suits, 0 (not at all) and up."""
+        ...
+
+    def admit(self, rows: Rows, name: str) -> tuple[Rows, list[Finding]]:
+        """The rows with a column as it is read, and what is to be said of it.
+
+        Raises:
+            DataError: it holds something else.
+        """
+        ...
+
+    def values(self, columns: Sequence[pa.Array], folder: Path | None) -> list[tuple[Any, ...]]:
+        """Raw values as processors take them, one or two to a tuple, one tuple a row."""
+        ...
+
+    def given(self, value: Any) -> Any:
+        """A raw value that a Python caller gave, as processors take it; None where it is none."""
+        ...
+
+    def keys(self, columns: Sequence[pa.Array], folder: Path | None) -> list[bytes]:
+        """What inputs are compared by, one a row: rows with equal keys have the same input."""
+        ...
+
+    def sizes(self, columns: Sequence[pa.Array], folder: Path | None) -> list[int]:
+        """How large the inputs of each row are, in characters, pixels or the like; the largest need the most memory."""
+        ...
+
+    def near(self, tables: list[Rows], hashes: list[Array], columns: Columns) -> Near:
+        """Pairs of nearly equal inputs of one or two tables, given the hashes of their keys."""
+        ...
