@@ -505,17 +505,19 @@ def predict_file(
     return answer_file(load(folder, device=device), source, None if out is None else Path(out), encoding=encoding)
 
 
-def is_file_of_rows(text: str) -> bool:
-    """Whether a text is rather the path of a file of rows.
+def is_file_of_rows(text: str, folder: str | Path) -> bool:
+    """Whether a text is rather the path of a file of rows than something that the run in ``folder`` answers.
 
     Raises:
         DataError: it looks like one, and there is no such file.
+        ModelError: there is no model of whet in ``folder``.
     """
     from whet.data.reader import readers
+    from whet.deploy.predictor import modality_of, model_folder, read_record
 
     with suppress(OSError, ValueError):  # a text may be longer than a name can be
         if Path(text).suffix and Path(text).is_file():
-            return True
+            return not modality_of(read_record(model_folder(Path(folder)))).held_in(Path(text))
     if not any(letter.isspace() for letter in text) and any(reader.reads(text) for reader in readers().values()):
         raise DataError(f"There is no file {text!r}.", where="whet predict", fix="check the path")
     return False

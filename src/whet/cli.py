@@ -320,7 +320,7 @@ def predict(
     """Answer for one text, or for every row of a file."""
     from whet import api
 
-    if api.is_file_of_rows(what):
+    if api.is_file_of_rows(what, run):
         written = api.predict_file(run, what, out, device=device, encoding=encoding)
         for finding in written.findings:
             print(f"! {finding.message}\n  {finding.where}\n  try: {finding.fix}", file=sys.stderr)

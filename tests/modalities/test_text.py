@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from whet.errors import ConfigError, ModelError
-from whet.modalities.text import MOST_WINDOWS, Text, TextProcessor
+from whet.modalities.text import Text
+from whet.modalities.text_processor import MOST_WINDOWS, TextProcessor
 from whet.testing import tiny_text_model
 
 STRANGE = ["", " ", "\n\t", "\x00", "a\x00b", "🙂🙃", "é" * 40, "مرحبا", "日本語", "\u200b", "<script>", "[SEP]"]
@@ -192,5 +193,13 @@ def test_a_folder_without_a_usable_tokenizer_is_refused(tmp_path: Path) -> None:
     folder = tiny_text_model(tmp_path / "m", layers=1)
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "NoSuchTokenizer"}))
+    with pytest.raises(ModelError, match="no tokenizer"):
+        processor_of(folder)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = tiny_text_model(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
     with pytest.raises(ModelError, match="no tokenizer"):
         processor_of(folder)

@@ -18,7 +18,7 @@ from typing import Literal
 
 from whet.backbones.weights import RECORD, check_file, combine, hash_file, known_hash, stored_numbers, weight_files
 from whet.errors import ConfigError, MachineError, ModelError, closest
-from whet.modalities.model_folder import read_json, stated_modules, transformer_folder
+from whet.modalities.model_folder import has_processor, read_json, stated_modules, transformer_folder
 
 __all__ = [
     "PACKAGED",
@@ -38,11 +38,6 @@ _PACKAGED_NAMES = (PACKAGED, PACKAGED.partition("/")[2])
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_TIMEOUT_SECONDS = 5.0
 _CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
-_VOCABULARIES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-    "spm.model", "preprocessor_config.json", "processor_config.json",
-)  # fmt: skip
-_WITHOUT_VOCABULARY = ("ByT5", "Canine", "Perceiver")  # their tokenizers read bytes or characters
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,6 @@ def find_model(name_or_folder: str | Path | None, *, revision: str | None = None
     source = _locate(name_or_folder, revision)
     _refuse_code(source)
     check_weights(source.folder)
-    _check_tokenizer(source.folder)
     recorded = verify_recorded(source.folder)
     return _with_hash(source, combine(recorded or hash_weights(source.folder, cache)))
 
@@ -289,24 +283,6 @@ def _refuse_code(source: ModelSource) -> None:
         )
 
 
-def _check_tokenizer(folder: Path) -> None:
-    if _has_tokenizer(folder):
-        return
-    raise ModelError(
-        "The model folder has no tokenizer.",
-        where=str(transformer_folder(folder)),
-        fix="save the tokenizer beside the weights: tokenizer.save_pretrained(folder) writes tokenizer.json",
-    )
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    core = transformer_folder(folder)
-    if any((place / name).is_file() for place in (core, folder) for name in _VOCABULARIES):
-        return True
-    settings = core / "tokenizer_config.json"
-    return settings.is_file() and str(read_json(settings).get("tokenizer_class")).startswith(_WITHOUT_VOCABULARY)
-
-
 def _known_hash(folder: Path, cache: Path) -> str:
     """The hash of the weights where it costs nothing to tell, else an empty string."""
     with suppress(ModelError):
@@ -353,7 +329,7 @@ def _cached_snapshot(repository: str, revision: str | None) -> Path | None:
     snapshot = place / "snapshots" / commit
     with suppress(ModelError, OSError):
         files = _all_weight_files(snapshot)
-        if files and all(path.exists() for path in files) and _has_tokenizer(snapshot):
+        if files and all(path.exists() for path in files) and has_processor(snapshot):
             return snapshot
     return None
 

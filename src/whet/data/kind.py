@@ -45,6 +45,10 @@ class InputKind(Protocol):
         """A raw value that a Python caller gave, as processors take it; None where it is none."""
         ...
 
+    def held_in(self, path: Path) -> bool:
+        """Whether a file by itself is one raw value, and no file of rows."""
+        ...
+
     def keys(self, columns: Sequence[pa.Array], folder: Path | None) -> list[bytes]:
         """What inputs are compared by, one a row: rows with equal keys have the same input."""
         ...

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from whet.atomic import written
+from whet.data.columns import missing_mask
 from whet.data.read import read_table
 from whet.data.rows import Finding, Rows, raw_values
 from whet.deploy.predictor import CHUNK, Predictor, answers
@@ -73,29 +74,23 @@ def predict_file(
     empty = 0
     with written_beside(path) as file:
         write = json_lines(file) if lines else delimited(file, DELIMITERS[path.suffix.lower()], [*rows.names, *names])
-        for batch, found in answered(predictor, rows):
-            empty += sum(not any(text.strip() for text in texts) for texts in batch.texts)
-            for given, answer in zip(batch.rows, answer_cells(found, predictor, lines), strict=True):
+        for given_rows, without, found in answered(predictor, rows):
+            empty += without
+            for given, answer in zip(given_rows, answer_cells(found, predictor, lines), strict=True):
                 write(given | dict(zip(names, answer, strict=True)))
     return Written(path, len(rows), empty, tuple(names), tuple(findings))
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Some rows as dicts, and their texts."""
-
-    rows: list[dict[str, Any]]
-    texts: list[tuple[str, ...]]
-
-
-def answered(predictor: Predictor, rows: Rows) -> Iterator[tuple[Chunk, Predictions]]:
-    """Rows with their predictions, chunk by chunk."""
-    done = 0
+def answered(predictor: Predictor, rows: Rows) -> Iterator[tuple[list[dict[str, Any]], int, Predictions]]:
+    """Rows as dicts, how many of them have no input at all, and their predictions, chunk by chunk."""
+    done, columns = 0, predictor.columns
     for batch in rows.batches(rows.names, CHUNK):
-        texts = raw_values(rows, predictor.columns, batch)
-        ids = np.arange(done, done + len(texts), dtype=np.int64)
-        yield Chunk(batch.to_pylist(), texts), predictor.task.decode(predictor.outputs(texts), ids, predictor.state)
-        done += len(texts)
+        values = raw_values(rows, columns, batch)
+        ids = np.arange(done, done + len(values), dtype=np.int64)
+        without = np.logical_and.reduce([missing_mask(batch.column(name)) for name in columns.inputs])
+        found = predictor.task.decode(predictor.outputs(values), ids, predictor.state)
+        yield batch.to_pylist(), int(without.sum()), found
+        done += len(values)
 
 
 def default_out(source: Path) -> Path:

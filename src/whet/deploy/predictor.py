@@ -24,7 +24,7 @@ from whet.data.ragged import by_length
 from whet.data.read import read_table
 from whet.data.rows import Columns, Rows, raw_values
 from whet.errors import ConfigError, DataError, MachineError, ModelError, closest
-from whet.modalities.modality import Array, Processor
+from whet.modalities.modality import Array, Modality, Processor
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import State, Task
 
@@ -69,18 +69,14 @@ class Predictor:
             ModelError: whet wrote no model there, or it is damaged or altered.
             MachineError: the device is not there.
         """
-        if not folder.exists():
-            raise ModelError(
-                "There is no such folder.", where=str(folder), fix="`whet runs` lists the runs that are here"
-            )
-        place = folder if (folder / RECORD).is_file() else folder / "model"
+        place = model_folder(folder)
         record = read_record(place)
         check_weights(place)
         verify_recorded(place)
         try:
             family = catalog.find("backbone", record["family"]["name"])(**record["family"]["settings"])
             task = catalog.find("task", record["task"]["name"])(**record["task"]["settings"])
-            modality = catalog.find("modality", record["modality"]["name"])(**record["modality"]["settings"])
+            modality = modality_of(record)
             columns = Columns(tuple(record["columns"]["inputs"]), tuple(record["columns"]["target"]), modality=modality)
         except (KeyError, TypeError, AttributeError) as error:
             raise damaged_record(place, "its family, task, modality or columns cannot be read") from error
@@ -176,6 +172,23 @@ class Predictor:
         parts = [self.outputs(raw[begin : begin + CHUNK]) for begin in range(0, len(raw), CHUNK)]
         outputs = np.concatenate([self.outputs([]), *parts])
         return self.task.decode(outputs, np.arange(len(raw), dtype=np.int64), self.state)
+
+
+def model_folder(folder: Path) -> Path:
+    """Where the model lies: the folder itself, or model/ in a run folder.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    if not folder.exists():
+        raise ModelError("There is no such folder.", where=str(folder), fix="`whet runs` lists the runs that are here")
+    return folder if (folder / RECORD).is_file() else folder / "model"
+
+
+def modality_of(record: Mapping[str, Any]) -> Modality:
+    """What the model reads, with its settings."""
+    found: Modality = catalog.find("modality", record["modality"]["name"])(**record["modality"]["settings"])
+    return found
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,12 @@ from typing import Any
 
 from whet.errors import ModelError
 
+_PROCESSORS = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "spm.model", "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
+_WITHOUT_VOCABULARY = ("ByT5", "Canine", "Perceiver")  # their tokenizers read bytes or characters
+
 
 def transformer_folder(folder: Path) -> Path:
     """Where the transformer lies: ``folder`` itself, or the first module of a sentence-transformers folder.
@@ -26,6 +32,14 @@ def transformer_folder(folder: Path) -> Path:
         where=str(core),
         fix="give the folder that save_pretrained wrote, or a run folder of whet",
     )
+
+
+def has_processor(folder: Path) -> bool:
+    """Whether the folder says how values become tensors: a tokenizer, or what stands for one elsewhere."""
+    core = transformer_folder(folder)
+    if any((place / name).is_file() for place in (core, folder) for name in _PROCESSORS):
+        return True
+    return str(read_json(core / "tokenizer_config.json").get("tokenizer_class")).startswith(_WITHOUT_VOCABULARY)
 
 
 def stated_modules(folder: Path) -> list[dict[str, Any]]:

@@ -58,6 +58,10 @@ class Text:
             return ""
         return value if isinstance(value, str) else None
 
+    def held_in(self, path: Path) -> bool:
+        """A text is given as it is."""
+        return False
+
     def keys(self, columns: Sequence[pa.Array], folder: Path | None) -> list[bytes]:
         """Equal in compatibility form, lower case and single blanks."""
         return [text.encode() for text in normal_texts(columns)]

@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer, normalizers
 from whet.data.ragged import Ragged
 from whet.errors import ConfigError, ModelError
 from whet.modalities.modality import Encoded
-from whet.modalities.model_folder import read_json, transformer_folder
+from whet.modalities.model_folder import has_processor, read_json, transformer_folder
 
 MOST_WINDOWS = 64
 """Windows kept of one text; more (about 12,000 tokens at the usual size) are spread evenly and counted as lost."""
@@ -33,6 +33,12 @@ def text_processor(root: Path, *, max_length: int | None, pairs: bool) -> "TextP
         ModelError: there is no tokenizer, or it is damaged.
     """
     folder = transformer_folder(root)
+    if not has_processor(root):
+        raise ModelError(
+            "The model folder has no tokenizer.",
+            where=str(folder),
+            fix="save the tokenizer beside the weights: tokenizer.save_pretrained(folder) writes tokenizer.json",
+        )
     config = read_json(folder / "config.json")
     window = model_window(folder, config)
     if max_length is not None and (max_length < 8 or (window is not None and max_length > window)):
