@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from whet import catalog
+from whet.backbones.backbone import Meaning
 from whet.checking import Checked
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split
 from whet.evaluation.records import Judgement
-from whet.folder import TRACKS, read_events
+from whet.folder import MODEL, TRACKS, read_events
 from whet.learners.fitted import NeuralFitted
 from whet.methods.method import Method, learning_rows
 from whet.plan import Auto, Forecast, Plan
-from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Story
+from whet.report.story import Cost, CurvePoint, DataFacts, Example, InputWords, ModelFacts, Roles, Story
 from whet.resolve import Prepared
 from whet.tasks.predictions import Predictions
 from whet.trackers.tracker import Tracker, accounts_of
@@ -52,7 +53,7 @@ def tell(
         command=command,
         task=prepared.task.kind,
         data=data_facts(prepared),
-        model=model_facts(prepared, fitted),
+        model=model_facts(prepared, fitted, folder),
         method=method_name(prepared, rungs),
         summary=method_summary(prepared, rungs),
         folder=shown(folder),
@@ -131,11 +132,17 @@ def split_facts(split: Split, source: str, columns: Columns, findings: tuple[Fin
     if split.valid is not None:
         sizes["valid"] = len(split.valid)
     sizes |= {name: len(test.rows) for name, test in split.tests.items()}
-    return DataFacts(source=Path(source).name, columns=columns, rows=sizes, split=split.how, findings=findings)
+    modality, roles = columns.modality, Roles(columns.inputs, columns.target, columns.group, columns.time)
+    one, many = modality.nouns
+    words = InputWords(one, many, modality.example, modality.hub_task)
+    return DataFacts(
+        source=Path(source).name, columns=roles, rows=sizes, split=split.how, findings=findings, words=words
+    )
 
 
-def model_facts(prepared: Prepared, fitted: NeuralFitted) -> ModelFacts:
-    """What the run started from."""
+def model_facts(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> ModelFacts:
+    """What the run started from, and how what it left is loaded."""
+    meaning = Meaning(prepared.task.kind, tuple(fitted.state.get("labels") or ()))
     plan = prepared.plan
     run = None if prepared.earlier is None else prepared.earlier.run
     name = plan.model.name if plan.model.origin != "folder" else Path(plan.model.folder).name
@@ -147,7 +154,8 @@ def model_facts(prepared: Prepared, fitted: NeuralFitted) -> ModelFacts:
         licence=plan.model.licence or "",
         parameters=sum(parameter.numel() for parameter in fitted.working.masters.parameters()),
         loading=plan.backbone.library,
-        window=getattr(prepared.processor, "max_length", None),
+        python=plan.backbone.python(f"{shown(folder)}/{MODEL}", prepared.columns.modality.example, meaning),
+        window=prepared.processor.record().get("max_length"),
     )
 
 

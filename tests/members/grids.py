@@ -39,6 +39,8 @@ class Grid:
     brightness: float = 0.0
     nouns: ClassVar[tuple[str, str]] = ("grid", "grids")
     model: ClassVar[str | None] = None
+    example: ClassVar[str] = "grid.npy"
+    hub_task: ClassVar[str] = "other"
 
     def recognise(self, column: ColumnSummary) -> float:
         named = [value for value in column.examples if value.endswith(".npy")]
@@ -137,6 +139,9 @@ class GridNet:
     """The family of ``Net``: config.json and model.safetensors, with the head once it is tuned."""
 
     library: ClassVar[str] = "torch"
+
+    def python(self, folder: str, example: str, meaning: Meaning) -> str:
+        return ""
 
     def recognise(self, folder: Path, modality: str) -> float:
         config = json.loads((folder / "config.json").read_text())

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from whet.data.rows import Columns, Finding
+from whet.data.rows import Finding
 from whet.evaluation.records import ClassScore, Comparison, Judgement, Score, Verdict
-from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Rung, Story
+from whet.report.story import Cost, CurvePoint, DataFacts, Example, ModelFacts, Roles, Rung, Story
 from whet.tasks.predictions import Kind
 
 INTENTS = (
@@ -130,6 +130,8 @@ def story(judgements: tuple[Judgement, ...] | None = None, task: Kind = "classif
             sha256="53aa51172d142c89d9012cce15ae4d6c" * 2,
             licence="apache-2.0",
             parameters=22_713_216,
+            loading="sentence-transformers",
+            python="from sentence_transformers import SentenceTransformer",
             window=256,
         ),
         method="auto",
@@ -231,7 +233,7 @@ def regression() -> Story:
     examples = tuple(
         replace(one, target=("31.5",), predicted=("12.1",), confidence=None) for one in _examples((judged,))
     )
-    data = replace(_data(()), columns=Columns(("description",), ("price",)), class_counts={})
+    data = replace(_data(()), columns=Roles(("description",), ("price",)), class_counts={})
     return story((judged,), "regression", scatter={"test": pairs}, examples=examples, data=data, labels=())
 
 
@@ -249,7 +251,7 @@ def _data(labels: tuple[str, ...]) -> DataFacts:
     }
     return DataFacts(
         source="tickets.csv",
-        columns=Columns(("message",), ("intent",)),
+        columns=Roles(("message",), ("intent",)),
         rows={"train": 420, "valid": 60, "test": 902},
         split="Split here: stratified by intent, seed 0, equal texts kept on one side.",
         class_counts=counts,
@@ -385,7 +387,7 @@ def named(text: str) -> Story:
     finding = Finding("missing", "warning", f"e{text}", f"f{text}", f"g{text}", 1, (3,))
     data = DataFacts(
         source=f"h{text}",
-        columns=Columns((f"i{text}",), (f"j{text}",), f"k{text}", f"l{text}"),
+        columns=Roles((f"i{text}",), (f"j{text}",), f"k{text}", f"l{text}"),
         rows={f"o{text}": 3},
         split=f"p{text}",
         class_counts=dict.fromkeys(labels, 2),
@@ -399,7 +401,7 @@ def named(text: str) -> Story:
         folder=f"u{text}",
         data=data,
         examples=examples,
-        model=ModelFacts(name=f"w{text}", revision=f"x{text}", licence=f"y{text}"),
+        model=ModelFacts(name=f"w{text}", revision=f"x{text}", licence=f"y{text}", python=f"p{text}"),
         plan={f"z{text}": {f"a{text}": f"b{text}"}},
         notes=(f"c{text}",),
         machine=f"d{text}",

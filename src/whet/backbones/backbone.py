@@ -153,6 +153,10 @@ class Family(Protocol):
         """Name of the library that loads what ``save`` wrote, as the hub calls it."""
         ...
 
+    def python(self, folder: str, example: str, meaning: Meaning) -> str:
+        """Lines that load what ``save`` wrote without whet, and ask it for an example; empty if no library does."""
+        ...
+
     def recognise(self, folder: Path, modality: str) -> float:
         """How well the family suits a model folder and a kind of input, 0 if not at all; loads no weights."""
         ...

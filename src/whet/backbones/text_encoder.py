@@ -20,7 +20,7 @@ from whet.backbones.describe import describe, feature_width, folded_head
 from whet.backbones.dropout import quicken
 from whet.backbones.first_token import trim_last_block
 from whet.backbones.pooling import PooledBody, fill, read_modules
-from whet.backbones.text_layout import quiet_transformers, save_native, save_pooled
+from whet.backbones.text_layout import python_native, python_pooled, quiet_transformers, save_native, save_pooled
 from whet.errors import ConfigError, ModelError
 from whet.modalities.model_folder import read_json, transformer_folder
 
@@ -59,6 +59,9 @@ class TextEncoder:
     @property
     def library(self) -> str:
         return "transformers" if self.head == "native" else "sentence-transformers"
+
+    def python(self, folder: str, example: str, meaning: Meaning) -> str:
+        return (python_native if self.head == "native" else python_pooled)(folder, example, meaning)
 
     def recognise(self, folder: Path, modality: str) -> float:
         return 0.5 if modality == "text" and (transformer_folder(folder) / "config.json").is_file() else 0.0

@@ -177,3 +177,23 @@ def quiet_transformers() -> Iterator[None]:
 
 def _parts(model: HeadedModel) -> Any:
     return model.body  # a PooledBody or NativeBody, whose own parts the contract does not name
+
+
+def python_native(folder: str, example: str, meaning: Meaning) -> str:
+    """How the transformers library answers."""
+    top = f'from transformers import pipeline\n\nclassify = pipeline("text-classification", model={folder!r})\n'
+    return f'{top}classify("{example}")'
+
+
+def python_pooled(folder: str, example: str, meaning: Meaning) -> str:
+    """How the sentence-transformers library answers."""
+    answer = {
+        "classification": "print(labels[str(outputs[0].argmax())])  # softmax(outputs) gives probabilities",
+        "multi-label": "# 1 / (1 + exp(-outputs)) gives a probability for each label",
+        "regression": "print(outputs[0, 0])  # in the unit of the target",
+    }[meaning.kind]
+    lines = ["from sentence_transformers import SentenceTransformer", "", f"model = SentenceTransformer({folder!r})"]
+    if meaning.kind != "regression":
+        stated = f"{folder}/whet.json"
+        lines = ["import json", "", *lines, f'labels = json.load(open({stated!r}, encoding="utf-8"))["id2label"]']
+    return "\n".join([*lines, f'outputs = model.encode(["{example}"])', answer])

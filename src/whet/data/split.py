@@ -370,6 +370,6 @@ def _how(
     elif columns.group:
         way = f"held out by whole groups ({columns.group}), seed {settings.seed}"
     else:
-        way = f"stratified by target, equal texts together, seed {settings.seed}"
+        way = f"stratified by target, equal {columns.modality.nouns[1]} together, seed {settings.seed}"
     given = "" if drawn else "; test rows as given"
     return f"{', '.join(sizes)} rows; {way}{given}."

@@ -70,6 +70,16 @@ class Modality(InputKind, Protocol):
         """The pre-trained model where none is named; None if none comes along."""
         ...
 
+    @property
+    def example(self) -> str:
+        """A new value as one may be given to a tuned model, such as "a new text" or "photo.jpg"."""
+        ...
+
+    @property
+    def hub_task(self) -> str:
+        """What the hub calls answering for such values, such as "text-classification"."""
+        ...
+
     def processor(self, folder: Path, *, max_length: int | None, pairs: bool) -> Processor:
         """The processor that belongs to the pre-trained model in ``folder``, its root.
 

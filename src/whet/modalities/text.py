@@ -33,6 +33,8 @@ class Text:
 
     nouns: ClassVar[tuple[str, str]] = ("text", "texts")
     model: ClassVar[str | None] = "sentence-transformers/all-MiniLM-L6-v2"
+    example: ClassVar[str] = "a new text"
+    hub_task: ClassVar[str] = "text-classification"
 
     def recognise(self, column: ColumnSummary) -> float:
         """Long and different texts suit best; identifiers and categories hardly."""

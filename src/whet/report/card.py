@@ -8,7 +8,7 @@ import json
 import re
 
 from whet.evaluation.records import Judgement, Score
-from whet.report.section_use import commands, plain_limit, python_with_whet, python_without_whet
+from whet.report.section_use import commands, plain_limit, python_with_whet
 from whet.report.section_verdict import compared
 from whet.report.story import Story
 from whet.report.words import (
@@ -71,8 +71,9 @@ def header(story: Story) -> list[str]:
     lines = _licence(story.model.licence)
     if _HUB_ID.fullmatch(base := story.model.base or story.model.name):
         lines.append(f"base_model: {quoted(base)}")
-    lines += [f"library_name: {story.model.loading}", "pipeline_tag: text-classification"]
-    lines += ["tags:", "- whet", "- text-classification", f"- {story.task}"]
+    task = story.data.words.hub_task
+    lines += [f"library_name: {quoted(story.model.loading)}"] if story.model.loading else []
+    lines += [f"pipeline_tag: {task}", "tags:", "- whet", f"- {task}", f"- {story.task}"]
     results = [line for judgement in story.judgements for line in _result(story, judgement)]
     if results:
         lines += ["model-index:", f"- name: {quoted(story.name)}", "  results:", *results]
@@ -93,7 +94,8 @@ def _result(story: Story, judgement: Judgement) -> list[str]:
     if not found:
         return []
     data = f"{story.data.source} ({judgement.test})"
-    top = ["  - task:", "      type: text-classification", "      name: Text Classification"]
+    task = story.data.words.hub_task
+    top = ["  - task:", f"      type: {task}", f"      name: {task.replace('-', ' ').title()}"]
     top += ["    dataset:", f"      type: {quoted(story.data.source)}", f"      name: {quoted(data)}", "    metrics:"]
     return [*top, *(line for score in found for line in _metric(score))]
 
@@ -118,7 +120,7 @@ def _about(story: Story) -> str:
     lines = [
         "## What it is",
         "",
-        f"{story.task.capitalize()} of texts: from {inputs} to {targets}.",
+        f"{story.task.capitalize()} of {data.words.many}: from {inputs} to {targets}.",
         f"Fine-tuned from {_beginning(story)}.",
         f"Method: {markdown(story.method)}{'; ' + markdown(story.summary) if story.summary else '.'}",
         f"Rows: {rows}. {markdown(data.split) if data.split else ''}".rstrip(),
@@ -178,9 +180,12 @@ def _limits(story: Story) -> str:
 
 
 def _use(story: Story) -> str:
-    blocks = [("sh", commands(story)), ("python", python_with_whet(story)), ("python", python_without_whet(story))]
-    leads = ["From the command line:", "From Python:", f"Without whet, through {story.model.loading}:"]
-    parts = [f"{lead}\n\n{_fenced(kind, code)}" for lead, (kind, code) in zip(leads, blocks, strict=True)]
+    blocks = [
+        ("From the command line:", "sh", commands(story)),
+        ("From Python:", "python", python_with_whet(story)),
+        (f"Without whet, through {story.model.loading}:", "python", clean(story.model.python)),
+    ]
+    parts = [f"{lead}\n\n{_fenced(kind, code)}" for lead, kind, code in blocks if code]
     return "## How to use it\n\n" + "\n\n".join(parts)
 
 

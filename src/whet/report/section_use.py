@@ -27,50 +27,30 @@ _SMALL_PRINT = (
 
 def commands(story: Story) -> str:
     """What to type to predict and to judge again."""
-    run = shlex.quote(clean(story.path))
-    return f'whet predict {run} "a new text"\nwhet predict {run} new_rows.csv\nwhet evaluate {run} more_test_rows.csv'
+    run, example = shlex.quote(clean(story.path)), shell_quoted(story.data.words.example)
+    return f"whet predict {run} {example}\nwhet predict {run} new_rows.csv\nwhet evaluate {run} more_test_rows.csv"
+
+
+def shell_quoted(text: str) -> str:
+    """In double quotes where need be: every shell knows them."""
+    return text if shlex.quote(text) == text else f'"{text}"'
 
 
 def python_with_whet(story: Story) -> str:
-    return f'import whet\n\nmodel = whet.load({clean(story.path)!r})\nmodel.predict(["a new text"])'
-
-
-def python_without_whet(story: Story) -> str:
-    """Plain loading of the packaged model folder."""
-    folder = f"{clean(story.path)}/model"
-    if story.model.loading == "transformers":
-        return (
-            f"from transformers import pipeline\n\n"
-            f'classify = pipeline("text-classification", model={folder!r})\nclassify("a new text")'
-        )
-    answer = {
-        "classification": "print(labels[str(outputs[0].argmax())])  # softmax(outputs) gives probabilities",
-        "multi-label": "# 1 / (1 + exp(-outputs)) gives a probability for each label",
-        "regression": "print(outputs[0, 0])  # in the unit of the target",
-    }[story.task]
-    names = (
-        ""
-        if story.task == "regression"
-        else (f'labels = json.load(open({folder + "/whet.json"!r}, encoding="utf-8"))["id2label"]\n')
-    )
-    top = "" if story.task == "regression" else "import json\n\n"
-    return (
-        f"{top}from sentence_transformers import SentenceTransformer\n\n"
-        f'model = SentenceTransformer({folder!r})\n{names}outputs = model.encode(["a new text"])\n{answer}'
-    )
+    return f'import whet\n\nmodel = whet.load({clean(story.path)!r})\nmodel.predict(["{story.data.words.example}"])'
 
 
 def use(story: Story) -> Html:
-    """Three ways to call the model, ready to copy."""
-    limit = plain_limit(story)
+    """The ways to call the model, ready to copy."""
+    limit, plain = plain_limit(story), story.model.python
     return join(
         [
             tag("h3", "From the command line"),
             tag("pre", commands(story)),
             tag("h3", "From Python"),
             tag("pre", python_with_whet(story)),
-            tag("h3", f"Without whet, through {story.model.loading}"),
-            tag("pre", python_without_whet(story)),
+            tag("h3", f"Without whet, through {story.model.loading}") if plain else None,
+            tag("pre", clean(plain)) if plain else None,
             tag("p", limit, class_="lead") if limit else None,
         ]
     )

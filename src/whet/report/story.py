@@ -7,14 +7,34 @@ rendered again from a run folder. Nothing here formats or computes.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from whet.data.rows import Columns, Finding
+from whet.data.rows import Finding
 from whet.evaluation.records import Judgement
 from whet.tasks.predictions import Kind
 from whet.trackers.tracker import Account
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column plays which part, see ``whet.data.rows.Columns``."""
+
+    inputs: tuple[str, ...]
+    target: tuple[str, ...]
+    group: str | None = None
+    time: str | None = None
+
+
+@dataclass(frozen=True)
+class InputWords:
+    """How a kind of input is spoken of: one value and several, how one may be given, and the hub's name of the task."""
+
+    one: str = "text"
+    many: str = "texts"
+    example: str = "a new text"
+    hub_task: str = "text-classification"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +46,13 @@ class DataFacts:
     """
 
     source: str
-    columns: Columns
+    columns: Roles
     rows: dict[str, int]
     split: str = ""
     class_counts: dict[str, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     task: str = ""
+    words: InputWords = InputWords()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +60,7 @@ class ModelFacts:
     """The model a run started from. ``name`` is a hub id where there is one; unknown parts stay empty.
 
     Where it is the model of an earlier run, ``name`` is that run, and ``base`` what the first of them began with.
-    ``loading`` names the library that opens the packaged ``model/`` folder without whet.
+    ``loading`` names the library that opens the packaged ``model/`` folder without whet, ``python`` the lines that do.
     ``window`` is how many tokens plain loading reads of a text, None when nothing is cut.
     """
 
@@ -49,7 +70,8 @@ class ModelFacts:
     sha256: str = ""
     licence: str = ""
     parameters: int = 0
-    loading: Literal["sentence-transformers", "transformers"] = "sentence-transformers"
+    loading: str = ""
+    python: str = ""
     window: int | None = None
 
 
