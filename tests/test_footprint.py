@@ -70,7 +70,7 @@ def test_a_batch_whose_examples_are_compared_is_never_taken_in_parts(here: Path,
     one = api.plan("rows.csv", "topic", model=tiny_model, method="probe", settings=PLAIN)
     sample = Sample.of(one.split, one.columns, one.task, one.state, one.processor, ())
     trial = Trial(
-        one.pretrained, "text", one.task, one.state, one.columns, sample.examples, sample.longest, sample.answered
+        one.pretrained, one.task, one.state, one.columns, sample.examples, sample.longest, sample.answered
     )
     speeds = Speeds.measure(trial, sample, one.split, Training())
     together = [smaller.training for smaller in choices(speeds, Contrastive())]

@@ -23,9 +23,7 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> 
     write_topics(tmp_path / "rows.csv", 80)
     one = api.plan("rows.csv", "topic", model=tiny_model, method="full", settings=PLAIN)
     sample = Sample.of(one.split, one.columns, one.task, one.state, one.processor, ())
-    return Trial(
-        one.pretrained, "text", one.task, one.state, one.columns, sample.examples, sample.longest, sample.answered
-    )
+    return Trial(one.pretrained, one.task, one.state, one.columns, sample.examples, sample.longest, sample.answered)
 
 
 def under(trial: Trial, limit: int) -> Trial:

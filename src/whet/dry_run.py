@@ -54,6 +54,7 @@ class StageCost:
         remembered: Numbers that the optimizer keeps between updates, by number that moves.
         token_seconds: Of a step, by tokens of training rows.
         replayed: Whether what is frozen is replayed.
+        held_bytes: Of what is replayed, a position.
         prepare_seconds: Compiling, before its first steps.
     """
 
@@ -65,6 +66,7 @@ class StageCost:
     remembered: float
     token_seconds: float
     replayed: bool
+    held_bytes: float = 0.0
     prepare_seconds: float = 0.0
 
 
@@ -214,6 +216,7 @@ def measure_stage(
         remembered=remembered,
         token_seconds=fastest,
         replayed=cut is not None,
+        held_bytes=bytes_held(timed) / float(timed.examples.lengths.sum()),
         prepare_seconds=sum(s - fastest * tokens for s, tokens in took) if machinery.compile == "on" else 0.0,
     )
 
@@ -262,6 +265,11 @@ def replayed_from(cut: Cut | None, fitted: NeuralFitted, sources: tuple[ReplaySo
             source.cached = None
         return None
     return cut
+
+
+def bytes_held(source: ReplaySource) -> int:
+    """What is replayed of a source's examples."""
+    return sum(ragged.nbytes for ragged in (source.cached or {}).values())
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -296,13 +296,12 @@ def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = 
         parts["steps"] = speeds.steps_seconds(method, epochs) if method.epochs else 0.0
         gain = replay_bound(speeds, method, training)
     chosen = [rung.method for rung in method.rungs] if isinstance(method, Auto) else [method]
-    kept_tokens = speeds.tokens + speeds.valid_tokens
     each = [checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training)]
     kept = sum(each)
     if isinstance(method, Auto) and method.folds:  # those of every part stay, beside those of the last fit
         kept = method.folds * kept + max(each, default=0)
     in_run = int(speeds.parameters * NUMBER_BYTES + kept)
-    in_cache = int(kept_tokens * speeds.width * 2 + speeds.rows * speeds.width * 4)
+    in_cache = cache_bytes(speeds, chosen) if speeds.cached else 0
     seconds = sum(parts.values())
     return Forecast(
         seconds=round(seconds, 1),
@@ -330,11 +329,8 @@ def memory_of(speeds: Speeds, method: Method, *, after: bool = False) -> int:
     features = int(speeds.pieces * speeds.width * 4)
     encoded = int(speeds.sample.token_bytes * (tokens + speeds.test_tokens))
     solving = features * SOLVED_COPIES + int(speeds.rows * speeds.outputs * 4 * SOLVED_OUTPUTS)
-    number = 2 if machinery.training_precision == "bfloat16" else 4
     steps = cost.memory_bytes if cost.descents else 0
-    steps += max(
-        (extra_bytes(speeds, stage, int(tokens * speeds.width * number)) for stage in cost.descents), default=0
-    )
+    steps += max((extra_bytes(speeds, stage) for stage in cost.descents), default=0)
     passing = max(0, cost.forward_bytes - weights)
     twin = weights + max(solving, 2 * passing) if any(one != method for one in speeds.sample.twins) else 0
     judging = weights + features + max([twin, *(one.memory_bytes for one in speeds.sample.baselines)])
@@ -348,14 +344,26 @@ def shape_bytes(speeds: Speeds) -> int:
     return SHAPE_BYTES * min(len(set(lengths.tolist())), math.ceil(speeds.pieces / speeds.training.batch_size))
 
 
-def extra_bytes(speeds: Speeds, stage: StageCost, activations: int) -> int:
+def extra_bytes(speeds: Speeds, stage: StageCost) -> int:
     """What a stage holds of all rows beside what it held of the sample: rows of its tables, what is replayed."""
     dry = stage.trained - sum(max(0, r - speeds.sample.distinct[c]) * width for c, r, width in stage.tables)
     average = speeds.training.average
     held = NUMBER_BYTES * state_numbers(stage, average) + BESIDE_BYTES
     tables = int(max(0, speeds.trained(stage) - dry) * held)
     later = NUMBER_BYTES * average.copies * speeds.trained(stage) if average.gathered else 0
-    return tables + later + (activations if stage.replayed else 0)
+    return tables + later + replayed_bytes(speeds, stage)
+
+
+def cache_bytes(speeds: Speeds, methods: list[Method]) -> int:
+    """What methods leave in the cache: features, and the activations of every cut that is replayed."""
+    stages = [stage for method in methods for stage in speeds.stages(method) if stage.replayed]
+    cuts = {stage.moving: replayed_bytes(speeds, stage) for stage in stages}
+    return int(speeds.pieces * speeds.width * NUMBER_BYTES) + sum(cuts.values())
+
+
+def replayed_bytes(speeds: Speeds, stage: StageCost) -> int:
+    """What a stage replays of all rows that it learns from or is stopped by."""
+    return int(stage.held_bytes * (speeds.tokens + speeds.valid_tokens))
 
 
 def descents(method: Any, training: Training) -> list[tuple[Method, float]]:

@@ -40,6 +40,10 @@ class Cut(Protocol):
         """Whether captured tensors are (B, T, ...) and can be trimmed to each example's length."""
         ...
 
+    def numbers(self, model: "HeadedModel") -> int:
+        """How many cross: of each position where ragged, else of each example."""
+        ...
+
     def capture(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run only what lies below and return what crosses the cut."""
         ...

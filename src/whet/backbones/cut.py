@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whet.backbones.backbone import Holder
+from whet.backbones.backbone import HeadedModel, Holder
 
 
 class Reached(BaseException):
@@ -58,6 +58,7 @@ class ChainCut:
         depth: How many blocks lie below.
         items: How many items a block returns in a tuple, the hidden state first; 0 for a bare tensor.
         ragged: Whether what crosses is (B, T, ...), as long as each example is, and not of one size for all.
+        crossing: How many numbers cross, see ``numbers``.
     """
 
     chain: tuple[str, ...]
@@ -65,6 +66,7 @@ class ChainCut:
     depth: int
     items: int
     ragged: bool = True
+    crossing: int = 0
 
     @property
     def name(self) -> str:
@@ -73,6 +75,9 @@ class ChainCut:
     @property
     def below(self) -> tuple[str, ...]:
         return self.stem + self.chain[: self.depth]
+
+    def numbers(self, model: HeadedModel) -> int:
+        return self.crossing
 
     def capture(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The first tensor that reaches the block above the cut, such as (B, T, C)."""
@@ -123,6 +128,9 @@ class FeatureCut:
     def ragged(self) -> bool:
         return False
 
+    def numbers(self, model: HeadedModel) -> int:
+        return model.head.in_features
+
     def capture(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Features, (B, D) float32."""
         return {"features": model.get_submodule("body")(**inputs).float()}
@@ -165,17 +173,26 @@ def find_chain(model: nn.Module) -> tuple[str, ...]:
     return best
 
 
-def trace_chain(
-    model: nn.Module, chain: tuple[str, ...], inputs: Mapping[str, Tensor]
-) -> tuple[tuple[str, ...], tuple[str, ...], int] | None:
-    """Run once and see what is called before and after the chain, and what a block returns.
+@dataclass(frozen=True)
+class Traced:
+    """What a chain of blocks stands between, and what passes along it.
 
-    Returns:
-        Names of the topmost modules before the chain (stem) and after it (tail) that have parameters or drop values
-        at random, and how many items a block returns in a tuple (0 for a bare tensor). A module that is never
-        called belongs to the stem: if its weights are used at all, it may be by the first block already. None if
-        the blocks are not called as modules, so that nothing can stand in for them.
+    Args:
+        stem: Names of the topmost modules before the chain that have parameters or drop values at random. A module
+            that is never called is one of them: if its weights are used at all, it may be by the first block already.
+        tail: The same after the chain.
+        items: How many items a block returns in a tuple, 0 for a bare tensor.
+        shapes: Of the first tensor that reaches each block, by its name.
     """
+
+    stem: tuple[str, ...]
+    tail: tuple[str, ...]
+    items: int
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def trace_chain(model: nn.Module, chain: tuple[str, ...], inputs: Mapping[str, Tensor]) -> Traced | None:
+    """Run once and see; None if the blocks are not called as modules, so that nothing can stand in for them."""
     holders = {name.rpartition(".")[0] for name in chain}
     ancestors = {""} | {".".join(name.split(".")[:size]) for name in holders for size in range(1, name.count(".") + 2)}
     outer = [
@@ -187,6 +204,7 @@ def trace_chain(
     ]
     called: list[str] = []
     items: list[int] = []
+    shapes: dict[str, tuple[int, ...]] = {}
     hooks = [
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
         for name in (*outer, chain[0])
@@ -196,6 +214,16 @@ def trace_chain(
             lambda *o: items.append(len(o[2]) if isinstance(o[2], tuple) else 0)
         )
     )
+
+    def note(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        shapes.setdefault(name, tuple(first_tensor(args, kwargs).shape))
+
+    hooks += [
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda _, args, kwargs, name=name: note(name, args, kwargs), with_kwargs=True
+        )
+        for name in chain
+    ]
     try:
         with torch.no_grad():
             model(**inputs)
@@ -206,4 +234,5 @@ def trace_chain(
         return None
     place = called.index(chain[0])
     stem = dict.fromkeys((*called[:place], *(name for name in outer if name not in called)))
-    return tuple(stem), tuple(name for name in dict.fromkeys(called[place + 1 :]) if name not in stem), items[0]
+    tail = tuple(name for name in dict.fromkeys(called[place + 1 :]) if name not in stem)
+    return Traced(tuple(stem), tail, items[0], shapes)

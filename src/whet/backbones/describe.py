@@ -4,13 +4,14 @@ Found by running a tiny batch, so that no architecture is written down here.
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whet.backbones.backbone import Backbone, Cut, HeadedModel
-from whet.backbones.cut import ChainCut, FeatureCut, find_chain, trace_chain
+from whet.backbones.cut import ChainCut, FeatureCut, Traced, find_chain, trace_chain
 from whet.errors import ModelError
 
 
@@ -26,9 +27,8 @@ def describe(model: HeadedModel, created: tuple[str, ...], example: Mapping[str,
     traced = trace_chain(model, chain, example) if chain else None
     if traced is None:
         chain = ()
-    stem, tail, items = traced or ((), (), 0)
-    lowest = 0 if len(stem) == 1 else 1  # several modules below the first block have no single stand-in
-    cuts: list[Cut] = [ChainCut(chain, stem, depth, items, ragged) for depth in range(lowest, len(chain))]
+    stem, tail = (traced.stem, traced.tail) if traced else ((), ())
+    cuts = [] if traced is None else cuts_of(chain, traced, ragged)
     return Backbone(
         model=model,
         blocks=chain,
@@ -41,6 +41,16 @@ def describe(model: HeadedModel, created: tuple[str, ...], example: Mapping[str,
         pooling=getattr(model.body, "pooled", ""),
         example=example,
     )
+
+
+def cuts_of(chain: tuple[str, ...], traced: Traced, ragged: bool) -> list[Cut]:
+    """One before every block; several modules below the first have no single stand-in."""
+    depths = range(0 if len(traced.stem) == 1 else 1, len(chain))
+    sides = [traced.shapes.get(chain[depth], ())[2 if ragged else 1 :] for depth in depths]
+    return [
+        ChainCut(chain, traced.stem, depth, traced.items, ragged, prod(side))
+        for depth, side in zip(depths, sides, strict=True)
+    ]
 
 
 def find_tables(model: HeadedModel, example: Mapping[str, Tensor]) -> dict[str, str]:

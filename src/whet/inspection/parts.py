@@ -1,7 +1,6 @@
 """What is in a model: where its weights come from, its parts with their parameters, and what crosses each cut."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
 
 import torch
 
@@ -56,15 +55,10 @@ def parts_of(backbone: Backbone) -> tuple[Part, ...]:
 
 
 def crossing(backbone: Backbone, cut: Cut) -> Crossing:
-    """One cut: what could be frozen below, and how much crosses, as found by trying."""
+    """One cut: what could be frozen below, and how much crosses."""
     every = dict(backbone.model.named_parameters())
     below = count(every, [name for name in every if within(name, cut.below)])
-    if not backbone.example:
-        return Crossing(cut.name, below, None, cut.ragged)
-    with torch.inference_mode():
-        tensors = cut.capture(backbone.model, backbone.example).values()
-    sides = [tensor.shape[2 if cut.ragged else 1 :] for tensor in tensors]
-    return Crossing(cut.name, below, sum(prod(side) for side in sides), cut.ragged)
+    return Crossing(cut.name, below, cut.numbers(backbone.model) or None, cut.ragged)
 
 
 def count(parameters: Mapping[str, torch.Tensor], names: Sequence[str]) -> int:

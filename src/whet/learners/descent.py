@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from whet.backbones.backbone import Backbone, Cut, HeadedModel, Holder
+from whet.backbones.cut import FeatureCut
 from whet.backbones.precisions import Precision
 from whet.catalog import name_of
 from whet.data.rows import spread
@@ -500,10 +501,9 @@ def trained_tables(backbone: Backbone, names: tuple[str, ...]) -> dict[str, str]
 
 def cache_bytes(backbone: Backbone, cut: Cut, examples: Examples, precision: Precision) -> int:
     """What the activations of some examples take."""
-    width = backbone.model.head.in_features
-    if not cut.ragged:
-        return len(examples) * width * 4
-    return int(examples.lengths.sum()) * width * (2 if precision == "bfloat16" else 4)
+    places = int(examples.lengths.sum()) if cut.ragged else len(examples)
+    whole = isinstance(cut, FeatureCut) or precision != "bfloat16"  # features are float32 in any precision
+    return places * cut.numbers(backbone.model) * (4 if whole else 2)
 
 
 def say(fitted: NeuralFitted, stage: Stage, message: str) -> Iterator[Event]:
