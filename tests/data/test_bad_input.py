@@ -69,7 +69,7 @@ CASES = [
     Case(file="all_texts_empty.csv", error=("No usable row is left of 16",)),
     Case(file="nul_inside.csv", finding=("1 NUL byte",)),
     Case(file="cp1252.csv", finding=("cp1252", "line 26")),
-    Case(file="cp1252.csv", encoding="utf-8", error=("not utf-8", "line 26", "byte")),
+    Case(file="cp1252.csv", encoding="utf-8", error=("said to be utf-8", "line 26", "byte")),
     Case(file="cp1252.csv", encoding="cp-1225", error=("no text encoding named 'cp-1225'", "cp125")),
     Case(file="not_cp1252.csv", error=("neither UTF-8", "nor cp1252", "line 26")),
     Case(file="damaged_utf8.csv", finding=("cp1252", "good UTF-8")),

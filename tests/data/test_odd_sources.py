@@ -189,6 +189,16 @@ def test_bytes_that_belie_their_mark_are_placed(name: str, tmp_path: Path) -> No
         read_table(tmp_path / name)
 
 
+def test_a_bad_byte_is_told_alike_whoever_named_the_encoding(tmp_path: Path) -> None:
+    told = []
+    for mark, encoding in ((b"\xef\xbb\xbf", None), (b"", "utf-8")):
+        (tmp_path / "rows.csv").write_bytes(mark + b"text,y\ncafe,a\n" + b"caf\xe9,a\n" * 3)
+        with pytest.raises(DataError) as caught:
+            read_table(tmp_path / "rows.csv", encoding=encoding)
+        told.append(caught.value.what.partition(", ")[2])
+    assert told == [f"but byte {17 + mark} (line 3) cannot be decoded." for mark in (3, 0)]
+
+
 def test_a_gzip_file_that_breaks_off_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     whole = gzip.compress("".join(f"{n},{rng.bytes(40).hex()}\n" for n in range(5000)).encode())

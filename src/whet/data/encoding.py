@@ -89,7 +89,9 @@ def open_text(path: Path, encoding: str | None = None) -> tuple[TextFile, list[F
         return _as_told(path, head, encoding)
     for bytes_, name in _MARKS:
         if head.startswith(bytes_):
-            return _marked(path, name, len(bytes_)), []
+            said = f"The file says by its first bytes that it is {name}"
+            fix = "save it again as UTF-8, or name its encoding with --encoding"
+            return _decoded(path, name, len(bytes_), said, fix), []
     guess = _wide(head)
     if guess and _bad_byte(path, guess, 0) is None:
         return _checked(path, guess, 0), [_note(path, f"There is no byte-order mark; it reads as {guess}.", "info")]
@@ -162,14 +164,12 @@ def _refuse_binary(path: Path, head: bytes) -> None:
             raise DataError(f"The file is not text; it seems to be {kind}.", where=str(path), fix=fix)
 
 
-def _marked(path: Path, name: str, mark: int) -> TextFile:
+def _decoded(path: Path, name: str, mark: int, said: str, fix: str) -> TextFile:
+    """The file in the encoding that it was said to have, refused at its first byte that belies it."""
     bad = _bad_byte(path, name, mark)
     if bad is not None:
         raise DataError(
-            f"The file says by its first bytes that it is {name}, but byte {bad:,} (line {_line_of(path, bad):,}) "
-            "cannot be decoded.",
-            where=str(path),
-            fix="save it again as UTF-8, or name its encoding with --encoding",
+            f"{said}, but byte {bad:,} (line {_line_of(path, bad):,}) cannot be decoded.", where=str(path), fix=fix
         )
     return _checked(path, name, mark)
 
@@ -189,14 +189,8 @@ def _as_told(path: Path, head: bytes, encoding: str) -> tuple[TextFile, list[Fin
     if encoding.lower().replace("_", "-") in ("utf-16", "utf16") and head.startswith(codecs.BOM_UTF16_BE):
         name = "utf-16-be"
     mark = next((len(bytes_) for bytes_, marked in _MARKS if marked == name and head.startswith(bytes_)), 0)
-    bad = _bad_byte(path, name, mark)
-    if bad is not None:
-        raise DataError(
-            f"The file is not {encoding}: byte {bad:,} (line {_line_of(path, bad):,}) cannot be decoded.",
-            where=str(path),
-            fix="leave the encoding out to let it be found, or name another one",
-        )
-    return _with_nul_note(_checked(path, name, mark))
+    fix = "leave the encoding out to let it be found, or name another one"
+    return _with_nul_note(_decoded(path, name, mark, f"The file was said to be {encoding}", fix))
 
 
 def _as_cp1252(path: Path, bad: int) -> tuple[TextFile, list[Finding]]:
