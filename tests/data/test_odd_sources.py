@@ -14,6 +14,7 @@ import pytest
 
 import whet
 from whet.checking import Objects, divide
+from whet.data import read_csv, read_json
 from whet.data.read import read_table
 from whet.data.rows import Rows
 from whet.data.targets import open_targets
@@ -187,6 +188,20 @@ def test_bytes_that_belie_their_mark_are_placed(name: str, tmp_path: Path) -> No
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=said):
         read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("encoding", [None, "utf-8", "utf-16"])
+def test_byte_order_marks_are_no_part_of_a_name_however_many(
+    encoding: str | None, streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (read_csv, read_json):
+        monkeypatch.setattr(module, "STREAM_BYTES", 0 if streamed else 2**26)
+    codec = "utf-16-le" if encoding == "utf-16" else "utf-8"
+    for name, text in {"r.csv": "007,y\n01,a\n", "r.jsonl": '{"007": "01", "y": "a"}\n'}.items():
+        (tmp_path / name).write_bytes(("\ufeff\ufeff" + text).encode(codec))
+        rows = read_table(tmp_path / name, encoding=encoding)[0]
+        assert (rows.names, rows.values("007"), rows.values("y")) == (["007", "y"], ["01"], ["a"])
 
 
 def test_a_bad_byte_is_told_alike_whoever_named_the_encoding(tmp_path: Path) -> None:

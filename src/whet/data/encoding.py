@@ -40,7 +40,10 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codec
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file whose encoding is known to decode all of it. ``size`` counts bytes after decompression."""
+    """A text file whose encoding is known to decode all of it.
+
+    ``mark`` counts the bytes of byte-order marks at its start, ``size`` all bytes after decompression.
+    """
 
     path: Path
     encoding: str
@@ -50,7 +53,7 @@ class TextFile:
 
     @property
     def plain(self) -> bool:
-        """Whether the bytes on disk are UTF-8 already (perhaps with a byte-order mark)."""
+        """Whether the bytes on disk are UTF-8 already (perhaps behind byte-order marks)."""
         return self.encoding == "utf-8" and not self.nuls and not _packed(self.path)
 
     def open(self) -> BinaryIO:
@@ -91,7 +94,7 @@ def open_text(path: Path, encoding: str | None = None) -> tuple[TextFile, list[F
         if head.startswith(bytes_):
             said = f"The file says by its first bytes that it is {name}"
             fix = "save it again as UTF-8, or name its encoding with --encoding"
-            return _decoded(path, name, len(bytes_), said, fix), []
+            return _decoded(path, name, _run(head, bytes_), said, fix), []
     guess = _wide(head)
     if guess and _bad_byte(path, guess, 0) is None:
         return _checked(path, guess, 0), [_note(path, f"There is no byte-order mark; it reads as {guess}.", "info")]
@@ -164,6 +167,14 @@ def _refuse_binary(path: Path, head: bytes) -> None:
             raise DataError(f"The file is not text; it seems to be {kind}.", where=str(path), fix=fix)
 
 
+def _run(head: bytes, mark: bytes) -> int:
+    """Bytes that repeat the mark at the start: a program may add one to a file that has one."""
+    count = 0
+    while head.startswith(mark, count):
+        count += len(mark)
+    return count
+
+
 def _decoded(path: Path, name: str, mark: int, said: str, fix: str) -> TextFile:
     """The file in the encoding that it was said to have, refused at its first byte that belies it."""
     bad = _bad_byte(path, name, mark)
@@ -188,7 +199,7 @@ def _as_told(path: Path, head: bytes, encoding: str) -> tuple[TextFile, list[Fin
     name = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}.get(name, name)
     if encoding.lower().replace("_", "-") in ("utf-16", "utf16") and head.startswith(codecs.BOM_UTF16_BE):
         name = "utf-16-be"
-    mark = next((len(bytes_) for bytes_, marked in _MARKS if marked == name and head.startswith(bytes_)), 0)
+    mark = next((_run(head, bytes_) for bytes_, marked in _MARKS if marked == name), 0)
     fix = "leave the encoding out to let it be found, or name another one"
     return _with_nul_note(_decoded(path, name, mark, f"The file was said to be {encoding}", fix))
 

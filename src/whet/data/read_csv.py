@@ -88,6 +88,8 @@ def _batches(source: TextFile, dialect: Dialect, names: list[str], block: int) -
     from pyarrow import csv
 
     stream = pa.OSFile(str(source.path)) if source.plain else source.open()
+    if source.plain:
+        stream.seek(source.mark)
     options = _options(dialect, names, block)
     options["read_options"].use_threads = False  # threads read ahead, into memory
     with stream, csv.open_csv(stream, **options) as reader:
