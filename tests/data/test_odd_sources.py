@@ -150,6 +150,16 @@ def test_one_label_by_itself_among_lists_of_labels_is_a_list_of_one(tmp_path: Pa
     assert read_table(tmp_path / "rows.jsonl")[0].values("y")[:4] == [["x", "y"], ["y"], [], ["x"]]
 
 
+@pytest.mark.parametrize("one", [1, 1.0])
+def test_one_number_by_itself_among_lists_of_numbers_is_a_list_of_one(one: float, tmp_path: Path) -> None:
+    labels: list[Any] = [[1, 2], one, [], None, 2, [2], float("nan")]
+    rows = [{"text": text, "y": labels[n % 7]} for n, text in enumerate(TEXTS)]
+    found = whet.check(str(lines(tmp_path / "rows.jsonl", rows)), "y")
+    assert found.task.kind == "multi-label"
+    for source in (tmp_path / "rows.jsonl", rows, pd.DataFrame(rows)):
+        assert read_table(source)[0].values("y")[:7] == [[1, 2], [1], [], None, [2], [2], None]
+
+
 @pytest.mark.parametrize("part", ["target", "group", "time_column"])
 def test_nested_values_play_no_part(part: str, tmp_path: Path) -> None:
     rows = [{"text": text, "y": NAMES[n], "odd": {"id": n}} for n, text in enumerate(TEXTS)]

@@ -184,6 +184,21 @@ def test_labels_that_training_never_saw_are_left_out() -> None:
     assert MultiLabel().encode_targets(other, columns, state).tolist() == [[1, 0], [0, 0]]
 
 
+def test_numbers_by_themselves_are_labels_of_a_model_of_lists() -> None:
+    rows, columns = rows_of(y=[[1, 2], [1], [2], [0]])
+    state, _ = MultiLabel().prepare(rows, columns)
+    for values in ([2, 0, None, 3], [2.0, 0.0, float("nan"), 3.0]):
+        other, _ = rows_of(y=values)
+        assert MultiLabel().encode_targets(other, columns, state).tolist() == [[0, 0, 1], [1, 0, 0], [0] * 3, [0] * 3]
+
+
+def test_lists_are_labels_of_a_model_of_separated_texts() -> None:
+    rows, columns = rows_of(y=["a;b", "a", "b"])
+    state, _ = MultiLabel().prepare(rows, columns)
+    other, _ = rows_of(y=[["a", "b"], [], ["b"]])
+    assert MultiLabel().encode_targets(other, columns, state).tolist() == [[1, 1], [0, 0], [0, 1]]
+
+
 def test_the_separator_that_is_there_is_taken_when_labels_are_asked_for() -> None:
     rows, columns = rows_of(y=["a|b"] + ["a", "b"] * 20 + [f"rare{n}" for n in range(60)])
     state, _ = MultiLabel().prepare(rows, columns)

@@ -100,8 +100,9 @@ def _texts(values: list[str | None]) -> pa.Array:
 
 
 def _lists(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """A single value among lists of texts is a list of one."""
-    listed = [value if value is None or _is_list_value(value) else [text_of(value)] for value in values]
+    """A single value among lists is a list of one; NaN is a missing one."""
+    given = [None if isinstance(value, float) and value != value else value for value in values]
+    listed = [value if value is None or _is_list_value(value) else [value] for value in given]
     if pa.types.is_string(kind.value_type):
         listed = [row if row is None else [v if v is None else text_of(v) for v in row] for row in listed]
     try:
@@ -158,8 +159,8 @@ def _join(one: Kind, other: Kind) -> Kind:
         return "number"
     if "empty list" in pair:  # no label among lists; among single values it stands for none
         return one if other == "empty list" else other
-    if pair == {"text list", "text"}:
-        return "text list"  # a label by itself
+    if pair == {"text list", "text"} or ("number list" in pair and pair & {"integer", "number"}):
+        return "text list" if "text list" in pair else "number list"  # a label by itself
     return "nested" if pair & {"nested", *LISTS} else "text"
 
 

@@ -161,11 +161,13 @@ class MultiLabel:
     def _labels(self, row: tuple[Any, ...], form: dict[str, Any], rows: Rows, columns: Columns) -> set[str]:
         if "columns" in form:
             return {name for name, value in zip(form["columns"], row, strict=True) if self._is_true(value, name, rows)}
-        if "list" in form:
-            alone = isinstance(row[0], str)  # of a file without lists, where a label stands by itself
-            given = ([row[0]] if row[0].strip() else []) if alone else row[0]
-            return {label_text(value) for value in given or [] if value is not None}
-        return {part.strip() for part in label_text(row[0] or "").split(form["separator"]) if part.strip()}
+        value = row[0]
+        if value is None or isinstance(value, list):
+            return {label_text(one) for one in value or [] if one is not None}
+        text = label_text(value)
+        if "list" in form:  # of a file without lists, where a label stands by itself
+            return {text} if text.strip() and value == value else set()
+        return {part.strip() for part in text.split(form["separator"]) if part.strip()}
 
     def _is_true(self, value: Any, column: str, rows: Rows) -> bool:
         text = "" if value is None else label_text(value).strip().lower()
