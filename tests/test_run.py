@@ -333,6 +333,14 @@ def test_a_run_judged_by_a_function_can_be_evaluated_by_the_tasks_metric(tiny_mo
     assert any("exact" in note for note in found.notes)
 
 
+def test_joined_labels_are_not_judged_by_a_model_of_lists(tiny_model: Path) -> None:
+    rows = rows_of("multi-label")
+    assert isinstance(rows[0]["target"], list)
+    result = finetuned(rows, tiny_model)
+    with pytest.raises(DataError, match="joined in one text"):
+        whet.evaluate(result.folder, [row | {"target": ";".join(row["target"])} for row in rows])
+
+
 def test_a_long_text_with_a_dot_is_answered_and_a_missing_file_is_not(
     tiny_model: Path,
 ) -> None:

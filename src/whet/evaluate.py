@@ -15,6 +15,7 @@ from whet.data.markers import are_numbers, is_marker, markers_missing
 from whet.data.read import Sources, read_table
 from whet.data.rows import Columns, Rows
 from whet.data.split import unseen_classes
+from whet.data.targets import require_lists
 from whet.deploy.predictor import Predictor
 from whet.earlier import Learnt, find_run, learnt_from
 from whet.errors import ConfigError, WhetError
@@ -53,6 +54,8 @@ def evaluate_rows(
     notes = [finding.message for finding in (*read, *cleaned.findings)]
     if task.kind != "regression":
         separator = state["form"].get("separator") if several else None
+        if several and "list" in state["form"]:
+            require_lists(rows, columns, set(predictor.labels))
         unseen = unseen_classes(rows.source, rows, columns, separator, set(predictor.labels))
     if several:  # the judge speaks of classes itself
         notes += [finding.message for finding in unseen]

@@ -142,6 +142,21 @@ def test_single_labels_of_a_test_file_are_labels_of_a_model_of_lists(tmp_path: P
     assert targets.tolist() == [[1, 0], [0, 1]] * 3
 
 
+@pytest.mark.parametrize("part", ["test", "valid"])
+def test_joined_labels_are_refused_where_training_rows_hold_lists(part: str, tmp_path: Path) -> None:
+    labels = [["money", "post"], ["a;b"], ["post"], ["money"]]
+    rows = [{"text": text, "y": labels[n % 4]} for n, text in enumerate(TEXTS)]
+    given = {"y": ["post", "a;b", "post; other", "post; money"]}
+    frame = pd.DataFrame({"text": TEXTS[:4], **given}).assign(text=lambda table: table["text"] + "?")
+    frame[:3].to_csv(tmp_path / "later.csv", index=False)
+    assert whet.check(rows, "y", **{part: str(tmp_path / "later.csv")}).task.kind == "multi-label"
+    frame.to_csv(tmp_path / "later.csv", index=False)
+    with pytest.raises(DataError, match="'post; money'") as caught:
+        whet.check(rows, "y", **{part: str(tmp_path / "later.csv")})
+    assert "later.csv, row 4" in caught.value.where
+    assert '["post", "money"]' in caught.value.fix
+
+
 def test_one_label_by_itself_among_lists_of_labels_is_a_list_of_one(tmp_path: Path) -> None:
     labels: list[Any] = [["x", "y"], "y", [], ["x"]]
     rows = [{"text": text, "y": labels[n % 4]} for n, text in enumerate(TEXTS)]

@@ -16,7 +16,7 @@ from whet.data.fingerprints import group_codes, input_hashes, is_in
 from whet.data.read import Sources
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.tables import is_list
-from whet.data.targets import TargetKeys, require_numbers, seal_targets, target_keys, target_numbers
+from whet.data.targets import TargetKeys, require_lists, require_numbers, seal_targets, target_keys, target_numbers
 from whet.data.times import parse_times
 from whet.errors import ConfigError, DataError
 
@@ -116,6 +116,9 @@ def split_rows(sources: Sources, columns: Columns, settings: SplitSettings, *, s
     else:  # what is drawn here shares no text with train; valid rows that were given may
         seen = valid_hashes if sources.valid is not None else valid_hashes[:0]
     known = drawer.known(rest)
+    if len(columns.target) == 1 and is_list(sources.train.table.schema.field(columns.target[0]).type):
+        for given in [*([] if sources.valid is None else [sources.valid]), *sources.tests.values()]:
+            require_lists(given, columns, known)
     if known and valid is not None and (sources.valid is not None or columns.group or columns.time):
         findings += unseen_classes("valid", valid, columns, settings.separator, known, "They stop and choose nothing.")
     sealed = {}

@@ -4,7 +4,8 @@ Test targets reach no code but judge. After splitting they lie in an Arrow file 
 is the only way to read it, and counts how often it was used.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from whet.errors import DataError, MachineError
 JOINT = "\x1f"
 """Stands between the labels of one multi-label key."""
 
+SEPARATORS = (";", "|", ",")
+"""What may stand between the labels of one text."""
 TRUE = {"1", "true", "yes", "y", "t", "x"}
 FALSE = {"0", "false", "no", "n", "f", ""}
 _opens = 0
@@ -156,6 +159,41 @@ def require_numbers(rows: Rows, columns: Columns) -> None:
             where=rows.place(int(rows.ids[strange[0]]), columns.target[0]),
             fix="correct the row, or leave the target empty to have it left out",
         )
+
+
+def require_lists(rows: Rows, columns: Columns, known: Set[str]) -> None:
+    """Refuse texts that join labels which training rows list: each would be one label, and unknown.
+
+    Args:
+        known: The labels of training; one of them may itself hold what stands between labels elsewhere.
+
+    Raises:
+        DataError: a text is no known label, and all its parts are (the first such row is named).
+    """
+    name = columns.target[0]
+    if not is_text(rows.table.schema.field(name).type):
+        return
+    keys = target_keys(rows, columns)
+    parts = {code: _parts(key, known) for code, key in enumerate(keys.keys) if key not in known}
+    joined = np.isin(keys.codes, [code for code, labels in parts.items() if labels])
+    if not joined.any():
+        return
+    first = int(np.flatnonzero(joined)[0])
+    text, labels = keys.keys[keys.codes[first]], parts[int(keys.codes[first])]
+    raise DataError(
+        f"Labels are joined in one text, {text[:60]!r}; the training rows hold lists of labels.",
+        where=rows.place(int(rows.ids[first]), name),
+        fix=f"write a list in each row, here {json.dumps(labels, ensure_ascii=False)[:60]}, in .jsonl or .parquet",
+    )
+
+
+def _parts(text: str, known: Set[str]) -> list[str]:
+    """The known labels that a text joins; none if it is something else."""
+    for separator in SEPARATORS:
+        parts = [part.strip() for part in text.split(separator) if part.strip()]
+        if len(parts) > 1 and all(part in known for part in parts):
+            return parts
+    return []
 
 
 def _column_keys(column: pa.Array, separator: str | None) -> tuple[np.ndarray[Any, Any], list[str]]:

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from whet.data.rows import Columns, Finding, Rows
-from whet.data.targets import FALSE, TRUE
+from whet.data.targets import FALSE, SEPARATORS, TRUE
 from whet.errors import DataError
 from whet.modalities.modality import Processor
 from whet.tasks.divergence import between_labels
@@ -24,8 +24,6 @@ from whet.tasks.growth import grown_labels
 from whet.tasks.labels import label_text, natural_order
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Array, Examples, Growth, State, Term
-
-SEPARATORS = (";", "|", ",")
 
 
 @dataclass(frozen=True, kw_only=True)
