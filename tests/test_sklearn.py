@@ -122,6 +122,7 @@ def test_a_folder_keeps_what_was_fitted_and_is_never_overwritten(tiny_model: Pat
         ([["a", "b"], ["c", "d"]], ["x", "y"], "shape"),
         (["a", 3.5], ["x", "y"], "3.5"),
         (["a", "b"], ["x", " "], "told apart"),
+        (["a", "b"], ["x\ud83d", "x\ud83e"], "told apart"),
         (["a", "b", "c"], ["x", "x", "x"], "one class"),
         (["", None, *TEXTS[:8]], ["lost", "lost", *"ababababab"[:8]], "No row of the class 'lost' can be"),
     ],

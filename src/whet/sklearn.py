@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from whet.api import is_auto
 from whet.checking import Objects
 from whet.data.markers import LITERAL
-from whet.data.tables import column_of, text_of
+from whet.data.tables import column_of, text_of, whole_characters
 from whet.deploy.predictor import Predictor
 from whet.errors import DataError, RunError
 from whet.evaluation.metric import Metric
@@ -182,7 +182,7 @@ def names_of(classes: Array) -> list[str]:
     Raises:
         DataError: two classes read the same, or one has no visible character.
     """
-    names = [text_of(value) for value in classes.tolist()]  # as every reader writes them
+    names = [whole_characters(text_of(value)) for value in classes.tolist()]  # as every reader writes them
     if len(set(names)) < len(names) or not all(name.strip() for name in names):
         raise DataError(
             f"The classes cannot be told apart by their names: {names[:10]}.", where="y", fix="rename the classes"

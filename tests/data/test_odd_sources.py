@@ -254,6 +254,24 @@ def test_half_a_surrogate_pair_is_a_replacement_character(tmp_path: Path) -> Non
     assert rows.values("b") == [["\ufffd"], ["x"]]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_half_a_surrogate_pair_is_said_with_count_and_place(
+    streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_json, "STREAM_BYTES", 0 if streamed else 2**26)
+    monkeypatch.setattr(read_json, "_ROWS", 3)
+    rows = [{"text": f"{text} \ufffd", "y": NAMES[n], "tags": ["x"]} for n, text in enumerate(TEXTS)]
+    rows[4]["y"], rows[9]["y"], rows[7]["tags"] = "a\ud83d", "a\ud83e", ["x", "\udc00"]
+    sources = [lines(tmp_path / "rows.jsonl", rows)]
+    if not streamed:
+        sources += [rows, {name: [row[name] for row in rows] for name in rows[0]}, pd.DataFrame(rows, dtype=object)]
+    for source in sources:
+        said = [one for one in read_table(source)[1] if "surrogate" in one.message]
+        assert [(one.count, one.row_ids) for one in said] == [(2, (4, 9)), (1, (7,))]
+        assert "row 5, column 'y'" in said[0].where
+        assert said[0].message.startswith("2 values of 'y'")
+
+
 def test_a_column_of_empty_lists_is_read(tmp_path: Path) -> None:
     rows = [{"text": text, "y": NAMES[n], "tags": []} for n, text in enumerate(TEXTS)]
     assert read_table(lines(tmp_path / "rows.jsonl", rows))[0].values("tags") == [[]] * 30

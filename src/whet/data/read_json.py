@@ -3,9 +3,9 @@
 Large files are scanned twice, first for the kind of every column, then to write them to a memory-mapped file.
 """
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from whet.data.encoding import TextFile, open_text
 from whet.data.reader import STREAM_BYTES, ReadOptions, reads
 from whet.data.rows import Finding, Rows
 from whet.data.spill import spill_batches
-from whet.data.tables import Kind, column_of, field_of, kind_of
+from whet.data.tables import Kind, column_of, field_of, halved, kind_of
 from whet.errors import DataError
 
 _ROWS = 16384
@@ -35,8 +35,8 @@ def read_json(path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]:
         rows = list(_rows(source))
         if not rows:
             raise _no_rows(path)
-        table, mixed = table_of_rows(rows)
-        return Rows(table, path.name), findings + mixed_notes(mixed, path.name)
+        table, notes = table_of_rows(rows, path.name)
+        return Rows(table, path.name), findings + notes
     kinds: dict[str, Kind] = {}
     mixed_kinds: dict[str, set[Kind]] = {}
     for batch in _batched(_rows(source)):
@@ -44,17 +44,25 @@ def read_json(path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]:
     if not kinds:
         raise _no_rows(path)
     schema = pa.schema([field_of(name, kind) for name, kind in kinds.items()])
-    batches = (_table(batch, kinds).to_batches()[0] for batch in _batched(_rows(source)))
+    halves: dict[str, list[int]] = {}
+    starts = itertools.count(0, _ROWS)
+    batches = (
+        _table(batch, kinds, halves, start).to_batches()[0]
+        for start, batch in zip(starts, _batched(_rows(source)), strict=False)
+    )
     mapped = spill_batches(batches, schema, path, options.spill)
-    return mapped, findings + mixed_notes(_mixed(kinds, mixed_kinds), path.name)
+    notes = [*mixed_notes(_mixed(kinds, mixed_kinds), path.name), *half_notes(halves, path.name)]
+    return mapped, findings + notes
 
 
-def table_of_rows(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[str]]:
-    """A table from dictionaries, columns in order of first appearance, and the columns that mixed kinds."""
+def table_of_rows(rows: list[dict[str, Any]], source: str) -> tuple[pa.Table, list[Finding]]:
+    """A table from dictionaries, columns in order of first appearance, and what to say about its values."""
     kinds: dict[str, Kind] = {}
     mixed: dict[str, set[Kind]] = {}
+    halves: dict[str, list[int]] = {}
     _widen(kinds, mixed, rows)
-    return _table(rows, kinds), _mixed(kinds, mixed)
+    table = _table(rows, kinds, halves)
+    return table, [*mixed_notes(_mixed(kinds, mixed), source), *half_notes(halves, source)]
 
 
 def mixed_notes(names: list[str], source: str) -> list[Finding]:
@@ -68,6 +76,28 @@ def mixed_notes(names: list[str], source: str) -> list[Finding]:
             "write all its values in one way",
         )
         for name in names
+    ]
+
+
+def half_notes(halves: Mapping[str, list[int]], source: str) -> list[Finding]:
+    """What to say about values with half a surrogate pair.
+
+    Args:
+        halves: The rows that hold such values, from 0, by column.
+    """
+    return [
+        Finding(
+            "reading",
+            "warning",
+            f"{len(rows):,} {'value' if len(rows) == 1 else 'values'} of {name!r} had half a surrogate pair, which is "
+            "no character: U+FFFD stands for it, and what differed by it alone is now one value.",
+            f"{source}, row {rows[0] + 1}, column {name!r}",
+            "write whole characters; most likely a text was cut within an emoji",
+            count=len(rows),
+            row_ids=tuple(rows[:5]),
+        )
+        for name, rows in halves.items()
+        if rows
     ]
 
 
@@ -86,8 +116,15 @@ def _mixed(kinds: dict[str, Kind], seen: dict[str, set[Kind]]) -> list[str]:
     return [name for name, kind in kinds.items() if kind == "text" and "number" in seen.get(name, set())]
 
 
-def _table(rows: list[dict[str, Any]], kinds: dict[str, Kind]) -> pa.Table:
-    columns = [column_of([row.get(name) for row in rows], kind) for name, kind in kinds.items()]
+def _table(
+    rows: list[dict[str, Any]], kinds: dict[str, Kind], halves: dict[str, list[int]], start: int = 0
+) -> pa.Table:
+    """The columns of rows from ``start`` on; those with half a surrogate pair are added to ``halves``."""
+    columns = []
+    for name, kind in kinds.items():
+        values = [row.get(name) for row in rows]
+        columns.append(column_of(values, kind))
+        halves.setdefault(name, []).extend(start + place for place in halved(values, columns[-1]))
     fields = [
         field_of(name, kind).with_type(column.type) for (name, kind), column in zip(kinds.items(), columns, strict=True)
     ]
@@ -96,7 +133,7 @@ def _table(rows: list[dict[str, Any]], kinds: dict[str, Kind]) -> pa.Table:
 
 def _batched(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     iterator = iter(rows)
-    while batch := list(islice(iterator, _ROWS)):
+    while batch := list(itertools.islice(iterator, _ROWS)):
         yield batch
 
 

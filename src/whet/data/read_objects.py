@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from whet.data.columns import plain_names
-from whet.data.read_json import mixed_notes, table_of_rows
+from whet.data.read_json import half_notes, mixed_notes, table_of_rows
 from whet.data.rows import Finding, Rows
-from whet.data.tables import column_of, field_of, kind_of, plain_table
+from whet.data.tables import Kind, column_of, field_of, halved, kind_of, plain_table
 from whet.errors import DataError
 
 _SOURCE = "rows"
@@ -25,11 +25,11 @@ def read_objects(source: Any) -> tuple[Rows, list[Finding]]:
     """
     if isinstance(source, Rows):
         return source, []
-    table, mixed = _table(source)
+    table, notes = _table(source)
     plain_names(list(table.column_names), _SOURCE)
     if not table.num_rows:
         raise DataError("There are no rows.", where=_SOURCE, fix="give at least a few rows")
-    return Rows(table, _SOURCE), mixed_notes(mixed, _SOURCE)
+    return Rows(table, _SOURCE), notes
 
 
 def parts_of(source: Any) -> dict[str, Any] | None:
@@ -46,7 +46,7 @@ def parts_of(source: Any) -> dict[str, Any] | None:
     return None
 
 
-def _table(source: Any) -> tuple[pa.Table, list[str]]:
+def _table(source: Any) -> tuple[pa.Table, list[Finding]]:
     library = _library(source)
     if isinstance(source, pa.Table):
         return plain_table(source), []
@@ -72,11 +72,12 @@ def _library(source: Any) -> str:
     return type(source).__module__.partition(".")[0]
 
 
-def _from_pandas(frame: Any) -> tuple[pa.Table, list[str]]:
+def _from_pandas(frame: Any) -> tuple[pa.Table, list[Finding]]:
     names = plain_names([str(name) for name in frame.columns], _SOURCE)
     columns: list[pa.Array] = []
     fields: list[pa.Field] = []
-    mixed = []
+    mixed: list[str] = []
+    halves: dict[str, list[int]] = {}
     for position, name in enumerate(names):
         series = frame.iloc[:, position]
         try:
@@ -84,14 +85,16 @@ def _from_pandas(frame: Any) -> tuple[pa.Table, list[str]]:
             if isinstance(column, pa.ChunkedArray):
                 column = column.combine_chunks()
             field = pa.field(name, column.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, UnicodeEncodeError):
             values = [None if missing else value for value, missing in zip(series, series.isna(), strict=True)]
             kind = kind_of(values)
             column, field = column_of(values, kind), field_of(name, kind)
-            mixed += [name] if kind == "text" else []
+            mixed += [name] if _is_mixed(values, kind) else []
+            halves[name] = halved(values, column)
         columns.append(column)
         fields.append(field.with_type(column.type))
-    return plain_table(pa.Table.from_arrays(columns, schema=pa.schema(fields))), mixed
+    table = plain_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)))
+    return table, [*mixed_notes(mixed, _SOURCE), *half_notes(halves, _SOURCE)]
 
 
 def _from_dataset(dataset: Any) -> pa.Table:
@@ -107,7 +110,7 @@ def _from_dataset(dataset: Any) -> pa.Table:
     return plain_table(table)
 
 
-def _from_columns(columns: Mapping[Any, Any]) -> tuple[pa.Table, list[str]]:
+def _from_columns(columns: Mapping[Any, Any]) -> tuple[pa.Table, list[Finding]]:
     values = {str(name): _as_list(name, column) for name, column in columns.items()}
     lengths = {name: len(column) for name, column in values.items()}
     if len(set(lengths.values())) > 1:
@@ -119,8 +122,14 @@ def _from_columns(columns: Mapping[Any, Any]) -> tuple[pa.Table, list[str]]:
     kinds = {name: kind_of(column) for name, column in values.items()}
     arrays = [column_of(column, kinds[name]) for name, column in values.items()]
     fields = [field_of(name, kinds[name]).with_type(array.type) for name, array in zip(values, arrays, strict=True)]
-    mixed = [n for n, kind in kinds.items() if kind == "text" and not all(isinstance(v, str | None) for v in values[n])]
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields)), mixed
+    mixed = [name for name, kind in kinds.items() if _is_mixed(values[name], kind)]
+    halves = {name: halved(column, array) for (name, column), array in zip(values.items(), arrays, strict=True)}
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    return table, [*mixed_notes(mixed, _SOURCE), *half_notes(halves, _SOURCE)]
+
+
+def _is_mixed(values: Sequence[Any], kind: Kind) -> bool:
+    return kind == "text" and not all(isinstance(value, str | None) for value in values)
 
 
 def _as_list(name: Any, column: Any) -> list[Any]:
@@ -133,7 +142,7 @@ def _as_list(name: Any, column: Any) -> list[Any]:
     return list(column)
 
 
-def _from_list(rows: Sequence[Any]) -> tuple[pa.Table, list[str]]:
+def _from_list(rows: Sequence[Any]) -> tuple[pa.Table, list[Finding]]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             raise DataError(
@@ -141,4 +150,4 @@ def _from_list(rows: Sequence[Any]) -> tuple[pa.Table, list[str]]:
                 where=_SOURCE,
                 fix='give rows as {"text": "...", "label": "..."}',
             )
-    return table_of_rows([{str(key): value for key, value in row.items()} for row in rows])
+    return table_of_rows([{str(key): value for key, value in row.items()} for row in rows], _SOURCE)

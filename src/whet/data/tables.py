@@ -120,6 +120,15 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def halved(values: Sequence[Any], column: pa.Array) -> list[int]:
+    """Places of the values of which half a surrogate pair is U+FFFD in the column that was made of them."""
+    texts = pc.list_flatten(column) if is_list(column.type) else column
+    if not is_text(texts.type) or not pc.any(pc.match_substring(texts, "\ufffd")).as_py():
+        return []
+    spelled = [value if isinstance(value, str) else _as_json(value) for value in values]
+    return [n for n, text in enumerate(spelled) if whole_characters(text).count("\ufffd") > text.count("\ufffd")]
+
+
 def field_of(name: str, kind: Kind) -> pa.Field:
     """The schema entry of a column of this kind."""
     return pa.field(name, _ARROW[kind], metadata=NESTED if kind == "nested" else None)
