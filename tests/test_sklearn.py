@@ -124,6 +124,10 @@ def test_a_folder_keeps_what_was_fitted_and_is_never_overwritten(tiny_model: Pat
         (["a", "b"], ["x", " "], "told apart"),
         (["a", "b"], ["x\ud83d", "x\ud83e"], "told apart"),
         (["a", "b", "c"], ["x", "x", "x"], "one class"),
+        (["a", "b", "c"], ["x", "y", None], "y, row 3"),
+        (["a", "b", "c"], [None] * 3, "y, row 1"),
+        (["a", "b", "c"], [1.0, float("nan"), 2.0], "y, row 2"),
+        (["a", "b"], np.array(["x", 1], dtype=object), "types that cannot be sorted together: int, str"),
         (["", None, *TEXTS[:8]], ["lost", "lost", *"ababababab"[:8]], "No row of the class 'lost' can be"),
     ],
 )

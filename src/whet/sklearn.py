@@ -90,7 +90,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(
                 f"There are {len(texts):,} texts and targets of shape {targets.shape}.", where="y", fix="give one each"
             )
-        self.classes_, codes = np.unique(targets, return_inverse=True)
+        self.classes_, codes = classes_of(targets)
         names = names_of(self.classes_)
         fields = [pa.field(TEXT, pa.string()), pa.field(LABEL, pa.string(), metadata=LITERAL)]
         columns = [column_of(texts, "text"), column_of([names[code] for code in codes], "text")]
@@ -174,6 +174,31 @@ def texts_of(values: Any) -> list[str]:
                 fix="give texts; other columns need an estimator of their own",
             )
     return [value if isinstance(value, str) else "" for value in found]
+
+
+def classes_of(targets: Array) -> tuple[Array, Array]:
+    """(K,) the classes, sorted, and (N,) which of them each row has.
+
+    Raises:
+        DataError: a row has none, or they are of types that have no common order.
+    """
+    for number, value in enumerate(targets.tolist()):
+        if value is None or (isinstance(value, float) and value != value):
+            raise DataError(
+                f"The class is missing: {value!r}.",
+                where=f"y, row {number + 1}",
+                fix="give the row a class, or leave it out of X and y",
+            )
+    try:
+        classes, codes = np.unique(targets, return_inverse=True)
+    except TypeError as error:
+        kinds = sorted({type(value).__name__ for value in targets.tolist()})
+        raise DataError(
+            f"The classes are of types that cannot be sorted together: {', '.join(kinds)}.",
+            where="y",
+            fix="write all of them in one way, such as text",
+        ) from error
+    return classes, codes
 
 
 def names_of(classes: Array) -> list[str]:
