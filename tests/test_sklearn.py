@@ -13,7 +13,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 import whet
 from plain import PLAIN
-from whet.errors import ConfigError, DataError, RunError
+from whet.errors import ConfigError, DataError, RunError, WhetError
+from whet.plan import Plan
 from whet.sklearn import TextClassifier
 
 ASKED = {
@@ -112,6 +113,27 @@ def test_a_folder_keeps_what_was_fitted_and_is_never_overwritten(tiny_model: Pat
     assert whet.load(tmp_path / "kept").predict(TEXTS[:5]) == model.predict(TEXTS[:5]).tolist()
     with pytest.raises(RunError, match="not empty"):
         TextClassifier(model=tiny_model, settings=PLAIN, out=tmp_path / "kept").fit(TEXTS, NAMES)
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("fails", ["settings", "rows", "package"])
+def test_a_refused_fit_leaves_no_folder_that_it_made(
+    fails: str, there: bool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "deep" / "kept"
+    if there:
+        out.mkdir(parents=True)
+    if fails == "package":
+        monkeypatch.setattr(Plan, "write", full)
+    settings = [*PLAIN, "training.nothing=1"] if fails == "settings" else PLAIN
+    with pytest.raises((WhetError, OSError)):
+        TextClassifier(model=tiny_model, settings=settings, out=out).fit(
+            TEXTS, NAMES[:1] * 60 if fails == "rows" else NAMES
+        )
+    assert [path.name for path in tmp_path.rglob("*")] == (["deep", "kept"] if there else [])
 
 
 @pytest.mark.parametrize(

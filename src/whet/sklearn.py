@@ -5,7 +5,8 @@ cross-validation, say) keeps rows of its own to judge by. For the verdict use ``
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from whet.data.tables import column_of, text_of, whole_characters
 from whet.deploy.predictor import Predictor
 from whet.errors import DataError, RunError
 from whet.evaluation.metric import Metric
-from whet.folder import PLAN, WORK
+from whet.folder import PLAN, WORK, discard, remove_empty
 from whet.learners.fitted import NeuralFitted, drain
 from whet.request import own_metric, partial_plan
 from whet.resolve import Prepared, prepare
@@ -95,8 +96,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fields = [pa.field(TEXT, pa.string()), pa.field(LABEL, pa.string(), metadata=LITERAL)]
         columns = [column_of(texts, "text"), column_of([names[code] for code in codes], "text")]
         rows = pa.table(columns, schema=pa.schema(fields))
-        with tempfile.TemporaryDirectory(prefix="whet-") as place:
-            folder = Path(place) if self.out is None else empty_folder(Path(self.out))
+        with (
+            tempfile.TemporaryDirectory(prefix="whet-") as place,
+            filled(Path(place if self.out is None else self.out)) as folder,
+        ):
             prepared = self._prepare(rows, Path(place) / WORK)
             lost = [name for name in names if name not in prepared.state["labels"]]
             if lost:
@@ -215,16 +218,19 @@ def names_of(classes: Array) -> list[str]:
     return names
 
 
-def empty_folder(folder: Path) -> Path:
-    """A folder to keep a model in, made if need be.
+@contextmanager
+def filled(folder: Path) -> Iterator[Path]:
+    """An empty folder to keep a model in, made if need be; what is refused meanwhile leaves nothing of ours in it.
 
     Raises:
         RunError: it holds something, or cannot be made.
     """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         taken = next(folder.iterdir(), None)
     except OSError as error:
+        remove_empty(made)
         raise RunError(
             f"The folder cannot be written: {error.strerror}.", where=str(folder), fix="choose another `out`"
         ) from error
@@ -232,4 +238,8 @@ def empty_folder(folder: Path) -> Path:
         raise RunError(
             f"The folder is not empty: it holds {taken.name!r}.", where=str(folder), fix="choose another `out`"
         )
-    return folder
+    try:
+        yield folder
+    except BaseException:
+        discard(folder, made)
+        raise
