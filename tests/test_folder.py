@@ -2,10 +2,14 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 
+from whet import folder
 from whet.errors import MachineError, RunError
 from whet.folder import (
     EVENTS,
@@ -14,9 +18,9 @@ from whet.folder import (
     EventLog,
     choose_folder,
     locked,
-    made_and_locked,
     read_events,
     require_space,
+    run_folder,
     taken_before,
 )
 from whet.training.events import Said
@@ -69,8 +73,37 @@ def test_what_a_killed_run_was_writing_is_gone_when_the_folder_is_taken_up(tmp_p
     (tmp_path / "plan.yaml").write_text("kept")
     (tmp_path / ".report.html.4347.part").write_text("<html>")  # another process would choose another name
     (tmp_path / "model.new").mkdir()
-    with made_and_locked(tmp_path):
+    with run_folder(tmp_path, "run", resume=True):
         assert {path.name for path in tmp_path.iterdir()} == {"plan.yaml", WORK, ".lock"}
+
+
+def test_runs_that_begin_at_once_get_numbers_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, first = Barrier(4), list(range(4))
+
+    def choose_at_once(*given: Any) -> Path:
+        found = choose_folder(*given)
+        if first:
+            first.pop()
+            together.wait(timeout=60)
+        return found
+
+    def take(_: int) -> tuple[str, list[str]]:
+        with run_folder(None, "run", False, tmp_path / "runs") as (place, made):
+            ended.wait(timeout=60)
+            return place.name, [one.name for one in made]
+
+    ended = Barrier(4)
+    monkeypatch.setattr(folder, "choose_folder", choose_at_once)
+    with ThreadPoolExecutor(4) as pool:
+        taken = dict(pool.map(take, range(4)))
+    assert sorted(taken) == ["run-1", "run-2", "run-3", "run-4"]
+    assert all(made[0] == name for name, made in taken.items())
+
+
+def test_runs_that_cannot_be_made_are_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(RunError, match="cannot be written"), run_folder(None, "run", False, tmp_path / "runs"):
+        pass
 
 
 def test_an_event_after_a_torn_line_is_read(tmp_path: Path) -> None:

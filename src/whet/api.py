@@ -28,14 +28,13 @@ from whet.folder import (
     PLAN,
     TRACKS,
     WORK,
-    choose_folder,
     discard,
     has_checkpoint,
     how_to_go_on,
-    made_and_locked,
     no_finished_run,
     refuse_unfinished,
     require_space,
+    run_folder,
     taken_before,
     unwritable,
 )
@@ -187,9 +186,8 @@ def finetune(
         tracker.require()
     clock = Clock.since(began)
     name = run_name(wanted)
-    folder = choose_folder(None if out is None else Path(out), name, resume)
     stands = False
-    with terminable(), made_and_locked(folder) as made:
+    with terminable(), run_folder(None if out is None else Path(out), name, resume) as (folder, made):
         unfinished = (folder / PLAN).exists()
         from_scratch = from_the_start(folder, unfinished) if resume and not has_checkpoint(folder) else None
         try:

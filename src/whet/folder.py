@@ -69,16 +69,21 @@ def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = RUNS
     return out
 
 
-def make_folder(folder: Path) -> list[Path]:
+def make_folder(folder: Path, *, new: bool = False) -> list[Path]:
     """Make the folder with its parents; which of them were not there before, deepest first.
 
     Raises:
         RunError: it cannot be written.
+        FileExistsError: it is to be ``new``, and another run has made it meanwhile.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        (folder / WORK).mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=not new)
+        (folder / WORK).mkdir(exist_ok=True)
     except OSError as error:
+        if new and isinstance(error, FileExistsError) and folder.is_dir():
+            raise
         remove_empty(made)
         raise RunError(
             f"The run folder cannot be written: {error.strerror}.",
@@ -201,12 +206,23 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def made_and_locked(folder: Path) -> Iterator[list[Path]]:
-    """Make the folder, hold it, and clear it of what a killed run was writing; what ``make_folder`` says."""
-    made = make_folder(folder)
+def run_folder(out: Path | None, name: str, resume: bool, parent: Path = RUNS) -> Iterator[tuple[Path, list[Path]]]:
+    """The folder of a run, chosen, made, held and cleared of what a killed run was writing; what ``make_folder`` says.
+
+    Of runs that begin at once each gets a number of its own: the one that another has taken meanwhile is passed over.
+
+    Raises:
+        RunError: it is not free, or cannot be written.
+    """
+    made = None
+    while made is None:
+        folder = choose_folder(out, name, resume, parent)
+        numbered = out is None and not (resume and is_unfinished(folder))
+        with suppress(FileExistsError):
+            made = make_folder(folder, new=numbered)
     with locked(folder):
         remove([path for path in folder.iterdir() if is_partial(path.name)])
-        yield made
+        yield folder, made
 
 
 class EventLog:
