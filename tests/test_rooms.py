@@ -12,7 +12,7 @@ import whet
 # Earlier rooms know nothing of later ones, and rooms on one line know nothing of each other.
 ORDER = [
     ["errors", "atomic", "demo"],
-    ["catalog"],
+    ["catalog", "numeric"],
     ["data"],
     ["modalities"],
     ["backbones"],

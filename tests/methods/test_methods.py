@@ -1,10 +1,11 @@
 """Law 5: a fresh method changes nothing, and afterwards exactly what it names has moved."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -288,3 +289,30 @@ def test_a_probe_moves_nothing(backbone: Backbone) -> None:
 def test_a_setting_that_cannot_work_is_refused(make: Any) -> None:
     with pytest.raises(ConfigError):
         make()
+
+
+@pytest.mark.parametrize("given", ["x", [1], True, None, float("inf"), float("nan")], ids=repr)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_number_of_another_type_is_refused_by_name(name: str, given: Any) -> None:
+    method = find("method", name)
+    numbers = {one.name: one.type for one in fields(method) if one.type in (int, float, int | None)}
+    assert numbers or name == "probe"
+    for setting, kind in numbers.items():
+        if given is None and kind == int | None:
+            continue
+        with pytest.raises(ConfigError, match=f"{setting} cannot be") as caught:
+            method(**{setting: given})
+        assert caught.value.where == f"method.{setting}"
+
+
+@pytest.mark.parametrize("given", [{"folds": "x"}, {"folds": 2.5}, {"penalties": "x"}, {"penalties": ("x",)},
+                                   {"penalties": 0.1}])  # fmt: skip
+def test_a_penalty_that_is_no_number_is_refused_by_name(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="cannot be") as caught:
+        Solve(**given)
+    assert caught.value.where == f"method.solve.{next(iter(given))}"
+
+
+def test_numbers_of_numpy_are_those_of_a_plan_file() -> None:
+    method = LoRA(rank=np.int64(4), alpha=np.float32(8), solve=Solve(penalties=[np.float64(0.5), 0.1]))
+    assert (repr(method.rank), repr(method.alpha), repr(method.solve.penalties)) == ("4", "8.0", "(0.5, 0.1)")

@@ -14,6 +14,7 @@ from torch import nn
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError, closest
 from whet.methods.method import LEAST_STEPS, START, Descend, RateGroup, Solve, Stage, check_rates, require_some, within
+from whet.numeric import require_numbers
 
 LAYERS = ("attention", "all-linear")
 
@@ -42,6 +43,7 @@ class Adapter:
     least_steps: ClassVar[int] = LEAST_STEPS
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(1.0, self.learning_rate, self.epochs)
 
     def __hash__(self) -> int:

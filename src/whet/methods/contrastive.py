@@ -16,6 +16,7 @@ from torch.nn import functional
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
 from whet.methods.method import FEWEST_CONTRASTED, Descend, InPlace, Place, Size, Solve, Stage, check_rates, layerwise
+from whet.numeric import require_numbers
 
 FEWEST_ROWS, TRIED_ROWS, FEW_ROWS = 2, 8, 64
 """From two rows a class, which make a pair, up to 64 the ladder climbs it in place of the top blocks, and trusts it
@@ -74,6 +75,7 @@ class Contrastive(InPlace):
     height: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(self.decay, self.learning_rate, self.epochs)
         if not self.temperature > 0:
             raise ConfigError(

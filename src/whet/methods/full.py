@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.methods.method import START, USUAL, Descend, InPlace, Place, Size, Solve, Stage, check_rates, layerwise
+from whet.numeric import require_numbers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Full(InPlace):
     height: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(self.decay, self.learning_rate, self.epochs)
 
     @classmethod

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
 from whet.methods.method import START, Descend, InPlace, Solve, Stage, check_rates, layerwise
+from whet.numeric import require_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Gradual(InPlace):
     solve: Solve = START
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(self.decay, self.learning_rate, self.epochs)
         if self.groups < 1 or not 0 < self.thaw * self.groups <= 1:
             raise ConfigError(

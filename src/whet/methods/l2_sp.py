@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
 from whet.methods.method import START, Descend, InPlace, Solve, Stage, check_rates, layerwise
+from whet.numeric import require_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class L2SP(InPlace):
     solve: Solve = START
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(self.decay, self.learning_rate, self.epochs)
         if not self.strength > 0:
             raise ConfigError(

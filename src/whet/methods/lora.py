@@ -13,6 +13,7 @@ from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
 from whet.methods.adapter import chosen_layers, config_of, insert, inserted, merged
 from whet.methods.method import LEAST_STEPS, START, Descend, Place, RateGroup, Size, Solve, Stage, check_rates
+from whet.numeric import require_numbers
 
 MANY_PARAMETERS = 300_000_000
 """Above, the ladder climbs it in place of every weight, whose masters, moments and best copies take 32 bytes each."""
@@ -52,6 +53,7 @@ class LoRA:
     height: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(1.0, self.learning_rate, self.epochs)
         holds = {
             "rank": (self.rank >= 1, "start from 8 or 16; larger ranks may help when there are many examples"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
+from whet.numeric import require_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Solve:
     calibrate: bool = True
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method.solve")
         falling = all(one > other for one, other in zip(self.penalties, self.penalties[1:], strict=False))
         if not self.penalties or not falling or not self.penalties[-1] > 0:
             raise ConfigError(

@@ -14,6 +14,7 @@ from torch import nn
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
 from whet.methods.method import LEAST_STEPS, START, Descend, Solve, Stage, check_rates, layerwise
+from whet.numeric import require_numbers
 
 SPREAD = 0.02
 """Standard deviation of new weights where the model's config states none."""
@@ -43,6 +44,7 @@ class Reinit:
     least_steps: ClassVar[int] = LEAST_STEPS
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(self.decay, self.learning_rate, self.epochs)
         if self.count < 1:
             raise ConfigError(

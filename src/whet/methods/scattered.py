@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from whet.backbones.backbone import Backbone
 from whet.methods.method import START, Descend, InPlace, RateGroup, Solve, Stage, check_rates, require_some
+from whet.numeric import require_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Scattered(InPlace, ABC):
     """What a model lacks where nothing is named, in the plural."""
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(1.0, self.learning_rate, self.epochs)
 
     @abstractmethod

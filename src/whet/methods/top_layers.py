@@ -10,6 +10,7 @@ from typing import ClassVar
 from whet.backbones.backbone import Backbone
 from whet.errors import ConfigError
 from whet.methods.method import START, USUAL, Descend, InPlace, Place, Size, Solve, Stage, check_rates, layerwise
+from whet.numeric import require_numbers
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class TopLayers(InPlace):
     height: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
+        require_numbers(self, "method")
         check_rates(self.decay, self.learning_rate, self.epochs)
         if self.count is not None and self.count < 1:
             raise ConfigError(

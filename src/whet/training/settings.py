@@ -1,12 +1,11 @@
 """How gradient steps are taken: the settings of the loop, checked when built."""
 
-import math
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from whet import catalog
 from whet.errors import ConfigError
+from whet.numeric import require_numbers
 from whet.training.schedules import FALLS, Schedule, rate_at
 
 if TYPE_CHECKING:
@@ -78,8 +77,7 @@ class Training:
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            self._require_number(one.name, one.type)
+        require_numbers(self, "training")
         for name, has in (("optimizer", "stepper"), ("average", "stepped")):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, catalog.find(name, getattr(self, name))())
@@ -130,16 +128,6 @@ class Training:
     def rate_factor(self, step: int, steps: int) -> float:
         """The schedule's factor on the peak rate at a step, from 0, of ``steps``."""
         return rate_at(step, steps, self.schedule or self.optimizer.schedule, self.warmup)
-
-    def _require_number(self, name: str, kind: Any) -> None:
-        """A number of the field's type, as a plan file can hold it."""
-        given = getattr(self, name)
-        if kind not in (int, float, int | None, float | None) or (given is None and type(None) in get_args(kind)):
-            return
-        whole = kind in (int, int | None)
-        known = type(given) is not bool and isinstance(given, Real) and math.isfinite(given)
-        self._require(name, known and not (whole and given != int(given)), f"that is a {'whole ' * whole}number")
-        object.__setattr__(self, name, int(given) if whole or isinstance(given, Integral) else float(given))
 
     def _require_own_schedule(self) -> None:
         own = self.optimizer.schedule
