@@ -103,6 +103,13 @@ def test_an_average_that_cannot_work_is_refused(value: Any, what: str) -> None:
         build(Training, {"average": value}, "training")
 
 
+@pytest.mark.parametrize(("make", "name"), [(EMA, "decay"), (SWA, "share")])
+def test_a_share_that_is_no_number_is_refused_by_name(make: Any, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} cannot be 'x'") as caught:
+        make(**{name: "x"})
+    assert caught.value.where == f"training.average.{name}"
+
+
 def over(measure: Callable[[list[Tensor]], float], tuned: list[Tensor] | None = None) -> Over:
     """A stage of twelve steps that is over, the last of which is the best."""
     return Over(tuned or [], 12, 12, measure)

@@ -207,6 +207,13 @@ def test_an_optimizer_that_cannot_work_is_refused(value: Any, what: str) -> None
         build(Training, {"optimizer": value}, "training")
 
 
+@pytest.mark.parametrize("make", [SGD, Muon, ScheduleFree])
+def test_a_momentum_that_is_no_number_is_refused_by_name(make: Any) -> None:
+    with pytest.raises(ConfigError, match="momentum cannot be 'x'") as caught:
+        make(momentum="x")
+    assert caught.value.where == "training.optimizer.momentum"
+
+
 @pytest.mark.parametrize("average", ["ema", "swa"])
 def test_an_average_of_an_average_is_refused(average: str) -> None:
     with pytest.raises(ConfigError, match="would average an average"):

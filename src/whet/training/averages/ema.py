@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 
 from whet.errors import ConfigError
+from whet.numeric import require_numbers
 from whet.training.average import Carried, NoAverage, Weights, copied
 
 
@@ -29,6 +30,7 @@ class EMA(NoAverage):
     of_updates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        require_numbers(self, "training.average")
         if not 0 < self.decay < 1:
             raise ConfigError(
                 f"decay cannot be {self.decay!r}.",

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 
 from whet.errors import ConfigError
+from whet.numeric import require_numbers
 from whet.training.average import Carried, Ended, NoAverage, Over, Weights, copied
 
 
@@ -30,6 +31,7 @@ class SWA(NoAverage):
     whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        require_numbers(self, "training.average")
         if not 0 < self.share <= 1:
             raise ConfigError(
                 f"share cannot be {self.share!r}.",

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 
 from whet.errors import ConfigError, MissingPackageError
+from whet.numeric import require_numbers
 from whet.training.optimizer import Scheduled, Share, Stepper, flat_built, shaped_built
 from whet.training.optimizers.adamw import SETTINGS
 
@@ -31,6 +32,7 @@ class Muon(Scheduled):
     hidden_apart: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        require_numbers(self, "training.optimizer")
         if not 0 <= self.momentum < 1:
             raise ConfigError(
                 f"momentum cannot be {self.momentum!r}.",

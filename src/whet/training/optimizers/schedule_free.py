@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from whet.errors import ConfigError, MissingPackageError
+from whet.numeric import require_numbers
 from whet.training.optimizer import Scheduled, Share, Stepper, flat_built
 from whet.training.schedules import Schedule
 
@@ -36,6 +37,7 @@ class ScheduleFree(Scheduled):
     own_schedule: ClassVar[str] = "its average of the weights takes the place of a falling rate"
 
     def __post_init__(self) -> None:
+        require_numbers(self, "training.optimizer")
         if not 0 < self.momentum < 1:
             raise ConfigError(
                 f"momentum cannot be {self.momentum!r}.",

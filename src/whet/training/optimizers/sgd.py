@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from whet.errors import ConfigError
+from whet.numeric import require_numbers
 from whet.training.optimizer import Scheduled, Share, Stepper
 
 
@@ -32,6 +33,7 @@ class SGD(Scheduled):
     usual_rate: ClassVar[float] = 100.0
 
     def __post_init__(self) -> None:
+        require_numbers(self, "training.optimizer")
         if not 0 <= self.momentum < 1:
             raise ConfigError(
                 f"momentum cannot be {self.momentum!r}.",
