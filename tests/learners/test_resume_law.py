@@ -94,6 +94,20 @@ def test_a_fit_that_is_closed_after_every_single_step_gives_the_same_bytes(tiny_
         assert resumed(tiny_model, folder) == whole
 
 
+def test_seconds_of_a_stage_that_goes_on_are_those_of_all_its_parts(tiny_model: Path, tmp_path: Path) -> None:
+    learner, rows = fit_of(tiny_model, tmp_path)
+    running = learner.fit(rows)
+    for event in running:
+        if isinstance(event, Stepped) and event.step == 1:
+            time.sleep(2.0)
+        if isinstance(event, Stepped) and event.step == 2:  # the state knows what passed until its last event
+            running.close()
+            break
+    _, events = drained(*fit_of(tiny_model, tmp_path))
+    (stopped,) = [event for event in events if isinstance(event, Stopped) and event.step]
+    assert 2.0 < stopped.before < stopped.seconds
+
+
 def test_checkpoints_are_written_by_epoch_where_time_does_not_ask_for_them(tiny_model: Path, tmp_path: Path) -> None:
     """28 rows in batches of 8 are 4 updates an epoch."""
     for epochs, steps in ((1.0, [4, 8, 12]), (0.5, [2, 4, 6, 8, 10, 12]), (0.0, [])):

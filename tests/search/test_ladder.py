@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,26 @@ def test_a_part_that_is_stopped_is_finished_no_more(tiny_model: Path, tmp_path: 
     assert stopped is not None
     after = [event for event in events[stopped:] if event.stage == "full"]
     assert not [event for event in after if isinstance(event, Started | Stepped | Progressed | Evaluated)]
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_seconds_of_a_rung_that_goes_on_are_those_of_all_its_parts(
+    tiny_model: Path, tmp_path: Path, folds: int
+) -> None:
+    ladder = ("method.methods=[probe,full]", f"method.folds={folds}", "training.epochs=2", "training.patience=0")
+    prepared, rows = prepared_rows(tiny_model, tmp_path, method="auto", settings=ladder, time="1h")
+    running = climb(prepared, rows, tmp_path / "checkpoints")
+    steps = 0
+    for event in running:
+        steps += isinstance(event, Stepped)
+        if isinstance(event, Stepped) and steps == 2:
+            time.sleep(3.0)
+        if steps == 3:  # the state knows what passed until its last event
+            running.close()
+            break
+    full = ran(climb(prepared, rows, tmp_path / "checkpoints")).rungs[1]
+    assert full.name == "full"
+    assert full.seconds > 3.0
 
 
 def test_a_second_ctrl_c_while_a_stopped_part_is_saved_ends_the_run(tiny_model: Path, tmp_path: Path) -> None:

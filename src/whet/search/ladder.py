@@ -63,7 +63,8 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
             began = time.monotonic()
             folder = None if checkpoints is None else checkpoints / f"rung-{number}"
             with listening() if best else nullcontext(bool) as asked:  # before the first rung nothing could be kept
-                fit = try_rung(prepared, rung, rows, held, folder)
+                earlier: list[float] = []
+                fit = heard(try_rung(prepared, rung, rows, held, folder), earlier)
                 attempt = yield from unless_asked(fit, asked)
                 if attempt is None and best is None:  # a first rung in parts, of which none is whole
                     raise KeyboardInterrupt
@@ -74,7 +75,7 @@ def climb(prepared: Prepared, rows: RunRows, checkpoints: Path | None) -> Genera
             yield Said(stage=told[-1].name, message=f"{told[-1].name} is not tried: {reason}.")
             continue
         assert attempt is not None
-        spent = Spent(time.monotonic() - began, told[0] if told else None)
+        spent = Spent(sum(earlier) + time.monotonic() - began, told[0] if told else None)
         before = None if best is None else best[1].answers
         if best is not None and (best[0].epochs or attempt.interrupted):  # trials were of whole fits against the head
             rung = replace(rung, trusted=False)
@@ -158,6 +159,17 @@ def unless_asked(events: Generator[Event, None, Fit], asked: Callable[[], bool])
         return asked() and not descended
 
     return until(events, over)
+
+
+def heard(events: Generator[Event, None, Fit], earlier: list[float]) -> Generator[Event, None, Fit | None]:
+    """A fit to its end; seconds of its stages in runs that this one goes on from are added to ``earlier``."""
+
+    def note(event: Event) -> bool:
+        if isinstance(event, Stopped):
+            earlier.append(event.before)
+        return False
+
+    return until(events, note)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """What happened during fit, as frozen records. Observers read them and return nothing.
 
 Each becomes one line of events.jsonl (``as_record``); the same records feed the progress line and the report.
-Times are apart from results: two equal runs differ in ``seconds`` and ``at`` alone.
+Times are apart from results: two equal runs differ in ``seconds``, ``before`` and ``at`` alone.
 """
 
 from dataclasses import asdict, dataclass
@@ -72,11 +72,15 @@ class Said(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped(Event):
-    """A stage ended. ``reason`` is "done", "early", "clock" or "interrupt"."""
+    """A stage ended. ``reason`` is "done", "early", "clock" or "interrupt".
+
+    ``seconds`` are those of the whole stage, ``before`` how many of them it took in runs that this one goes on from.
+    """
 
     step: int
     reason: str
     seconds: float
+    before: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

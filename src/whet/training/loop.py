@@ -349,7 +349,7 @@ def fit(
     keep(state, precision, kept)
     if kept.said:
         yield Said(stage=stage, message=kept.said)
-    yield Stopped(stage=stage, step=state.step, reason=reason, seconds=time.monotonic() - began)
+    yield Stopped(stage=stage, step=state.step, reason=reason, seconds=spent(), before=before_us)
 
 
 def take_step(
