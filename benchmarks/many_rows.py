@@ -54,7 +54,7 @@ def walk(path: Path) -> None:
         mark("check")
         model = find_model(None, cache=Path(folder) / "cache")
         processor = Text().processor(model.folder, max_length=None, pairs=False)
-        encode.SPILL_ROWS = 0  # both sizes go the way of many rows
+        encode.SPILL_BYTES = 0  # both sizes go the way of many rows
         kept = [encode.encode_rows(split.train, columns, processor, None)]
         kept += [encode.encode_rows(test.rows, columns, processor, None) for test in split.tests.values()]
         mark("tokenise")

@@ -69,9 +69,7 @@ def test_test_rows_count_for_the_memory_of_answers_and_for_no_step(here: Path, t
 def test_a_batch_whose_examples_are_compared_is_never_taken_in_parts(here: Path, tiny_model: Path) -> None:
     one = api.plan("rows.csv", "topic", model=tiny_model, method="probe", settings=PLAIN)
     sample = Sample.of(one.split, one.columns, one.task, one.state, one.processor, ())
-    trial = Trial(
-        one.pretrained, one.task, one.state, one.columns, sample.examples, sample.longest, sample.answered
-    )
+    trial = Trial(one.pretrained, one.task, one.state, one.columns, sample.examples, sample.longest, sample.answered)
     speeds = Speeds.measure(trial, sample, one.split, Training())
     together = [smaller.training for smaller in choices(speeds, Contrastive())]
     assert all(training.micro_batch_size is None for training in together)

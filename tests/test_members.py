@@ -151,6 +151,11 @@ def test_without_a_model_it_is_said_that_none_comes_along(here: Path) -> None:
         whet.finetune(written(here / "rows"), "kind")
 
 
+def test_what_does_not_fit_grids_is_refused(here: Path, model: Path) -> None:
+    with pytest.raises(ConfigError, match="Grids have no windows"):
+        tuned(written(here / "rows"), model, max_length=64)
+
+
 def test_a_missing_file_and_a_grid_of_another_size_are_named(here: Path, model: Path) -> None:
     table = written(here / "rows")
     (here / "rows" / "files" / "17.npy").unlink()

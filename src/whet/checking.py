@@ -312,6 +312,6 @@ def walk(processor: Processor, rows: Rows, columns: Columns) -> tuple[tuple[str,
         raise DataError(
             f"The first training example cannot be turned into tensors: {error}",
             where=f"{rows.place(int(rows.ids[0]))}: {str(value)[:80]!r}",
-            fix="look at this row and at the model's tokenizer; --model names another model",
+            fix="look at this row, and at what the model reads; --model names another model",
         ) from error
     return tuple(steps)

@@ -64,6 +64,24 @@ def refuse_other_weights(model: ModelSource, sha256: str | None) -> None:
         )
 
 
+def find_processor(columns: Columns, folder: Path, max_length: int | None) -> Processor:
+    """What turns inputs into tensors for the model in ``folder``.
+
+    Raises:
+        ConfigError: windows are named for what is read whole, or none of that length can work.
+        ModelError: the folder does not say how values become tensors.
+    """
+    processor: Processor = columns.modality.processor(folder, max_length=max_length, pairs=len(columns.inputs) > 1)
+    if max_length is not None and processor.record().get("max_length") is None:
+        one, many = columns.modality.nouns
+        raise ConfigError(
+            f"{many.capitalize()} have no windows, so a length of {max_length} has nothing to say.",
+            where="data.max_length",
+            fix=f"leave --max-length out: a {one} is read whole",
+        )
+    return processor
+
+
 def find_machinery(wanted: Mapping[str, Any], cache: Path) -> Machinery:
     """Precision, threads and device: as named, else as measured on this machine; nothing is measured for naught."""
     given = dict(wanted.get("machinery", {}))

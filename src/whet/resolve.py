@@ -17,6 +17,7 @@ from whet.choices import (
     find_evaluation,
     find_machinery,
     find_method,
+    find_processor,
     find_wanted_model,
     member_settings,
     refuse_other_weights,
@@ -95,7 +96,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
     cache, pairs = cache_folder(wanted), len(columns.inputs) > 1
     model = find_wanted_model(wanted.get("model", {}), columns.modality, cache)
     data = data_plan(wanted, checked)
-    processor = columns.modality.processor(model.folder, max_length=data.max_length, pairs=pairs)
+    processor = find_processor(columns, model.folder, data.max_length)
     walked = walk(processor, split.train, columns)
     state, start, findings = checked.taught()
     method = find_method(wanted, pairs)
@@ -254,8 +255,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     model = find_model(plan.model.folder, cache=cache_folder(content))
     refuse_other_weights(model, plan.model.sha256)
     refuse_other_record(checked.run, plan.earlier)
-    pairs = len(checked.columns.inputs) > 1
-    processor = plan.modality.processor(model.folder, max_length=plan.data.max_length, pairs=pairs)
+    processor = find_processor(checked.columns, model.folder, plan.data.max_length)
     state, start, findings = checked.taught()
     kept = None if plan.cache is None else Path(plan.cache) / "activations"
     pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept, start)

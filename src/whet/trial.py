@@ -30,6 +30,7 @@ from whet.tasks.own_loss import plain_task
 from whet.tasks.task import Examples, State, Task
 from whet.training.machinery import Machinery
 from whet.training.memory import SHARE, end_above, held_bytes, memory_bytes
+from whet.training.replay import pick
 from whet.training.settings import Training
 
 NEAR = 0.5
@@ -85,10 +86,10 @@ class Trial:
         """More than a step on the longest batch should take: 12 numbers a parameter, and all that blocks keep."""
         model = self.pretrained.load(self.task.outputs(self.state)).model
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        length = int(self.longest.lengths.max(initial=int(self.answered.lengths.max(initial=1))))
+        one = pick(self.longest if len(self.longest) else self.answered, np.zeros(1, np.int64))
         rows = min(training.micro_batch_size or training.batch_size, max(1, len(self.longest)))
-        tokens = max(rows * length, self.pretrained.machinery.most_tokens)
-        return 4 * (12 * parameters + kept_numbers(model, tokens, length))
+        tokens = max(rows * int(one.lengths[0]), self.pretrained.machinery.most_tokens)
+        return 4 * (12 * parameters + kept_numbers(model, self.pretrained.processor.collate(one.inputs), one, tokens))
 
     def _in_child(self, method: Method, training: Training, limit: int) -> MethodCost | None:
         with tempfile.TemporaryDirectory(prefix="whet-trial-") as name:
@@ -159,17 +160,39 @@ def limit_bytes(machinery: Machinery) -> int:
     return machinery.memory_limit_bytes or memory_bytes()
 
 
-def kept_numbers(model: Any, tokens: int, length: int) -> int:
-    """Numbers that a backward over so many tokens needs, generously: what goes into and out of every linear layer
-    twice, and four tables of attention a block."""
+def kept_numbers(model: Any, inputs: Mapping[str, Any], one: Examples, tokens: int) -> int:
+    """Numbers that a backward over so many tokens needs, generously: what goes into and out of every linear layer and
+    convolution twice, and four tables of attention a block.
+
+    Args:
+        inputs: A single example as a batch, and ``one`` itself.
+    """
+    configs = [module.config for module in model.modules() if hasattr(module, "config")]
+    heads = max((int(getattr(config, "num_attention_heads", 0) or 0) for config in configs), default=0)
+    blocks = max((int(getattr(config, "num_hidden_layers", 0) or 0) for config in configs), default=0)
+    length = max(1, int(one.lengths[0]))
+    return tokens * (2 * passing_numbers(model, inputs) // length + 4 * heads * length * blocks)
+
+
+def passing_numbers(model: Any, inputs: Mapping[str, Any]) -> int:
+    """Numbers that go into and out of linear layers and convolutions, for one batch."""
+    import torch
     from torch import nn
 
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    configs = [module.config for module in model.modules() if hasattr(module, "config")]
-    heads = max((int(getattr(config, "num_attention_heads", 0) or 0) for config in configs), default=0) or 16
-    blocks = max((int(getattr(config, "num_hidden_layers", 0) or 0) for config in configs), default=0) or 24
-    wide = sum(layer.in_features + layer.out_features for layer in linear)
-    return tokens * (2 * wide + 4 * heads * length * blocks)
+    counts: list[int] = []
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    hooks = [
+        module.register_forward_hook(lambda _, args, out: counts.append(args[0].numel() + out.numel()))
+        for module in model.modules()
+        if isinstance(module, kinds)
+    ]
+    try:
+        with torch.inference_mode():
+            model(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(counts)
 
 
 def arrays_of(name: str, examples: Examples) -> dict[str, Any]:

@@ -81,6 +81,8 @@ class Grid:
 class GridProcessor:
     """Grids of one size as they are."""
 
+    unit = "patches"
+
     def __init__(self, side: int, brightness: float) -> None:
         self.side, self.brightness = side, brightness
 

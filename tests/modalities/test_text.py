@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from whet.data.columns import describe_columns
+from whet.data.rows import Rows
 from whet.errors import ConfigError, ModelError
 from whet.modalities.text import Text
 from whet.modalities.text_processor import MOST_WINDOWS, TextProcessor
@@ -184,9 +187,12 @@ def test_a_walk_shows_every_step(short: TextProcessor) -> None:
 
 
 def test_long_and_different_texts_suit_best() -> None:
-    text = Text()
-    assert text.recognise("text", 1.0, 80.0) > text.recognise("text", 1.0, 8.0) > text.recognise("text", 0.01, 12.0)
-    assert text.recognise("number", 1.0, 5.0) == 0
+    names = ("long", "short", "class", "number")
+    values = {"long": [str(n) * 60 for n in range(1000, 1040)], "short": [f"word {n}" for n in range(40)]}
+    rows = Rows(pa.table({**values, "class": ["a longer word"] * 40, "number": list(range(40))}), "rows")
+    scores = [Text().recognise(column) for column in describe_columns(rows)]
+    assert sorted(names, key=lambda name: -scores[names.index(name)]) == list(names)
+    assert scores[-1] == 0
 
 
 def test_a_folder_without_a_usable_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from whet.backbones.cut import FeatureCut
 from whet.backbones.text_encoder import TextEncoder
 from whet.data.rows import Columns, Rows
 from whet.learners.fitted import drain, row_features
+from whet.modalities import modality
 from whet.modalities.text import Text
 from whet.tasks import encode
 from whet.tasks.classification import Classification
@@ -45,7 +46,9 @@ def test_encoding_in_chunks_or_through_a_file_gives_the_same(tiny_model: Path, m
     whole = encoded(tiny_model, texts)
     monkeypatch.setattr(encode, "CHUNK", 3)
     chunked = encoded(tiny_model, texts)
-    monkeypatch.setattr(encode, "SPILL_ROWS", 2)
+    monkeypatch.setattr(encode, "SPILL_BYTES", 100)
+    monkeypatch.setattr(modality, "FIRST", 2)
+    monkeypatch.setattr(modality, "PORTION_BYTES", 100)
     spilled = encoded(tiny_model, texts)
     for other in (chunked, spilled):
         assert np.array_equal(other.row, whole.row)

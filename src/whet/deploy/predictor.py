@@ -24,7 +24,7 @@ from whet.data.ragged import by_length
 from whet.data.read import read_table
 from whet.data.rows import Columns, Rows, raw_values
 from whet.errors import ConfigError, DataError, MachineError, ModelError, closest
-from whet.modalities.modality import Array, Modality, Processor
+from whet.modalities.modality import Array, Encoded, Modality, Processor, in_portions
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import State, Task
 
@@ -233,16 +233,21 @@ def run(model: HeadedModel, processor: Processor, values: Sequence[tuple[Any, ..
     found = np.zeros((len(values), model.head.out_features), np.float32)
     if not values:
         return found
-    encoded = processor.encode(values)
+    for begin, encoded in in_portions(processor, values):
+        add_outputs(found[begin:], model, processor, encoded)
+    return found
+
+
+def add_outputs(found: Array, model: HeadedModel, processor: Processor, encoded: Encoded) -> None:
+    """Add the outputs of pieces to those of their values: (N, K) float32, from the first value of these on."""
     device = model.head.weight.device
-    share = (1.0 / np.bincount(encoded.value, minlength=len(values))).astype(np.float32)
+    share = (1.0 / np.bincount(encoded.value)).astype(np.float32)
     with torch.inference_mode():
         for index in by_length(encoded.lengths, MOST_TOKENS):
             batch = processor.collate({name: ragged.take(index) for name, ragged in encoded.inputs.items()})
             outputs = model(**{name: tensor.to(device) for name, tensor in batch.items()}).float().cpu().numpy()
             rows = encoded.value[index]
             np.add.at(found, rows, outputs * share[rows, None])
-    return found
 
 
 def answers(predictions: Predictions) -> list[Any]:

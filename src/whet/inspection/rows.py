@@ -7,7 +7,7 @@ from typing import Any
 
 from whet.backbones.source import ModelSource
 from whet.checking import Checked, Objects, check, walk
-from whet.choices import find_backbone, find_evaluation, find_machinery, find_wanted_model, usual_length
+from whet.choices import find_backbone, find_evaluation, find_machinery, find_processor, find_wanted_model, usual_length
 from whet.errors import ConfigError
 from whet.evaluation.metric import Metric, metric_named
 from whet.learners.neural import Pretrained
@@ -37,7 +37,7 @@ def prepared_rows(wanted: Mapping[str, Any], objects: Objects, scratch: Path) ->
     Raises:
         WhetError: the rows cannot be used with this model.
     """
-    data = {"valid_fraction": 0.0} | dict(wanted.get("data", {}))
+    data: dict[str, Any] = {"valid_fraction": 0.0, **wanted.get("data", {})}
     wanted = {**wanted, "data": data}
     checked = check(wanted, objects, scratch)
     columns, train, task = checked.columns, checked.split.train, checked.task
@@ -47,9 +47,9 @@ def prepared_rows(wanted: Mapping[str, Any], objects: Objects, scratch: Path) ->
             where=f"{checked.source}: {' and '.join(columns.inputs)}",
             fix="leave --data out to see what the methods train, or join the two texts into one column",
         )
-    cache, length = cache_folder(wanted), data.get("max_length")
+    cache = cache_folder(wanted)
     source = find_wanted_model(wanted.get("model", {}), columns.modality, cache)
-    processor = columns.modality.processor(source.folder, max_length=length, pairs=False)
+    processor = find_processor(columns, source.folder, data.get("max_length"))
     walk(processor, train, columns)
     state, taught = task.prepare(train, columns)
     machinery = find_machinery(wanted, cache)

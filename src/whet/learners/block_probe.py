@@ -146,7 +146,7 @@ def features_of(
         for place, layer in enumerate(layers):
             found[place, index] = layer.cpu().numpy()
         done += int(lengths[index].sum())
-        yield Progressed(stage="features", done=done, total=total, unit="tokens")
+        yield Progressed(stage="features", done=done, total=total, unit=processor.unit)
     assert found is not None, "no rows to read"
     return found
 

@@ -4,7 +4,7 @@ A modality is found by its name in the catalog. It recognises columns that hold 
 processor for a pre-trained model's folder; the processor does the work and is what a packaged model needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,10 @@ from whet.data.kind import InputKind
 from whet.data.ragged import Ragged
 
 Array = np.ndarray[Any, Any]
+PORTION_BYTES = 16 * 2**20
+"""Of encoded inputs that are made at once."""
+FIRST = 64
+"""Values that are encoded first, to see how large the others will be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,11 @@ class Encoded:
 
 class Processor(Protocol):
     """Turns raw values into padded tensors for one pre-trained model."""
+
+    @property
+    def unit(self) -> str:
+        """What ``Encoded.lengths`` counts, such as "tokens"."""
+        ...
 
     def fingerprint(self) -> str:
         """A hash that changes whenever the same value could become other tensors."""
@@ -88,3 +97,13 @@ class Modality(InputKind, Protocol):
             ConfigError: ``max_length`` cannot work with it.
         """
         ...
+
+
+def in_portions(processor: Processor, values: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Encoded]]:
+    """Raw values to pieces, as many values at once as memory should hold; each portion with the place of its first."""
+    begin, size = 0, FIRST
+    while begin < len(values):
+        encoded = processor.encode(values[begin : begin + size])
+        yield begin, encoded
+        each = sum(ragged.nbytes for ragged in encoded.inputs.values()) / len(values[begin : begin + size])
+        begin, size = begin + size, max(1, int(PORTION_BYTES / max(1.0, each)))

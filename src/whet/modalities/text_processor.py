@@ -71,6 +71,8 @@ class TextProcessor:
         pad_id: Token id that fills up a batch; it is masked.
     """
 
+    unit = "tokens"
+
     def __init__(self, tokenizer: Tokenizer, *, max_length: int, pairs: bool, segments: bool, pad_id: int) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length

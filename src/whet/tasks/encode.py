@@ -8,12 +8,12 @@ import numpy as np
 
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows, raw_values
-from whet.modalities.modality import Encoded, Processor
+from whet.modalities.modality import Encoded, Processor, in_portions
 from whet.tasks.task import Examples
 
 CHUNK = 4096
-SPILL_ROWS = 200_000
-"""Above this many rows the encoded inputs lie in a temporary file instead of memory."""
+SPILL_BYTES = 16 * 2**20
+"""Above so much, encoded inputs lie in temporary files instead of memory."""
 
 Array = np.ndarray[Any, Any]
 
@@ -24,18 +24,18 @@ def encode_rows(rows: Rows, columns: Columns, processor: Processor, targets: Arr
     Raises:
         DataError: from the processor, naming the value it cannot take.
     """
-    store = Spilled() if len(rows) > SPILL_ROWS else Kept()
+    store = Store()
     counted: dict[str, int] = {}
     row_parts, part_parts, length_parts = [], [], []
     done = 0
     for batch in rows.batches(columns.inputs, CHUNK):
-        encoded = processor.encode(raw_values(rows, columns, batch))
-        store.add(encoded)
-        row_parts.append(encoded.value + np.int32(done))
-        part_parts.append(encoded.part)
-        length_parts.append(encoded.lengths)
-        for name, count in encoded.counted.items():
-            counted[name] = counted.get(name, 0) + count
+        for begin, encoded in in_portions(processor, raw_values(rows, columns, batch)):
+            store.add(encoded)
+            row_parts.append(encoded.value + np.int32(done + begin))
+            part_parts.append(encoded.part)
+            length_parts.append(encoded.lengths)
+            for name, count in encoded.counted.items():
+                counted[name] = counted.get(name, 0) + count
         done += batch.num_rows
     none = np.zeros(0, np.int32)
     return Examples(
@@ -49,37 +49,28 @@ def encode_rows(rows: Rows, columns: Columns, processor: Processor, targets: Arr
     )
 
 
-class Kept:
-    """Encoded inputs in memory."""
+class Store:
+    """Encoded inputs: in memory while they are few, else in temporary files that vanish with the process."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, list[Ragged]] = {}
-
-    def add(self, encoded: Encoded) -> None:
-        for name, ragged in encoded.inputs.items():
-            self._parts.setdefault(name, []).append(ragged)
-
-    def inputs(self) -> dict[str, Ragged]:
-        return {name: Ragged.join(parts) for name, parts in self._parts.items()}
-
-
-class Spilled:
-    """Encoded inputs in temporary files that vanish with the process; only sizes stay in memory."""
-
-    def __init__(self) -> None:
+        self._held: dict[str, list[Ragged]] = {}
+        self._held_bytes = 0
         self._files: dict[str, IO[bytes]] = {}
         self._shapes: dict[str, list[Array]] = {}
         self._dtypes: dict[str, Any] = {}
 
     def add(self, encoded: Encoded) -> None:
         for name, ragged in encoded.inputs.items():
-            if name not in self._files:
-                self._files[name] = tempfile.TemporaryFile(prefix="whet-", dir=Path(tempfile.gettempdir()))  # noqa: SIM115 - lives as long as the examples
-                self._shapes[name], self._dtypes[name] = [], ragged.values.dtype
-            self._files[name].write(ragged.compact().values.tobytes())
-            self._shapes[name].append(ragged.shapes)
+            self._held.setdefault(name, []).append(ragged)
+            self._held_bytes += ragged.nbytes
+        if self._held_bytes > SPILL_BYTES:
+            self._spill()
 
     def inputs(self) -> dict[str, Ragged]:
+        """All that was added, in order."""
+        if not self._files:
+            return {name: Ragged.join(parts) for name, parts in self._held.items()}
+        self._spill()
         found = {}
         for name, file in self._files.items():
             file.flush()
@@ -87,3 +78,13 @@ class Spilled:
             file.close()  # the mapping holds the file
             found[name] = Ragged.of(values, np.concatenate(self._shapes[name]))
         return found
+
+    def _spill(self) -> None:
+        for name, parts in self._held.items():
+            if name not in self._files:
+                self._files[name] = tempfile.TemporaryFile(prefix="whet-", dir=Path(tempfile.gettempdir()))  # noqa: SIM115 - lives as long as the examples
+                self._shapes[name], self._dtypes[name] = [], parts[0].values.dtype
+            for ragged in parts:
+                self._files[name].write(ragged.compact().values.tobytes())
+                self._shapes[name].append(ragged.shapes)
+        self._held, self._held_bytes = {}, 0

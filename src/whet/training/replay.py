@@ -86,7 +86,7 @@ def run_prefix(
             done += int(lengths[index].sum())
             if number % TRIMMED == 0 or done == total:
                 trim_heap()
-            yield Progressed(stage=stage, done=done, total=total, unit="tokens")
+            yield Progressed(stage=stage, done=done, total=total, unit=processor.unit)
     return found
 
 
