@@ -327,14 +327,14 @@ def predict(
         if as_json:
             print_json({"path": written.path, "rows": written.rows, "empty": written.empty})
         else:
-            without = f", {written.empty:,} of them without text" if written.empty else ""
+            without = f", {written.empty:,} of them without an input" if written.empty else ""
             print(f"{written.rows:,} rows answered{without}: {written.path}")
         return
     for option, given in (("--out", out), ("--encoding", encoding)):
         if given is not None:
             raise_no_file(what, option)
     predictor = api.load(run, device=device)
-    require_texts(predictor, run, 1 if second is None else 2)
+    require_inputs(predictor, run, 1 if second is None else 2)
     show_answer(predictor, what if second is None else (what, second), as_json)
 
 
@@ -438,17 +438,17 @@ def raise_no_file(what: str, option: str) -> None:
     raise DataError(f"There is no file {what!r}.", where="whet predict", fix=fix)
 
 
-def require_texts(predictor: Any, run: str, given: int) -> None:
-    """As many texts as the model reads."""
+def require_inputs(predictor: Any, run: str, given: int) -> None:
+    """As many values as the model reads."""
     from whet.errors import DataError
 
-    wanted = len(predictor.columns.inputs)
+    wanted, nouns = len(predictor.columns.inputs), predictor.columns.modality.nouns
     if wanted != given:
-        texts = " ".join(f'"{word} text"' for word in ("a", "another")[:wanted])
+        values = " ".join(f'"{word} {nouns[0]}"' for word in ("a", "another")[:wanted])
         raise DataError(
-            f"The model reads {wanted} text{'s' * (wanted > 1)} at a time, and got {given}.",
+            f"The model reads {wanted} {nouns[wanted > 1]} at a time, and got {given}.",
             where="whet predict",
-            fix=f"whet predict {shlex.quote(run)} {texts}; put a text with blanks in quotes, and many rows in a file",
+            fix=f"whet predict {shlex.quote(run)} {values}; put what has blanks in quotes, and many rows in a file",
         )
 
 

@@ -16,13 +16,13 @@ from whet.plan import Plan, plain
 from whet.request import followed_by_none
 
 REQUEST = "request.json"
-DECIDING = ("whet", "torch", "transformers", "tokenizers", "numpy", "scikit-learn")
-"""Packages whose versions decide the bytes of a run."""
+DECIDING = ("whet", "torch", "transformers", "numpy", "scikit-learn")
+"""Packages whose versions decide the bytes of a run, beside those of the kind of input."""
 
 
 def write_request(folder: Path, plan: Plan, wanted: Mapping[str, Any]) -> None:
     """Keep what a resumed run is held to."""
-    content = {"wanted": plain(wanted), "plan": plan.as_dict(), "versions": versions()}
+    content = {"wanted": plain(wanted), "plan": plan.as_dict(), "versions": versions(plan)}
     write_json(folder / WORK / REQUEST, content)
 
 
@@ -46,8 +46,8 @@ def refuse_changed(folder: Path, plan: Plan, wanted: Mapping[str, Any]) -> None:
             where=str(path),
             fix="start a new run with another --out",
         ) from error
-    made_by, running = parts[2], versions()
-    for name in DECIDING:
+    made_by, running = parts[2], versions(plan)
+    for name in running:
         if made_by.get(name) != running[name]:
             raise RunError(
                 f"The run was started with {name} {made_by.get(name)}, and this is {name} {running[name]}.",
@@ -87,6 +87,6 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def versions() -> dict[str, str]:
+def versions(plan: Plan) -> dict[str, str]:
     """Of the packages that decide."""
-    return {name: version(name) for name in DECIDING}
+    return {name: version(name) for name in (*DECIDING, *plan.modality.packages)}

@@ -30,7 +30,7 @@ from whet.training.memory import peak_memory_bytes
 
 TEXT_LENGTH = 500
 SCATTER_POINTS = 2000
-PACKAGES = ("whet", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "scikit-learn")
+PACKAGES = ("whet", "torch", "transformers", "numpy", "pyarrow", "scikit-learn")
 
 
 def tell(
@@ -72,7 +72,7 @@ def tell(
         accounts=accounts_of(trackers_by_name(plan), folder / TRACKS),
         views=views_of(plan, folder),
         machine=machine_line(prepared),
-        versions={name: version(name) for name in PACKAGES},
+        versions={name: version(name) for name in (*PACKAGES, *plan.modality.packages)},
     )
 
 

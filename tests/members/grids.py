@@ -39,6 +39,7 @@ class Grid:
     brightness: float = 0.0
     nouns: ClassVar[tuple[str, str]] = ("grid", "grids")
     model: ClassVar[str | None] = None
+    packages: ClassVar[tuple[str, ...]] = ()
     example: ClassVar[str] = "grid.npy"
     hub_task: ClassVar[str] = "other"
 

@@ -80,6 +80,11 @@ class Modality(InputKind, Protocol):
         ...
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages whose versions decide what values become; a resumed run needs the same."""
+        ...
+
+    @property
     def example(self) -> str:
         """A new value as one may be given to a tuned model, such as "a new text" or "photo.jpg"."""
         ...

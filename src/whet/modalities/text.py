@@ -33,6 +33,7 @@ class Text:
 
     nouns: ClassVar[tuple[str, str]] = ("text", "texts")
     model: ClassVar[str | None] = "sentence-transformers/all-MiniLM-L6-v2"
+    packages: ClassVar[tuple[str, ...]] = ("tokenizers",)
     example: ClassVar[str] = "a new text"
     hub_task: ClassVar[str] = "text-classification"
 
