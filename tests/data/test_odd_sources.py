@@ -254,6 +254,13 @@ def test_half_a_surrogate_pair_is_a_replacement_character(tmp_path: Path) -> Non
     assert rows.values("b") == [["\ufffd"], ["x"]]
 
 
+def test_half_a_surrogate_pair_in_a_name_is_a_replacement_character(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[{"text": "a", "l\\ud83d": 1}, {"text": "b", "l\\ud83d": 2}]')
+    assert read_table(path)[0].names == ["text", "l\ufffd"]
+    assert read_table([{"text": "a", "l\ud83d": 1}])[0].names == ["text", "l\ufffd"]
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_half_a_surrogate_pair_is_said_with_count_and_place(
     streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,7 @@
 """Focal loss: cross-entropy at gamma 0, the paper's formula above it, and no part in what compares weights."""
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 import torch
@@ -36,6 +38,12 @@ def sums(task: Task, logits: Tensor = LOGITS) -> Tensor:
 def test_gamma_zero_is_cross_entropy_and_the_limit_of_small_ones(kind: type[Classification] | type[MultiLabel]) -> None:
     assert torch.equal(sums(kind(focal_gamma=0.0)), sums(kind()))
     torch.testing.assert_close(sums(kind(focal_gamma=1e-9)), sums(kind()), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [Classification, MultiLabel])
+def test_a_focus_of_another_type_is_refused_by_name(kind: Any) -> None:
+    with pytest.raises(ConfigError, match="focal_gamma cannot be 'much'"):
+        kind(focal_gamma="much")
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])

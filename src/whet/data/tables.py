@@ -130,8 +130,8 @@ def halved(values: Sequence[Any], column: pa.Array) -> list[int]:
 
 
 def field_of(name: str, kind: Kind) -> pa.Field:
-    """The schema entry of a column of this kind."""
-    return pa.field(name, _ARROW[kind], metadata=NESTED if kind == "nested" else None)
+    """The schema entry of a column of this kind; U+FFFD where half a surrogate pair stands in its name."""
+    return pa.field(whole_characters(name), _ARROW[kind], metadata=NESTED if kind == "nested" else None)
 
 
 def text_of(value: Any) -> str:

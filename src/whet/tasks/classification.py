@@ -14,6 +14,7 @@ from torch.nn import functional
 from whet.data.rows import Columns, Finding, Rows
 from whet.errors import ConfigError, DataError
 from whet.modalities.modality import Processor
+from whet.numeric import require_numbers
 from whet.tasks.divergence import between_classes
 from whet.tasks.encode import encode_rows
 from whet.tasks.focal import check_gamma, focus
@@ -51,6 +52,7 @@ class Classification:
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro-f1", "log-loss", "calibration-error")
 
     def __post_init__(self) -> None:
+        require_numbers(self, "task")
         if self.class_weights not in ("none", "balanced"):
             raise ConfigError(
                 f"class_weights cannot be {self.class_weights!r}.",

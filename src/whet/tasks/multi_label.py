@@ -17,6 +17,7 @@ from whet.data.rows import Columns, Finding, Rows
 from whet.data.targets import FALSE, SEPARATORS, TRUE
 from whet.errors import DataError
 from whet.modalities.modality import Processor
+from whet.numeric import require_numbers
 from whet.tasks.divergence import between_labels
 from whet.tasks.encode import encode_rows
 from whet.tasks.focal import check_gamma, focus
@@ -47,6 +48,7 @@ class MultiLabel:
     metrics: ClassVar[tuple[str, ...]] = ("micro-f1", "macro-f1", "exact-match", "log-loss", "calibration-error")
 
     def __post_init__(self) -> None:
+        require_numbers(self, "task")
         check_gamma(self.focal_gamma)
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
