@@ -3,6 +3,7 @@
 Each function answers for one part of a Plan, and refuses what could not work with the others.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from whet.backbones.source import ModelSource, find_model
 from whet.checking import Checked
 from whet.data.rows import Columns, Rows, raw_values, spread
 from whet.errors import ConfigError, ModelError
-from whet.evaluation.metric import Metric, metric_named
+from whet.evaluation.metric import Metric, metric_named, value_of
 from whet.learners.descent import require_validation
 from whet.modalities.modality import Modality, Processor
 from whet.modalities.model_folder import read_json, transformer_folder
@@ -26,6 +27,8 @@ from whet.training.machinery import Machinery
 from whet.training.settings import Training
 from whet.wanted import method_of, named_model, names_of
 
+TRIED_ROWS = 32
+"""On which a metric of the user's own is tried."""
 LENGTH_ROWS = 64
 """Rows whose usual length decides which attention kernel is the faster one."""
 
@@ -206,3 +209,20 @@ def usual_baselines(checked: Checked) -> tuple[str, ...]:
     modality = catalog.name_of("modality", checked.columns.modality)
     every = catalog.members("learner").items()
     return tuple(name for name, member in every if name in checked.task.baselines or member.modality == modality)
+
+
+def find_metric(name: str, own: Metric | None, checked: Checked, state: State) -> Metric:
+    """What decides: the user's own metric, tried on a few rows before anything is fitted, or the named one.
+
+    Raises:
+        ConfigError: the user's own fails, or gives no number.
+    """
+    task, train = checked.task, checked.split.train
+    if own is None:
+        return metric_named(name, task.kind)
+    some = train.select(np.arange(min(TRIED_ROWS, len(train))))
+    outputs = np.random.default_rng(0).normal(size=(len(some), task.outputs(state))).astype(np.float32)
+    answers = task.decode(outputs, some.ids, state)
+    with warnings.catch_warnings(action="ignore"):  # of made-up answers
+        value_of(own, answers.with_targets(task.encode_targets(some, checked.columns, state), None))
+    return own

@@ -17,6 +17,7 @@ from whet.choices import (
     find_evaluation,
     find_machinery,
     find_method,
+    find_metric,
     find_processor,
     find_wanted_model,
     member_settings,
@@ -28,7 +29,7 @@ from whet.data.rows import Columns, Finding
 from whet.data.split import Split
 from whet.earlier import Answers, growth_words, refuse_other_record
 from whet.errors import DataError
-from whet.evaluation.metric import Metric, metric_named
+from whet.evaluation.metric import Metric
 from whet.footprint import all_fitted, fitted_to_memory
 from whet.forecast import Speeds, forecast_of
 from whet.learners.neural import Pretrained
@@ -106,6 +107,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
     refuse_unread(training, method, checked, pretrained, task.outputs(state))
     require_held_out(training, method, checked)
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
+    metric = find_metric(evaluation.metric, objects.metric, checked, state)
     sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
     rows = {"examples": sample.examples, "longest": sample.longest, "answered": sample.answered}
     trial = Trial(pretrained, task, state, columns, **rows)
@@ -130,7 +132,6 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
         seed=pretrained.seed,
     )
     give_back()
-    metric = objects.metric or metric_named(plan.evaluation.metric, task.kind)
     return Prepared(
         plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric,
         earlier_answers(checked, pretrained.machinery),
@@ -262,7 +263,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     refuse_unread(plan.training, plan.method, checked, pretrained, checked.task.outputs(state))
     require_held_out(plan.training, plan.method, checked)
     walked = walk(processor, checked.split.train, checked.columns)
-    metric = objects.metric or metric_named(plan.evaluation.metric, checked.task.kind)
+    metric = find_metric(plan.evaluation.metric, objects.metric, checked, state)
     split, columns, task = checked.split, checked.columns, checked.task
     return Prepared(
         plan, split, columns, task, state, findings, processor, pretrained, walked, scratch, metric,

@@ -19,8 +19,9 @@ from whet.data.fingerprints import row_units
 from whet.data.rehearse import with_rows
 from whet.data.rows import Rows, raw_values
 from whet.data.split import TestSet
-from whet.data.targets import open_targets
+from whet.data.targets import ROW_ID, open_targets
 from whet.deploy.package import package
+from whet.deploy.predict_file import plain
 from whet.deploy.predictor import Predictor
 from whet.evaluation.judge import judge
 from whet.evaluation.metric import metric_named
@@ -284,7 +285,7 @@ def judge_all(
     judgements, judged, before = [], {}, earlier_model(rivals)
     for name, test in prepared.split.tests.items():
         table = open_targets(test.sealed)
-        assert np.array_equal(table.column("row_id").to_numpy(), test.rows.ids), "sealed targets of other rows"
+        assert np.array_equal(table.column(ROW_ID).to_numpy(), test.rows.ids), "sealed targets of other rows"
         table = table.rename_columns([*table.column_names[:1], *prepared.columns.target])  # an earlier run's are others
         targets = task.encode_targets(Rows(table, test.rows.source), prepared.columns, prepared.state)
         judged[name] = answers[name].with_targets(targets, test.units)
@@ -346,7 +347,7 @@ def write_folder(folder: Path, story: Story, judged: Mapping[str, Predictions]) 
         }
         for judgement in story.judgements
     }
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", plain(metrics))
 
 
 def write_predictions(path: Path, judged: Mapping[str, Predictions]) -> None:

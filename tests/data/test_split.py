@@ -161,7 +161,7 @@ def test_test_targets_are_out_of_reach_until_opened(tmp_path: Path) -> None:
     assert targets.opens() == before
     table = targets.open_targets(test.sealed)
     assert targets.opens() == before + 1
-    assert table.column("row_id").to_pylist() == test.rows.ids.tolist()
+    assert table.column(targets.ROW_ID).to_pylist() == test.rows.ids.tolist()
     truth = made(200)
     assert table.column("label").to_pylist() == [truth[i]["label"] for i in test.rows.ids]
 

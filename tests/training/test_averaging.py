@@ -193,7 +193,7 @@ def test_swa_says_where_a_moment_before_the_mean_is_kept(tiny_model: Path) -> No
         ]
         wanted = [
             f"Not the mean of the steps after step {plain} is kept, but the weights after step {best}: "
-            "the mean's validation loss was higher."
+            "no later evaluation found a lower validation loss."
         ]
         assert said == (wanted if 0 < best <= plain else [])
         told.add(bool(said))

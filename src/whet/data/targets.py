@@ -20,6 +20,8 @@ from whet.data.rows import Columns, Rows
 from whet.data.tables import is_list, is_number, is_text, text_of
 from whet.errors import DataError, MachineError
 
+ROW_ID = "\x1frow_id"
+"""The column of row ids in a sealed file; no column of a user is called so."""
 JOINT = "\x1f"
 """Stands between the labels of one multi-label key."""
 
@@ -58,7 +60,7 @@ def seal_targets(rows: Rows, columns: Columns, path: Path) -> None:
     Raises:
         MachineError: the file cannot be written.
     """
-    schema = pa.schema([("row_id", pa.int64()), *(rows.table.schema.field(name) for name in columns.target)])
+    schema = pa.schema([(ROW_ID, pa.int64()), *(rows.table.schema.field(name) for name in columns.target)])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written(path) as beside, pa.OSFile(str(beside), "wb") as file, pa.ipc.new_file(file, schema) as writer:
@@ -76,7 +78,7 @@ def seal_targets(rows: Rows, columns: Columns, path: Path) -> None:
 
 
 def open_targets(path: Path) -> pa.Table:
-    """Row ids (``row_id``, int64) and target columns of a sealed file. Only judge calls this.
+    """Row ids (``ROW_ID``, int64) and target columns of a sealed file. Only judge calls this.
 
     Raises:
         DataError: the file is missing or damaged.

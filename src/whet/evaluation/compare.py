@@ -44,6 +44,10 @@ def compare(
     difference, interval = _difference(model, baseline, metric, resamples, TWO_SIDED_95)
     wins, losses = _discordant(model, baseline)
     answer = _answer(interval, point)
+    told = (
+        answer == "cannot tell" and resamples.degrees >= 1
+    )  # the interval of one unit is wide by rule, not by its rows
+    needed = rows_needed(units_of(model), interval, point) if told else None
     return Comparison(
         baseline=name,
         metric=metric.name,
@@ -56,7 +60,7 @@ def compare(
         baseline_only_right=losses,
         mcnemar_p=None if model.kind == "regression" else mcnemar(wins, losses),
         answer=answer,
-        rows_needed=rows_needed(units_of(model), interval, point) if answer == "cannot tell" else None,
+        rows_needed=needed,
     )
 
 

@@ -129,8 +129,9 @@ def _one_class(predictions: Predictions) -> str:
     """Why more rows like these settle nothing: they are all of one class, or of none that is known; "" otherwise."""
     if predictions.kind != "classification":
         return ""
-    known = np.unique(targets_of(predictions)[targets_of(predictions) >= 0])
-    if len(known) > 1:
+    targets = targets_of(predictions)
+    known = np.unique(targets[targets >= 0])
+    if len(known) > 1 or (len(known) == 1 and np.any(targets < 0)):
         return ""
     only = "of no class that training saw" if not len(known) else f"of one class, {predictions.labels[known[0]]!r}"
     return f"All test rows are {only}: more like them cannot show how well classes are told apart."

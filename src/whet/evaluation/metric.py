@@ -136,10 +136,10 @@ class FunctionMetric:
         """What the user's function says.
 
         Raises:
-            ConfigError: it fails.
+            ConfigError: it fails, or gives no single number.
         """
         try:
-            return self.function(targets, answers)
+            return float(self.function(targets, answers))
         except Exception as error:
             raise ConfigError(
                 f"The metric {self.name!r} failed: {type(error).__name__}: {error}",

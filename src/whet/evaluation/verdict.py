@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 from whet import catalog
+from whet.evaluation.compare import rows_needed
+from whet.evaluation.intervals import Interval
 from whet.evaluation.metric import Metric
 from whet.evaluation.records import Comparison, Verdict
 
@@ -63,9 +65,11 @@ def kept_verdict(
     if found.low > -found.point:
         why = f"a loss of {_one_point(metric)} is ruled out"
         return Verdict("not worse", metric.name, name, f"Not worse than {title}: {gap}, so {why}.", None)
-    needed = found.rows_needed or math.ceil(rows * ((found.high - found.low) / 2 / found.point) ** 2)
-    end = f"About {_rounded(needed):,} test {unit}s, where there are {rows:,} now, would show a loss of "
+    needed = rows_needed(rows, Interval(found.low, found.high), found.point)
     start = f"Cannot tell whether it forgets, against {title}: {gap}."
+    if needed is None:
+        return Verdict("cannot tell", metric.name, name, f"{start} {_too_few(rows, unit)}", None)
+    end = f"About {_rounded(needed):,} test {unit}s, where there are {rows:,} now, would show a loss of "
     return Verdict("cannot tell", metric.name, name, f"{start} {end}{_one_point(metric)}.", needed)
 
 
@@ -90,7 +94,7 @@ def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str, never:
     if never:
         return Verdict("cannot tell", metric.name, found.baseline, f"{start} {never}", None)
     if found.rows_needed is None:
-        end = f"{counted(rows, f'test {unit} is', f'test {unit}s are')} too few to say how many would be enough."
+        end = _too_few(rows, unit)
     elif found.rows_needed > rows:
         end = (
             f"About {_rounded(found.rows_needed):,} test {unit}s, where there are {rows:,} now, would show a "
@@ -99,6 +103,10 @@ def _cannot_tell(found: Comparison, metric: Metric, rows: int, unit: str, never:
     else:
         end = f"These {rows:,} test {unit}s would show a difference of {_one_point(metric)}; this one is smaller."
     return Verdict("cannot tell", metric.name, found.baseline, f"{start} {end}", found.rows_needed)
+
+
+def _too_few(rows: int, unit: str) -> str:
+    return f"{counted(rows, f'test {unit} is', f'test {unit}s are')} too few to say how many would be enough."
 
 
 def _gap(found: Comparison, metric: Metric, own: str, it: str) -> str:
@@ -119,6 +127,8 @@ def _gap(found: Comparison, metric: Metric, own: str, it: str) -> str:
 
 def _interval(found: Comparison, metric: Metric) -> str:
     """'95% interval 0.9 to 3.3'; a negative end is a loss, and the sentence says so."""
+    if not (math.isfinite(found.low) and math.isfinite(found.high)):
+        return "what the gain is on other rows is not known"
     low, high = (_signed(end, found, metric) for end in (found.low, found.high))
     return f"95% interval of the gain {low} to {high}"
 

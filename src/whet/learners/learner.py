@@ -24,7 +24,7 @@ class Material:
 
     Shapes:
         targets: (N, ...) as ``task.encode_targets`` gives them; classification (N,) int64, multi-label (N, K)
-            float32 of 0 and 1, regression (N,) float32 in the target's own unit.
+            float32 of 0 and 1, regression (N,) float64 in the target's own unit.
         units: (N,) rows of one unit stay in one fold, or None.
     """
 

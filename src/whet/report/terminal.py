@@ -22,7 +22,7 @@ from whet.report.lines import (
     verdict_lines,
     wrapped,
 )
-from whet.report.section_use import shell_quoted
+from whet.report.section_use import commands
 from whet.report.story import Cost, DataFacts, Story
 from whet.report.words import account_words, cost_of, one_line, plural, size
 
@@ -83,7 +83,7 @@ def print_verdict(story: Story, console: "Console") -> None:
         lines.append([(f"  {one_line(name):<7} ", "dim"), (one_line(account_words(account)), "")])
     lines.append([("  report  ", "dim"), (f"{folder}/report.html", "underline")])
     lines += [[("  curves  ", "dim"), (one_line(command, 1000), "cyan")] for command in story.views.values()]
-    lines.append([("  use     ", "dim"), (f"whet predict {folder} {shell_quoted(story.data.words.example)}", "cyan")])
+    lines.append([("  use     ", "dim"), (commands(story).splitlines()[0], "cyan")])
     show(lines, console)
 
 

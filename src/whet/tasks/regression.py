@@ -52,15 +52,14 @@ class Regression:
 
     def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
         """Mean and spread of the target, by which it is standardised."""
-        targets = self.encode_targets(train, columns, {}).astype(np.float64)
-        spread = float(targets.std())
-        if not spread > 0:
+        targets = self.encode_targets(train, columns, {})
+        if not len(targets) or targets.min() == targets.max():
             raise DataError(
                 f"Every training row has the same target, {targets[0] if len(targets) else 'none'}.",
                 where=f"{train.source}, column {columns.target[0]!r}",
                 fix="name a target that varies",
             )
-        state = {"labels": [], "mean": float(targets.mean()), "scale": spread}
+        state = {"labels": [], "mean": float(targets.mean()), "scale": float(targets.std())}
         return state, like_classes(targets, train, columns)
 
     def encode(self, rows: Rows, columns: Columns, processor: Processor, state: State, *, targeted: bool) -> Examples:
@@ -68,8 +67,8 @@ class Regression:
         return encode_rows(rows, columns, processor, self.encode_targets(rows, columns, state) if targeted else None)
 
     def encode_targets(self, rows: Rows, columns: Columns, state: State) -> Array:
-        """(N,) float32 in the target's own unit."""
-        found = np.empty(len(rows), np.float32)
+        """(N,) float64 in the target's own unit: float32 would make large numbers alike."""
+        found = np.empty(len(rows), np.float64)
         position = 0
         for batch in rows.batches(columns.target):
             for value in batch.column(0).to_pylist():
@@ -99,7 +98,7 @@ class Regression:
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, state: State) -> list[Term]:
         """Squared error of (B, 1) outputs against standardised targets (B,)."""
-        wanted = (targets.to(outputs.dtype) - state["mean"]) / state["scale"]
+        wanted = ((targets - state["mean"]) / state["scale"]).to(outputs.dtype)
         weights = shares.to(outputs.dtype)
         return [Term("squared-error", (outputs.squeeze(1) - wanted) ** 2 * weights, weights)]
 
@@ -109,7 +108,7 @@ class Regression:
 
     def solvable(self, targets: Array, state: State) -> tuple[Literal["identity"], torch.Tensor]:
         """Ridge regression of the standardised target."""
-        wanted = (targets.astype(np.float64) - state["mean"]) / state["scale"]
+        wanted = (targets - state["mean"]) / state["scale"]
         return "identity", torch.from_numpy(wanted.astype(np.float32)).unsqueeze(1)
 
     def tune(self, outputs: Array, targets: Array, state: State) -> State:

@@ -44,7 +44,7 @@ class TaskLoss:
 
     def __call__(self, outputs: Tensor, batch: Batch) -> list[Term]:
         device = outputs.device
-        return self.task.loss(outputs, batch.targets.to(device), batch.weights.to(device), self.state)
+        return self.task.loss(outputs, targets_on(batch, device), batch.weights.to(device), self.state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +92,14 @@ class FeatureObjective:
             found.append(self.live.body(**to_device(part.inputs, device)).float())
         features = torch.cat(found)
         weights = self.weights(batch)[FEATURES].to(device)
-        sums = self.loss(features, batch.targets.to(device), rows_of(batch).to(device)) * weights
+        sums = self.loss(features, targets_on(batch, device), rows_of(batch).to(device)) * weights
         return [Term(FEATURES, sums, weights)]
+
+
+def targets_on(batch: Batch, device: torch.device) -> Tensor:
+    """A batch's targets on a device; as float32 where it has no float64."""
+    narrow = device.type == "mps" and batch.targets.dtype == torch.float64
+    return (batch.targets.float() if narrow else batch.targets).to(device)
 
 
 def rows_of(batch: Batch) -> Tensor:

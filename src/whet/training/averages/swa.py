@@ -57,5 +57,5 @@ class SWA(NoAverage):
             return Ended(said="The stage ended before the steps that are averaged: nothing was.")
         if 0 < over.step <= plain:
             kept = f"Not the mean of the steps after step {plain} is kept, but the weights after step {over.step}"
-            return Ended(said=f"{kept}: the mean's validation loss was higher.")
+            return Ended(said=f"{kept}: no later evaluation found a lower validation loss.")
         return Ended()
