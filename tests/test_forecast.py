@@ -60,3 +60,17 @@ def test_features_that_an_earlier_run_left_take_no_time(cached: bool, tiny_model
     whet.finetune(table, "target", model=tiny_model, method="probe", settings=settings, out=tmp_path / "run")
     assert computes_features(table) is not cached
     assert computes_features([{**row, "text": f"other {row['text']}"} for row in table])
+
+
+@pytest.mark.parametrize("most", [4 * 2**30, 1_000])
+def test_replay_is_forecast_where_the_run_will_replay(most: int, tiny_model: Path, tmp_path: Path) -> None:
+    table = tiny_rows("classification", 90)[0].table.to_pylist()
+    usual = [one for one in PLAIN if not one.startswith("cache=")]
+    settings = (*usual, f"cache={tmp_path / 'cache'}", "training.epochs=8", f"machinery.most_cache_bytes={most}")
+    run = whet.finetune(table, "target", model=tiny_model, method="top-layers", settings=settings, out=tmp_path / "run")
+    plan = run.story.plan["forecast"]
+    refused = any("Replay is off: its cache would take" in note for note in run.story.notes)
+    assert refused == (most == 1_000)
+    assert bool(plan["replay_gain"]) != refused
+    in_cache = plan["disk_bytes"] - plan["run_disk_bytes"]
+    assert (in_cache > 90 * 32 * 4 * 2) != refused  # beside features, activations of every token

@@ -167,6 +167,19 @@ def test_a_missing_file_and_a_grid_of_another_size_are_named(here: Path, model: 
     assert not (here / "work" / "run").exists()
 
 
+def test_one_value_without_a_list_and_a_row_without_one_are_refused(here: Path, model: Path) -> None:
+    table = written(here / "rows")
+    result = tuned(table, model)
+    for one in (str(here / "rows" / "files" / "0.npy"), here / "rows" / "files" / "0.npy", np.zeros((1, SIDE, SIDE))):
+        with pytest.raises(DataError, match="A list of grids is needed, got one grid"):
+            result.predict(one)
+    (here / "rows" / "new.csv").write_text("file,kind\nfiles/0.npy,\n,across\n")
+    with pytest.raises(DataError, match="The row has no grid") as caught:
+        whet.api.predict_file("run", here / "rows" / "new.csv", here / "out.csv")
+    assert "row 2" in caught.value.where
+    assert not (here / "out.csv").exists()
+
+
 def test_text_is_still_text_where_grids_are_installed(here: Path, tiny_model: Path) -> None:
     rows = tiny_rows("classification", 60)[0].table.to_pylist()
     assert isinstance(whet.check(rows, "target").columns.modality, Text)

@@ -14,7 +14,7 @@ import pytest
 import whet
 from plain import PLAIN
 from whet import catalog, listing
-from whet.errors import ConfigError, DataError
+from whet.errors import ConfigError, DataError, ModelError
 from whet.run import write_predictions
 from whet.tasks.predictions import Predictions
 from whet.telling import curve_of
@@ -406,3 +406,74 @@ def test_a_probe_and_the_frozen_probe_learn_from_the_same_rows_where_validation_
     tuned = finetuned("data", tiny_model, method="top-layers", settings=harmful, out="tuned")
     assert any("No step lowered" in note for note in tuned.story.notes)
     assert tuned.judgements[0].scores["frozen-probe"] == one.scores["model"]
+
+
+@pytest.mark.parametrize("gives", [lambda targets, decided: targets == decided, lambda targets, decided: None])
+def test_a_metric_that_gives_no_number_is_refused_before_the_fit(gives: Any, here: Path, tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match="failed: TypeError") as caught:
+        finetuned(rows_of("classification"), tiny_model, metric=gives)
+    assert "gives one number" in caught.value.fix
+    assert not (here / "run").exists()
+
+
+def test_large_targets_are_told_apart_to_the_last_unit(here: Path, tiny_model: Path) -> None:
+    rows = [row | {"target": 1_700_000_000 + number} for number, row in enumerate(rows_of("regression", 60))]
+    found = finetuned(rows, tiny_model)
+    judged = pq.read_table(here / "run" / "predictions.parquet")
+    rows_from_one = judged.column("row").to_pylist()
+    assert judged.column("target").to_pylist() == [1_699_999_999 + number for number in rows_from_one]
+    assert found.metrics["rmse"] < 100
+
+
+def test_a_target_called_row_id_is_judged(here: Path, tiny_model: Path) -> None:
+    rows = [{"text": row["text"], "row_id": row["target"]} for row in rows_of("classification")]
+    result = whet.finetune(rows, "row_id", model=tiny_model, method="probe", settings=PLAIN, out="run")
+    assert result.metrics["accuracy"] > 0
+
+
+def test_what_has_no_end_is_null_in_the_metrics(here: Path, tiny_model: Path) -> None:
+    """One test group: its interval is endless, and nothing says how many groups would be enough."""
+    rows = [row | {"who": number % 5} for number, row in enumerate(rows_of("regression", 60))]
+    result = finetuned(rows, tiny_model, group="who")
+    assert len(set(result.judgements[0].notes)) == len(result.judgements[0].notes)
+    text = (here / "run" / "metrics.json").read_text()
+    assert "Infinity" not in text
+    assert "inf" not in result.judgements[0].verdict.sentence
+    assert result.judgements[0].verdict.rows_needed is None
+
+
+def test_the_last_line_can_be_copied(here: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from whet.cli import make_console
+    from whet.report.terminal import print_verdict
+
+    result = finetuned(rows_of("classification"), tiny_model, out="my runs/<a>&b")
+    print_verdict(result.story, make_console())
+    assert "whet predict 'my runs/<a>&b' \"a new text\"" in capfd.readouterr().out
+
+
+def test_a_missing_run_is_named_though_the_rows_are_there(here: Path) -> None:
+    (here / "rows.csv").write_text("text\na\n")
+    with pytest.raises(ModelError, match="no such folder"):
+        whet.api.is_file_of_rows("rows.csv", "nosuchrun")
+
+
+@pytest.mark.parametrize("stated", [{}, {"name": "text"}, {"name": "text", "settings": {"x": 1}}, {"name": "none"}])
+def test_a_damaged_modality_is_named(stated: dict[str, Any], here: Path, tiny_model: Path) -> None:
+    finetuned(rows_of("classification"), tiny_model)
+    path = here / "run" / "model" / "whet.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"modality": stated}))
+    (here / "rows.csv").write_text("text\na\n")
+    for ask in (
+        lambda: whet.load("run"),
+        lambda: whet.api.is_file_of_rows("rows.csv", "run"),
+        lambda: finetuned(rows_of("classification"), here / "run", out="next"),
+    ):
+        with pytest.raises(ModelError, match="damaged: its modality"):
+            ask()
+
+
+def test_a_model_packaged_before_kinds_had_settings_is_read(here: Path, tiny_model: Path) -> None:
+    finetuned(rows_of("classification"), tiny_model)
+    path = here / "run" / "model" / "whet.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"modality": "text"}))
+    assert len(whet.load("run").predict(["a"])) == 1

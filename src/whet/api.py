@@ -511,11 +511,13 @@ def is_file_of_rows(text: str, folder: str | Path) -> bool:
         ModelError: there is no model of whet in ``folder``.
     """
     from whet.data.reader import readers
-    from whet.deploy.predictor import modality_of, model_folder, read_record
+    from whet.deploy.predictor import modality_of, model_folder
 
+    is_file = False
     with suppress(OSError, ValueError):  # a text may be longer than a name can be
-        if Path(text).suffix and Path(text).is_file():
-            return not modality_of(read_record(model_folder(Path(folder)))).held_in(Path(text))
+        is_file = bool(Path(text).suffix) and Path(text).is_file()
+    if is_file:
+        return not modality_of(model_folder(Path(folder))).held_in(Path(text))
     if not any(letter.isspace() for letter in text) and any(reader.reads(text) for reader in readers().values()):
         raise DataError(f"There is no file {text!r}.", where="whet predict", fix="check the path")
     return False

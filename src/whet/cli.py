@@ -471,7 +471,7 @@ def show_answer(predictor: Any, value: Any, as_json: bool) -> None:
     answer = predictor.predict([value])[0]
     scores = predictor.predict_proba([value])[0] if predictor.labels else []
     ranked = sorted(zip(scores, predictor.labels, strict=False), reverse=True)
-    if not "".join(value).strip():
+    if not "".join([value] if isinstance(value, str) else value).strip():
         print("The text is empty; this is what an empty text is answered with.", file=sys.stderr)
     if as_json:
         scored = {"scores": {label: float(score) for score, label in ranked}} if ranked else {}

@@ -21,9 +21,10 @@ from whet.data.fingerprints import input_hashes, is_in
 from whet.data.rehearse import draw_share, in_columns, with_rows
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split, SplitSettings, TestSet, strata_of
-from whet.deploy.predictor import Predictor, read_record
+from whet.deploy.predictor import Predictor, modality_of, read_record
 from whet.errors import ConfigError, DataError, ModelError
 from whet.folder import MODEL, PLAN, refuse_unfinished
+from whet.modalities.modality import Modality
 from whet.plan import EarlierPlan, Plan
 from whet.tasks.predictions import Predictions
 from whet.tasks.task import Growth, State, Task
@@ -67,9 +68,9 @@ class EarlierRun:
         return dict(self.record["state"])
 
     @property
-    def modality(self) -> Mapping[str, Any]:
-        """Name and settings."""
-        return {"name": self.record["modality"]["name"], **self.record["modality"]["settings"]}
+    def modality(self) -> Modality:
+        """What it reads."""
+        return modality_of(self.model)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from whet.methods.method import Descend, Method, learning_rows
 from whet.methods.probe import Probe
 from whet.plan import Auto, Forecast
 from whet.sample import Sample
+from whet.tasks.encode import SPILL_BYTES
 from whet.training.average import NoAverage
 from whet.training.checkpoint import KEPT
 from whet.training.memory import SHARE, give_back, held_bytes
@@ -188,7 +189,7 @@ class Speeds:
         """One pass of gradient steps with its evaluations; under replay only what moves costs."""
         usual, tokens = self.training.evaluations_per_epoch if method.stops else 0, self.passed_tokens(method)
         return sum(
-            stage.share * (tokens * stage.token_seconds + usual * self._evaluation(stage))
+            stage.share * (tokens * self.token_seconds(stage) + usual * self._evaluation(stage))
             for stage in self.stages(method)
         )
 
@@ -213,12 +214,25 @@ class Speeds:
             if method.stops:
                 evaluations = min(MOST_EVALUATIONS, passes * self.training.evaluations_per_epoch)
                 evaluations += 2 + self.training.average.evaluations  # start, calibration, what an average asks for
-            found += passes * self.passed_tokens(method) * stage.token_seconds + evaluations * self._evaluation(stage)
+            found += passes * self.passed_tokens(method) * self.token_seconds(stage) + evaluations * self._evaluation(
+                stage
+            )
         return found
 
     def _evaluation(self, stage: StageCost) -> float:
-        moving = stage.moving / stage.blocks if stage.replayed else 1.0
+        moving = stage.moving / stage.blocks if self.replays(stage) else 1.0
         return self.valid_tokens / self.forward * moving
+
+    def replays(self, stage: StageCost) -> bool:
+        """Whether the run will replay what is frozen: it was when it was tried, and all of it fits the cache."""
+        most = self.trial.pretrained.machinery.most_cache_bytes
+        return stage.replayed and replayed_bytes(self, stage) <= most
+
+    def token_seconds(self, stage: StageCost) -> float:
+        """Of a step, by tokens: as it was timed, with what is frozen where the run will not replay that."""
+        frozen = 1 - stage.moving / stage.blocks
+        added = frozen / self.forward if stage.replayed and not self.replays(stage) else 0.0
+        return stage.token_seconds + added
 
     def trained(self, stage: StageCost) -> int:
         """Numbers that a stage moves, an embedding table with the rows that occur: a descent trains no others."""
@@ -228,7 +242,7 @@ class Speeds:
     def distinct(self, column: str, most: int) -> int:
         """About how many different values an input has: their number grows with the root of its size (Heaps 1978)."""
         sample = self.sample
-        found, values = sample.distinct[column], int(sample.examples.lengths.sum() + sample.longest.lengths.sum())
+        found, values = sample.distinct(column), int(sample.examples.lengths.sum() + sample.longest.lengths.sum())
         return min(most, int(found * max(1.0, self.tokens / values) ** 0.5))
 
     def rung_seconds(self, method: Method, epochs: float) -> float:
@@ -239,7 +253,7 @@ class Speeds:
         if not method.epochs:
             return self.solve_seconds
         cost = self.cost(method)
-        features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if stage.replayed)
+        features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if self.replays(stage))
         features += 0.0 if self.cached else cost.searches + cost.starts - cost.moved
         solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
         passes = sum(stage.prepare_seconds for stage in cost.descents)
@@ -324,10 +338,11 @@ def memory_of(speeds: Speeds, method: Method, *, after: bool = False) -> int:
     """
     cost = speeds.tried(method)
     assert cost is not None
-    machinery, tokens = speeds.trial.pretrained.machinery, speeds.tokens + speeds.valid_tokens
+    machinery = speeds.trial.pretrained.machinery
     weights = speeds.parameters * (4 + 2 * ("bfloat16" in (machinery.precision, machinery.training_precision)))
     features = int(speeds.pieces * speeds.width * 4)
-    encoded = int(speeds.sample.token_bytes * (tokens + speeds.test_tokens))
+    every = (speeds.tokens, speeds.valid_tokens, speeds.test_tokens)
+    encoded = sum(min(int(speeds.sample.token_bytes * part), SPILL_BYTES) for part in every)
     solving = features * SOLVED_COPIES + int(speeds.rows * speeds.outputs * 4 * SOLVED_OUTPUTS)
     steps = cost.memory_bytes if cost.descents else 0
     steps += max((extra_bytes(speeds, stage) for stage in cost.descents), default=0)
@@ -346,17 +361,17 @@ def shape_bytes(speeds: Speeds) -> int:
 
 def extra_bytes(speeds: Speeds, stage: StageCost) -> int:
     """What a stage holds of all rows beside what it held of the sample: rows of its tables, what is replayed."""
-    dry = stage.trained - sum(max(0, r - speeds.sample.distinct[c]) * width for c, r, width in stage.tables)
+    dry = stage.trained - sum(max(0, r - speeds.sample.distinct(c)) * width for c, r, width in stage.tables)
     average = speeds.training.average
     held = NUMBER_BYTES * state_numbers(stage, average) + BESIDE_BYTES
     tables = int(max(0, speeds.trained(stage) - dry) * held)
     later = NUMBER_BYTES * average.copies * speeds.trained(stage) if average.gathered else 0
-    return tables + later + replayed_bytes(speeds, stage)
+    return tables + later + (replayed_bytes(speeds, stage) if speeds.replays(stage) else 0)
 
 
 def cache_bytes(speeds: Speeds, methods: list[Method]) -> int:
     """What methods leave in the cache: features, and the activations of every cut that is replayed."""
-    stages = [stage for method in methods for stage in speeds.stages(method) if stage.replayed]
+    stages = [stage for method in methods for stage in speeds.stages(method) if speeds.replays(stage)]
     cuts = {stage.moving: replayed_bytes(speeds, stage) for stage in stages}
     return int(speeds.pieces * speeds.width * NUMBER_BYTES) + sum(cuts.values())
 
@@ -392,7 +407,7 @@ def state_numbers(stage: StageCost, average: NoAverage) -> float:
 def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:
     """The most that replay can gain, in words; nothing where it will not be used."""
     epochs, stages = training.epochs or method.epochs, speeds.stages(method)
-    if not stages:
+    if not any(map(speeds.replays, stages)):
         return ""
     gain = gain_of_stages((stage.blocks, stage.moving, stage.share * epochs) for stage in stages)
     return f"at most {gain:.1f} times faster by replay" if gain >= LEAST_GAIN else ""

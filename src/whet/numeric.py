@@ -35,5 +35,8 @@ def require_numbers(settings: Any, where: str) -> None:
 
 
 def _is_number(value: Any, whole: bool) -> bool:
-    known = type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+    try:
+        known = type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
     return known and not (whole and value != int(value))

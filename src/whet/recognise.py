@@ -24,7 +24,7 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any) -> Columns:
     """The columns as named; the input column and what it is read as are inferred where they were not.
 
     Args:
-        modality: Its name, or a mapping of name and settings; None to find out.
+        modality: Its name, a mapping of name and settings, or itself; None to find out.
 
     Raises:
         DataError: a named column is not there, or no column is like an input.
@@ -49,7 +49,8 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any) -> Columns:
     require_columns(rows, columns)
     taken = {*target, columns.group, columns.time}
     free = [summary for summary in summaries if summary.name not in taken]
-    kinds = [member_of("modality", one) for one in ([modality] if modality else catalog.members("modality"))]
+    named = [modality] if modality else list(catalog.members("modality"))
+    kinds = [member_of("modality", one) if isinstance(one, str | Mapping) else one for one in named]
     scored = [
         (kind.recognise(summary), summary.name, kind)
         for kind in kinds

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,6 @@ class Sample:
     Args:
         examples: Of usual lengths, encoded; longest: the longest pieces of training and validation rows, longest first.
         answered: The same of whatever rows are answered without gradients, test rows among them.
-        distinct: How many different values each input has in examples and longest.
         token_bytes: Of encoded inputs, a token.
         baselines: Those that have their own way; twins: the methods of those that are one, and second models.
     """
@@ -50,10 +49,17 @@ class Sample:
     examples: Examples
     longest: Examples
     answered: Examples
-    distinct: dict[str, int]
     token_bytes: float
     baselines: tuple[BaselineCost, ...]
     twins: tuple[Any, ...]
+    _distinct: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def distinct(self, name: str) -> int:
+        """How many different values an input has in examples and longest; asked of those that tables look up."""
+        if name not in self._distinct:
+            pair = (self.examples.inputs[name], self.longest.inputs[name])
+            self._distinct[name] = len(np.unique(np.concatenate([one.compact().values for one in pair])))
+        return self._distinct[name]
 
     @staticmethod
     def of(
@@ -70,15 +76,10 @@ class Sample:
             if len(test.rows)
         ]
         learners: list[Learner] = [catalog.find("learner", name)() for name in baselines]
-        both = {name: (ragged, longest.inputs[name]) for name, ragged in examples.inputs.items()}
         return Sample(
             examples=examples,
             longest=longest,
             answered=max([longest, *tests], key=lambda one: int(one.lengths.sum())),
-            distinct={
-                name: len(np.unique(np.concatenate([one.compact().values for one in pair])))
-                for name, pair in both.items()
-            },
             token_bytes=sum(ragged.nbytes for ragged in examples.inputs.values()) / max(1, examples.lengths.sum()),
             baselines=tuple(
                 try_baseline(learner, split.train, columns, task, state)

@@ -161,8 +161,8 @@ def limit_bytes(machinery: Machinery) -> int:
 
 
 def kept_numbers(model: Any, inputs: Mapping[str, Any], one: Examples, tokens: int) -> int:
-    """Numbers that a backward over so many tokens needs, generously: what goes into and out of every linear layer and
-    convolution twice, and four tables of attention a block.
+    """Numbers that a backward over so many tokens needs, generously: what goes into and out of every layer twice, and
+    four tables of attention a block.
 
     Args:
         inputs: A single example as a batch, and ``one`` itself.
@@ -175,17 +175,19 @@ def kept_numbers(model: Any, inputs: Mapping[str, Any], one: Examples, tokens: i
 
 
 def passing_numbers(model: Any, inputs: Mapping[str, Any]) -> int:
-    """Numbers that go into and out of linear layers and convolutions, for one batch."""
+    """Numbers that go into and out of every module with parameters of its own, for one batch."""
     import torch
-    from torch import nn
+
+    from whet.backbones.cut import first_tensor
 
     counts: list[int] = []
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    hooks = [
-        module.register_forward_hook(lambda _, args, out: counts.append(args[0].numel() + out.numel()))
-        for module in model.modules()
-        if isinstance(module, kinds)
-    ]
+
+    def count(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        results = out if isinstance(out, tuple) else (out,)
+        counts.extend(one.numel() for one in (first_tensor(args, kwargs), *results) if isinstance(one, torch.Tensor))
+
+    own = [module for module in model.modules() if module._parameters]
+    hooks = [module.register_forward_hook(count, with_kwargs=True) for module in own]
     try:
         with torch.inference_mode():
             model(**inputs)

@@ -8,6 +8,7 @@ import pytest
 from whet.evaluation.classification import Accuracy
 from whet.evaluation.judge import judge
 from whet.evaluation.records import Comparison
+from whet.evaluation.regression import RootMeanSquaredError
 from whet.evaluation.verdict import kept_verdict
 
 from .make import answered
@@ -52,3 +53,13 @@ def test_rows_of_one_class_promise_no_number_of_rows(classes: list[int], promise
     assert (found.verdict.rows_needed is not None) == promised
     assert all((one.rows_needed is not None) == promised for one in found.comparisons)
     assert ("cannot show how well classes are told apart" in found.verdict.sentence) != promised
+
+
+def test_an_endless_interval_promises_no_number_of_rows() -> None:
+    found = replace(SAME, low=-np.inf, high=np.inf, answer="cannot tell", rows_needed=None)
+    nothing = replace(found, low=-0.5, high=0.5, point=0.0, relative=True)
+    for one, metric in ((found, Accuracy()), (nothing, RootMeanSquaredError())):
+        verdict = kept_verdict([one], metric, 6, "earlier", unit="group")
+        assert verdict.answer == "cannot tell"
+        assert verdict.rows_needed is None
+        assert "6 test groups are too few to say how many would be enough" in verdict.sentence

@@ -57,20 +57,23 @@ class Grid:
                 )
         return rows, []
 
-    def values(self, columns: Sequence[pa.Array], folder: Path | None) -> list[tuple[Path, ...]]:
-        return [tuple(within(folder, value) for value in row) for row in zip(*map(list_of, columns), strict=True)]
+    def values(self, columns: Sequence[pa.Array], folder: Path | None) -> list[tuple[Path | None, ...]]:
+        rows = zip(*map(list_of, columns), strict=True)
+        return [tuple(within(folder, value) if value else None for value in row) for row in rows]
 
     def given(self, value: Any) -> Any:
-        return Path(value) if isinstance(value, str | Path) else value if isinstance(value, np.ndarray) else None
+        if isinstance(value, np.ndarray):
+            return value if value.ndim == 3 else None
+        return Path(value) if isinstance(value, str | Path) else None
 
     def held_in(self, path: Path) -> bool:
         return path.suffix == ".npy"
 
     def keys(self, columns: Sequence[pa.Array], folder: Path | None) -> list[bytes]:
-        return [b"".join(read(path).tobytes() for path in paths) for paths in self.values(columns, folder)]
+        return [b"".join(read(path).tobytes() for path in paths if path) for paths in self.values(columns, folder)]
 
     def sizes(self, columns: Sequence[pa.Array], folder: Path | None) -> list[int]:
-        return [sum(path.stat().st_size for path in paths) for paths in self.values(columns, folder)]
+        return [sum(path.stat().st_size for path in paths if path) for paths in self.values(columns, folder)]
 
     def near(self, tables: list[Rows], hashes: list[np.ndarray[Any, Any]], columns: Columns) -> Near:
         return Near(np.zeros((0, 4), np.int64), 0, 0, capped=False)

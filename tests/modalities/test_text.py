@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 from whet.data.columns import describe_columns
 from whet.data.rows import Rows
 from whet.errors import ConfigError, ModelError
+from whet.modalities import modality
 from whet.modalities.text import Text
 from whet.modalities.text_processor import MOST_WINDOWS, TextProcessor
 from whet.testing import tiny_text_model
@@ -209,3 +210,22 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     (folder / "tokenizer_config.json").unlink()
     with pytest.raises(ModelError, match="no tokenizer"):
         processor_of(folder)
+
+
+@pytest.mark.parametrize(("first", "most"), [(64, 2**24), (3, 40), (1, 1), (5, 90)])
+def test_values_in_portions_are_the_same_pieces(
+    first: int, most: int, short: TextProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modality, "FIRST", first)
+    monkeypatch.setattr(modality, "PORTION_BYTES", most)
+    values = [(words(count),) for count in (3, 40, 0, 25, 7, 90, 1, 1, 30, 2)]
+    whole = short.encode(values)
+    found = list(modality.in_portions(short, values))
+    assert len(found) == 1 if most == 2**24 else len(found) > 1
+    assert np.array_equal(np.concatenate([begin + one.value for begin, one in found]), whole.value)
+    assert np.array_equal(np.concatenate([one.part for _, one in found]), whole.part)
+    assert np.array_equal(np.concatenate([one.lengths for _, one in found]), whole.lengths)
+    ids = [array.tolist() for _, one in found for array in one.inputs["input_ids"]]
+    assert ids == [array.tolist() for array in whole.inputs["input_ids"]]
+    assert sum(one.counted["windowed"] for _, one in found) == whole.counted["windowed"]
+    assert list(modality.in_portions(short, [])) == []

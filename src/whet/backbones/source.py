@@ -18,10 +18,9 @@ from typing import Literal
 
 from whet.backbones.weights import RECORD, check_file, combine, hash_file, known_hash, stored_numbers, weight_files
 from whet.errors import ConfigError, MachineError, ModelError, closest
-from whet.modalities.model_folder import has_processor, read_json, stated_modules, transformer_folder
+from whet.modalities.model_folder import PACKAGED, has_processor, read_json, stated_modules, transformer_folder
 
 __all__ = [
-    "PACKAGED",
     "ModelSource",
     "check_weights",
     "find_model",
@@ -31,8 +30,6 @@ __all__ = [
     "stored_types",
     "verify_recorded",
 ]
-
-PACKAGED = "sentence-transformers/all-MiniLM-L6-v2"
 
 _PACKAGED_NAMES = (PACKAGED, PACKAGED.partition("/")[2])
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

@@ -19,8 +19,8 @@ import numpy as np
 from whet.atomic import written
 from whet.data.columns import missing_mask
 from whet.data.read import read_table
-from whet.data.rows import Finding, Rows, raw_values
-from whet.deploy.predictor import CHUNK, Predictor, answers
+from whet.data.rows import Finding, Rows
+from whet.deploy.predictor import CHUNK, Predictor, answers, values_of
 from whet.errors import ConfigError, RunError
 from whet.tasks.predictions import Predictions
 
@@ -34,7 +34,7 @@ LINES = (".jsonl", ".ndjson")
 
 @dataclass(frozen=True)
 class Written:
-    """What was answered and where it lies: ``empty`` counts rows without any text, which get an answer too."""
+    """What was answered and where it lies: ``empty`` counts rows without any input, which get an answer too."""
 
     path: Path
     rows: int
@@ -85,7 +85,7 @@ def answered(predictor: Predictor, rows: Rows) -> Iterator[tuple[list[dict[str, 
     """Rows as dicts, how many of them have no input at all, and their predictions, chunk by chunk."""
     done, columns = 0, predictor.columns
     for batch in rows.batches(rows.names, CHUNK):
-        values = raw_values(rows, columns, batch)
+        values = values_of(rows, columns, batch, done)
         ids = np.arange(done, done + len(values), dtype=np.int64)
         without = np.logical_and.reduce([missing_mask(batch.column(name)) for name in columns.inputs])
         found = predictor.task.decode(predictor.outputs(values), ids, predictor.state)

@@ -1,6 +1,6 @@
 """A packaged model that answers: from raw values to decided labels, with no training code behind it.
 
-Rows stream through in chunks; within a chunk, texts of like length share a batch, and the windows of a long text
+Rows stream through in chunks; within a chunk, inputs of like length share a batch, and the windows of a long text
 are averaged. Everything needed lies in the model folder, and its files are compared with their recorded hashes before
 they are used.
 """
@@ -36,7 +36,7 @@ RECORDED: dict[str, Any] = {
 }  # fmt: skip
 """What ``whet.json`` holds beside its format, and of which kind."""
 CHUNK = 4096
-"""Rows that are tokenised and sorted by length together."""
+"""Rows that are encoded and sorted by length together."""
 MOST_TOKENS = 4096
 """Padded positions a batch."""
 
@@ -76,10 +76,10 @@ class Predictor:
         try:
             family = catalog.find("backbone", record["family"]["name"])(**record["family"]["settings"])
             task = catalog.find("task", record["task"]["name"])(**record["task"]["settings"])
-            modality = modality_of(record)
+            modality = modality_of(place)
             columns = Columns(tuple(record["columns"]["inputs"]), tuple(record["columns"]["target"]), modality=modality)
         except (KeyError, TypeError, AttributeError) as error:
-            raise damaged_record(place, "its family, task, modality or columns cannot be read") from error
+            raise damaged_record(place, "its family, task or columns cannot be read") from error
         model = family.reload(place)
         if precision == "bfloat16":
             to_bfloat16(model.body)
@@ -134,7 +134,7 @@ class Predictor:
         """Predictions for rows, in their order. Memory grows with the answers, not with the texts."""
         self.check_columns(rows)
         batches = rows.batches(self.columns.inputs, CHUNK)
-        parts = [self.outputs(raw_values(rows, self.columns, batch)) for batch in batches]
+        parts = [self.outputs(values_of(rows, self.columns, batch, CHUNK * at)) for at, batch in enumerate(batches)]
         return self.task.decode(np.concatenate([self.outputs([]), *parts]), rows.ids, self.state)
 
     def outputs(self, values: Sequence[tuple[Any, ...]]) -> Array:
@@ -163,7 +163,7 @@ class Predictor:
         if isinstance(values, Rows):
             return self.answer(values)
         one, many = self.columns.modality.nouns
-        if isinstance(values, str):
+        if not isinstance(values, list | tuple | None) and self.columns.modality.given(values) is not None:
             raise DataError(f"A list of {many} is needed, got one {one}.", where="values", fix=f"predict([{one}])")
         listed = plain_values(values)
         if listed is None:
@@ -185,9 +185,17 @@ def model_folder(folder: Path) -> Path:
     return folder if (folder / RECORD).is_file() else folder / "model"
 
 
-def modality_of(record: Mapping[str, Any]) -> Modality:
-    """What the model reads, with its settings."""
-    found: Modality = catalog.find("modality", record["modality"]["name"])(**record["modality"]["settings"])
+def modality_of(folder: Path) -> Modality:
+    """What a packaged model reads, with its settings.
+
+    Raises:
+        ModelError: whet wrote no model there, or its record is damaged.
+    """
+    stated = read_record(folder)["modality"]
+    try:
+        found: Modality = catalog.find("modality", stated["name"])(**stated["settings"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise damaged_record(folder, f"its modality cannot be read ({' '.join(str(error).split())})") from error
     return found
 
 
@@ -215,6 +223,8 @@ def read_record(folder: Path) -> dict[str, Any]:
             where=str(path),
             fix="pip install --upgrade whet",
         )
+    if record.get("modality") == "text":  # before a kind of input had settings
+        record["modality"] = {"name": "text", "settings": {}}
     wrong = [name for name, kinds in RECORDED.items() if name not in record or not isinstance(record[name], kinds)]
     if wrong:
         raise damaged_record(folder, f"{' and '.join(wrong)} cannot be read")
@@ -266,6 +276,23 @@ def plain_values(values: Any) -> list[Any] | None:
         return None
     listed = list(values)
     return None if listed and isinstance(listed[0], Mapping) else listed
+
+
+def values_of(rows: Rows, columns: Columns, batch: Any, begin: int) -> list[tuple[Any, ...]]:
+    """The inputs of a batch of rows, whose first is the one at ``begin``.
+
+    Raises:
+        DataError: one is missing, of a kind that knows no empty one.
+    """
+    values = raw_values(rows, columns, batch)
+    for place, value in enumerate(values):
+        if any(part is None for part in value):
+            raise DataError(
+                f"The row has no {columns.modality.nouns[0]}.",
+                where=rows.place(int(rows.ids[begin + place]), columns.inputs[0]),
+                fix="name one, or leave the row out",
+            )
+    return values
 
 
 def as_raw(value: Any, number: int, columns: Columns) -> tuple[Any, ...]:

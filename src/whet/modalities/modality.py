@@ -106,9 +106,24 @@ class Modality(InputKind, Protocol):
 
 def in_portions(processor: Processor, values: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Encoded]]:
     """Raw values to pieces, as many values at once as memory should hold; each portion with the place of its first."""
-    begin, size = 0, FIRST
-    while begin < len(values):
-        encoded = processor.encode(values[begin : begin + size])
-        yield begin, encoded
-        each = sum(ragged.nbytes for ragged in encoded.inputs.values()) / len(values[begin : begin + size])
-        begin, size = begin + size, max(1, int(PORTION_BYTES / max(1.0, each)))
+    first = processor.encode(values[:FIRST]) if len(values) else None
+    begin, end = 0, min(FIRST, len(values))
+    while first is not None and begin < len(values):
+        each = sum(ragged.nbytes for ragged in first.inputs.values()) / (end - begin)
+        more = values[end : begin + max(end - begin, int(PORTION_BYTES / max(1.0, each)))]
+        portion = joined(first, processor.encode(more), end - begin) if len(more) else first
+        yield begin, portion
+        begin, end = end + len(more), min(end + len(more) + FIRST, len(values))
+        first = processor.encode(values[begin:end]) if begin < end else None
+
+
+def joined(first: Encoded, second: Encoded, values: int) -> Encoded:
+    """The pieces of so many values and of those that follow."""
+    names = first.counted | second.counted
+    return Encoded(
+        inputs={name: Ragged.join([first.inputs[name], second.inputs[name]]) for name in first.inputs},
+        value=np.concatenate([first.value, second.value + np.int32(values)]),
+        part=np.concatenate([first.part, second.part]),
+        lengths=np.concatenate([first.lengths, second.lengths]),
+        counted={name: first.counted.get(name, 0) + second.counted.get(name, 0) for name in names},
+    )

@@ -9,6 +9,8 @@ from typing import Any
 
 from whet.errors import ModelError
 
+PACKAGED = "sentence-transformers/all-MiniLM-L6-v2"
+"""The encoder that comes along, by its name on the hub."""
 _PROCESSORS = (
     "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "spm.model", "preprocessor_config.json", "processor_config.json",

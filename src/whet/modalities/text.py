@@ -18,6 +18,7 @@ from whet.data.near import Near, near_pairs
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.tables import column_of, is_nested, is_number, is_text, text_of
 from whet.errors import DataError
+from whet.modalities.model_folder import PACKAGED
 
 if TYPE_CHECKING:
     from whet.modalities.text_processor import TextProcessor
@@ -32,7 +33,7 @@ class Text:
     """Plain text in one or two columns."""
 
     nouns: ClassVar[tuple[str, str]] = ("text", "texts")
-    model: ClassVar[str | None] = "sentence-transformers/all-MiniLM-L6-v2"
+    model: ClassVar[str | None] = PACKAGED
     packages: ClassVar[tuple[str, ...]] = ("tokenizers",)
     example: ClassVar[str] = "a new text"
     hub_task: ClassVar[str] = "text-classification"
@@ -132,8 +133,8 @@ def long_notes(rows: Rows, name: str) -> list[Finding]:
         start += batch.num_rows
     if not count:
         return []
-    texts = "1 text is" if count == 1 else f"{count:,} texts are"
-    message = f"{texts} longer than {LONG_CHARACTERS:,} characters "
+    texts = "1 text" if count == 1 else f"{count:,} texts"
+    message = f"{texts} of {name!r} {'is' if count == 1 else 'are'} longer than {LONG_CHARACTERS:,} characters "
     message += "(kept; such texts become many windows and take their time)."
     fix = "cut them, if the beginning is enough"
-    return [Finding("lengths", "info", message, rows.place(ids[0]), fix, count=count, row_ids=tuple(ids))]
+    return [Finding("lengths", "info", message, rows.place(ids[0], name), fix, count=count, row_ids=tuple(ids))]
