@@ -104,21 +104,23 @@ def in_words(before: Speeds, now: Speeds, need: int | None) -> str:
         said.append("blocks run again in the backward (about a third more time)")
     tokens = now.trial.pretrained.machinery.most_tokens
     if tokens != before.trial.pretrained.machinery.most_tokens:
-        said.append(f"{tokens:,} tokens a forward")
+        said.append(f"{tokens:,} {now.trial.pretrained.processor.unit} a forward")
     much = "more memory than there is" if need is None else f"{need / 2**30:.1f} GiB"
     return f"{', '.join(said)}; else it would take {much}, and {now.limit / 2**30:.1f} GiB may be taken"
 
 
 def refusal(speeds: Speeds, method: Method, need: int | None) -> MachineError:
     """Why nothing makes it fit, and what to do."""
-    longest = int(speeds.sample.longest.lengths.max(initial=1))
+    longest, processor = int(speeds.sample.longest.lengths.max(initial=1)), speeds.trial.pretrained.processor
+    shorter = processor.record().get("max_length") is not None  # what has windows can have smaller ones
     if method.epochs and couples(speeds, method):
         what = f"A batch of {speeds.training.batch_size} examples does not fit memory, and its examples are compared"
-        fix = "choose a smaller training.batch_size, a shorter --max-length, or another method"
+        fix = f"choose a smaller training.batch_size, {'a shorter --max-length, ' * shorter}or another method"
         what += " with each other, so it cannot be taken in parts"
     else:
-        what = f"Not even one example of {longest} tokens fits memory"
-        fix = f"choose --max-length {max(8, longest // 2)}, --method probe or top-layers, or a smaller --model"
+        what = f"Not even one example of {longest} {processor.unit} fits memory"
+        window = f"--max-length {max(8, longest // 2)}, " * shorter
+        fix = f"choose {window}--method probe or top-layers, or a smaller --model"
     much = "" if need is None else f" a run would take {need / 2**30:.2f} GiB, and"
     return MachineError(
         f"{what}:{much} {speeds.limit / 2**30:.2f} GiB may be taken, {SHARE:.0%} of what there is.",

@@ -178,7 +178,7 @@ class Speeds:
         """
         found = self.tried(method)
         if found is None or memory_of(self, method) > self.limit:
-            raise MachineError("Its steps do not fit memory.", where="memory", fix="choose a shorter --max-length")
+            raise MachineError("Its steps do not fit memory.", where="memory", fix="choose smaller batches or a smaller --model")
         return found
 
     def stages(self, method: Method) -> tuple[StageCost, ...]:
