@@ -135,6 +135,15 @@ def test_a_time_split_tests_on_the_latest_rows(tmp_path: Path) -> None:
         ["24-02-2015 11.35", "25-02-2015 09.00", "01-03-2015 00.00"],
         ["31/01/2024", "02/02/2024", "01/03/2024"],
         ["01/31/2024", "02/02/2024", "03/01/2024"],
+        ["01/06/95", "30/12/99", "28/06/24"],
+        ["12/31/99", "01/06/00", "06/28/24 "],
+        ["01.06.68 10:00", "02.06.68 09:30", "13.06.68 00:00"],
+        ["95-06-01", "99-12-30", "24-06-28"],
+        ["24-06-13", "24-06-28", "24-07-01"],
+        ["Jun 01, 95", "Dec 30, 99", "Jan 1, 24"],
+        ["12.2022", "1.2023", "02.2023"],
+        ["9.1000", "11.1000", "100.0"],
+        ["0.1234", "3.1415", "12.0000"],
     ],
 )
 def test_dates_of_many_forms_sort_in_time(dates: list[str]) -> None:
@@ -150,6 +159,35 @@ def test_dates_that_read_two_ways_are_said() -> None:
 
     _, findings = parse_times(read([{"when": "01/02/2024"}, {"when": "03/04/2024"}]).train, "when")
     assert "day/month/year or month/day/year" in findings[0].message
+
+
+def test_years_of_two_digits_are_said_and_a_day_is_not_taken_for_one() -> None:
+    from whet.data.times import parse_times
+
+    rows = [{"when": f"{day:02d}/{month:02d}/{year}"} for year in (19, 24) for month in (1, 12) for day in (2, 28)]
+    times, findings = parse_times(read(rows).train, "when")
+    assert times.tolist() == sorted(times.tolist())
+    assert "taken as day/month/two-digit year" in findings[0].message
+    assert "1969 to 2068" in findings[1].message
+
+
+@pytest.mark.parametrize("date", ["01/06/5", "01/06/995", "1/6/20245", "13.2023", "00.2023"])
+def test_years_of_other_lengths_and_odd_months_are_refused(date: str) -> None:
+    from whet.data.times import parse_times
+
+    first = "11.2023" if date.endswith(".2023") else "01/06/1995"
+    for rows in ([first, date], [date, first]):
+        with pytest.raises(DataError, match="when"):
+            parse_times(read([{"when": text} for text in rows]).train, "when")
+
+
+def test_months_written_with_a_point_split_in_time(tmp_path: Path) -> None:
+    rows = made(400)
+    for place, row in enumerate(rows):
+        row["when"] = ["11.2023", "12.2023", "01.2024", "02.2024"][place // 100]
+    split = split_of(rows, tmp_path, Columns(("text",), ("label",), time="when"))
+    assert set(split.tests["test"].rows.values("when")) == {"02.2024"}
+    assert any("month.year or a number" in finding.message for finding in split.findings)
 
 
 def test_test_targets_are_out_of_reach_until_opened(tmp_path: Path) -> None:
