@@ -156,6 +156,46 @@ def test_lists_and_numbers_survive_and_nested_values_do_no_harm(tmp_path: Path) 
     assert kinds == {"text": "text", "labels": "list", "score": "number", "note": "other"}
 
 
+LARGE = 2**60 + 1
+NUMBERS: dict[str, list[Any]] = {
+    "a fraction and a large one": [0.5, 2, LARGE],
+    "a large one and a fraction": [LARGE, None, 0.5, float("nan")],
+    "large ones": [1, LARGE, -LARGE],
+    "beyond 64 bits": [0.5, 2**70, 1],
+    "true and large": [True, LARGE, 0.5],
+    "nearly too large": [0.5, 2**53, -(2**53)],
+    "just too large": [0.5, 2**53 + 1, 1],
+    "lists": [[1, 2.5], [], None, [LARGE]],
+    "lists of large ones": [[LARGE], [1]],
+    "a large one among lists": [[0.5], LARGE, [None, 1]],
+    "lists beyond 64 bits": [[0.5], [2**70], [1, 2**70]],
+    "nested": [[[1]], LARGE, 0.5],
+}
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json"])
+@pytest.mark.parametrize("values", NUMBERS.values(), ids=NUMBERS)
+def test_integers_that_no_float_holds_read_the_same_from_large_files(
+    values: list[Any], ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_json, "_ROWS", 1)
+    path = tmp_path / f"rows{ending}"
+    rows = [{"n": value, "text": "a"} for value in values]
+    path.write_text("\n".join(map(json.dumps, rows)) if ending == ".jsonl" else json.dumps(rows))
+    found = []
+    for limit in (2**26, 0):
+        monkeypatch.setattr(read_json, "STREAM_BYTES", limit)
+        read_rows, findings = read_table(path, spill=tmp_path / "spill")
+        found.append((read_rows.table.schema, repr(read_rows.values("n")), [one.message for one in findings]))
+    assert found[0] == found[1]
+
+
+def test_a_large_integer_beside_fractions_keeps_its_digits() -> None:
+    rows, _ = read_table([{"n": 0.5, "m": [0.5]}, {"n": LARGE, "m": [LARGE, 1]}])
+    assert rows.values("n") == ["0.5", str(LARGE)]
+    assert rows.values("m") == [["0.5"], [str(LARGE), "1"]]
+
+
 def test_a_folder_gives_its_parts_by_name(tmp_path: Path) -> None:
     for name in ("train.csv", "dev.jsonl", "test.csv.gz", "notes.txt"):
         (tmp_path / name).write_bytes(

@@ -19,6 +19,8 @@ from whet.data.tables import Kind, column_of, field_of, halved, kind_of
 from whet.errors import DataError
 
 _ROWS = 16384
+_LARGEST_EXACT = 2**53
+"""Beyond it Arrow takes no integer for a float64."""
 _BLANKS = " \t\r\n\ufeff"
 _DECODER = json.JSONDecoder()
 
@@ -39,10 +41,12 @@ def read_json(path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]:
         return Rows(table, path.name), findings + notes
     kinds: dict[str, Kind] = {}
     mixed_kinds: dict[str, set[Kind]] = {}
+    large: set[str] = set()
     for batch in _batched(_rows(source)):
-        _widen(kinds, mixed_kinds, batch)
+        _widen(kinds, mixed_kinds, large, batch)
     if not kinds:
         raise _no_rows(path)
+    _keep_digits(kinds, large)
     schema = pa.schema([field_of(name, kind) for name, kind in kinds.items()])
     halves: dict[str, list[int]] = {}
     starts = itertools.count(0, _ROWS)
@@ -60,7 +64,9 @@ def table_of_rows(rows: list[dict[str, Any]], source: str) -> tuple[pa.Table, li
     kinds: dict[str, Kind] = {}
     mixed: dict[str, set[Kind]] = {}
     halves: dict[str, list[int]] = {}
-    _widen(kinds, mixed, rows)
+    large: set[str] = set()
+    _widen(kinds, mixed, large, rows)
+    _keep_digits(kinds, large)
     table = _table(rows, kinds, halves)
     return table, [*mixed_notes(_mixed(kinds, mixed), source), *half_notes(halves, source)]
 
@@ -101,7 +107,8 @@ def half_notes(halves: Mapping[str, list[int]], source: str) -> list[Finding]:
     ]
 
 
-def _widen(kinds: dict[str, Kind], seen: dict[str, set[Kind]], rows: list[dict[str, Any]]) -> None:
+def _widen(kinds: dict[str, Kind], seen: dict[str, set[Kind]], large: set[str], rows: list[dict[str, Any]]) -> None:
+    """What these rows add: wider kinds, what texts stand beside, and columns with integers that no float64 holds."""
     names = dict.fromkeys(key for row in rows for key in row)
     for name in names:
         values = [row.get(name) for row in rows]
@@ -110,6 +117,21 @@ def _widen(kinds: dict[str, Kind], seen: dict[str, set[Kind]], rows: list[dict[s
             seen.setdefault(name, set()).update(
                 {"text"} if all(isinstance(v, str | list | None) for v in values) else {"text", "number"}
             )
+        elif name not in large and any(map(_is_large, values)):
+            large.add(name)
+
+
+def _is_large(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_large, value))
+    return isinstance(value, int) and abs(value) > _LARGEST_EXACT
+
+
+def _keep_digits(kinds: dict[str, Kind], large: set[str]) -> None:
+    """Where float64 would lose digits of an integer, all of the column is text, whichever batch holds it."""
+    for name in large:
+        wider: dict[Kind, Kind] = {"number": "text", "number list": "text list"}
+        kinds[name] = wider.get(kinds[name], kinds[name])
 
 
 def _mixed(kinds: dict[str, Kind], seen: dict[str, set[Kind]]) -> list[str]:
