@@ -141,6 +141,25 @@ def test_class_numbers_of_a_dataset_become_their_names() -> None:
     assert sources.valid.values("label") == ["ham"]
 
 
+def test_class_numbers_in_lists_of_a_dataset_become_their_names() -> None:
+    datasets = pytest.importorskip("datasets")
+    tag = datasets.ClassLabel(names=["bug", "ui", "docs"])
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "tags": datasets.Sequence(tag), "two": datasets.Sequence(tag, length=2)}
+        | {"old": [tag], "deep": datasets.Sequence(datasets.Sequence(tag)), "size": [{"w": tag}]}
+    )
+    rows = [
+        {"text": "a", "tags": [2, 0], "two": [0, 1], "old": [1], "deep": [[0], []], "size": [{"w": 1}]},
+        {"text": "b", "tags": [], "two": [1, -1], "old": None, "deep": None, "size": []},
+    ]
+    found = read(datasets.Dataset.from_list(rows, features=features)).train
+    assert found.values("tags") == [["docs", "bug"], []]
+    assert found.values("two") == [["bug", "ui"], ["ui", None]]
+    assert found.values("old") == [["ui"], None]
+    assert json.loads(found.values("deep")[0]) == [["bug"], []]
+    assert '"w"' in found.values("size")[0]
+
+
 def test_lists_and_numbers_survive_and_nested_values_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     records = [

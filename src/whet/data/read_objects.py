@@ -101,13 +101,30 @@ def _from_dataset(dataset: Any) -> pa.Table:
     """The rows of a datasets.Dataset, class numbers replaced by the names that its features give them."""
     table = dataset.with_format("arrow")[:]
     for name, feature in dataset.features.items():
-        labels = getattr(feature, "names", None)
-        if isinstance(labels, list) and type(feature).__name__ == "ClassLabel":
-            numbers = table.column(name).to_pylist()
-            named = [None if number is None or number < 0 else labels[number] for number in numbers]
+        labels, kind = _class_names(feature)
+        if labels:
+            named = [_named(value, labels) for value in table.column(name).to_pylist()]
             position = table.column_names.index(name)
-            table = table.set_column(position, pa.field(name, pa.string()), pa.array(named, pa.string()))
+            table = table.set_column(position, pa.field(name, kind), pa.array(named, kind))
     return plain_table(table)
+
+
+def _class_names(feature: Any) -> tuple[list[str], pa.DataType]:
+    """The names of a feature's classes (none: it holds something else), and the type of a column of them."""
+    labels = getattr(feature, "names", None)
+    if isinstance(labels, list) and type(feature).__name__ == "ClassLabel":
+        return labels, pa.string()
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    if inner is None:
+        return [], pa.null()
+    labels, kind = _class_names(inner)
+    return labels, pa.list_(kind)
+
+
+def _named(value: Any, labels: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_named(one, labels) for one in value]
+    return None if value is None or value < 0 else labels[value]
 
 
 def _from_columns(columns: Mapping[Any, Any]) -> tuple[pa.Table, list[Finding]]:
