@@ -9,6 +9,7 @@ import torch
 
 from whet.catalog import TABLES, find
 from whet.data.rows import Columns, Rows
+from whet.data.targets import target_keys
 from whet.errors import DataError
 from whet.tasks.classification import Classification
 from whet.tasks.labels import label_text, natural_order
@@ -91,6 +92,26 @@ def test_one_and_one_point_zero_are_one_class() -> None:
 
 def test_numbers_order_by_value_and_words_by_character() -> None:
     assert natural_order(["10", "9", "-1", "b", "B", "1e3", "0.5"]) == ["-1", "0.5", "9", "10", "1e3", "B", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "separator"),
+    [
+        ([["a"], [""], ["b", " "], ["", "a", "b"], [None, "\u200b"], [], None], None),
+        (["a", ";", "b; ", ";a;b", "\u200b;", " ; ", None], ";"),
+        ([[1.0], [float("nan")], [2.0, None], [float("nan"), 1.0, 2.0], [None], [], None], None),
+    ],
+)
+def test_blank_labels_are_none_to_the_task_and_to_the_split(values: list[Any], separator: str | None) -> None:
+    rows, columns = rows_of(y=values)
+    task = MultiLabel()
+    state, _ = task.prepare(rows, columns)
+    assert state["labels"] in (["a", "b"], ["1", "2"])
+    targets = task.encode_targets(rows, columns, state)
+    assert targets.tolist() == [[1, 0], [0, 0], [0, 1], [1, 1], [0, 0], [0, 0], [0, 0]]
+    keys = target_keys(rows, columns, separator)
+    labels = [keys.labels()[code] if code >= 0 else [] for code in keys.codes]
+    assert labels == [[state["labels"][k] for k in np.flatnonzero(row)] for row in targets]
 
 
 def test_one_class_is_refused_with_its_name() -> None:

@@ -12,6 +12,9 @@ from whet.data.rows import Columns, Rows, spread
 from whet.data.tables import is_bytes, is_list, is_nested, is_number, is_text
 from whet.errors import DataError, closest
 
+INVISIBLE = "\u200b\ufeff\u2060"
+"""Signs without width, of which some are no white space."""
+
 
 @dataclass(frozen=True)
 class ColumnSummary:
@@ -119,7 +122,7 @@ def describe_columns(rows: Rows, sample: int = 2000) -> list[ColumnSummary]:
 def missing_mask(column: pa.Array) -> np.ndarray:
     """(N,) bool: null, text without a visible character, or NaN. An empty list is a value."""
     if is_text(column.type):
-        trimmed = pc.utf8_trim(pc.utf8_trim_whitespace(column), "\u200b\ufeff\u2060")
+        trimmed = pc.utf8_trim(pc.utf8_trim_whitespace(column), INVISIBLE)
         empty = pc.fill_null(pc.equal(pc.binary_length(trimmed), 0), True)
     else:
         empty = pc.is_null(column, nan_is_null=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from whet.atomic import written
-from whet.data.columns import missing_mask
+from whet.data.columns import INVISIBLE, missing_mask
 from whet.data.rows import Columns, Rows
 from whet.data.tables import is_list, is_number, is_text, text_of
 from whet.errors import DataError, MachineError
@@ -104,8 +104,9 @@ def opens() -> int:
 def target_keys(rows: Rows, columns: Columns, separator: str | None = None) -> TargetKeys:
     """The canonical key of every row's target: equal keys, equal targets, whatever format they came from.
 
-    Lists and separated texts are sorted and joined; several 0/1 columns give the names of those that are on;
-    numbers are written short (1.0 is '1'). Keys are in alphabetical order, whatever the order of the rows.
+    Lists and separated texts are sorted and joined, without what is blank in them; several 0/1 columns give the names
+    of those that are on; numbers are written short (1.0 is '1'). Keys are in alphabetical order, whatever the order of
+    the rows.
 
     Args:
         separator: What stands between the labels of a text that holds several; None: the text is one label.
@@ -130,6 +131,13 @@ def target_keys(rows: Rows, columns: Columns, separator: str | None = None) -> T
     ranks[-1] = -1
     np.take(ranks, codes, out=codes, mode="wrap")
     return TargetKeys(codes, keys)
+
+
+def is_label(value: Any) -> bool:
+    """Whether a part of a list or of a separated text names a label: "".split(";") gives [""], which names none."""
+    if isinstance(value, str):
+        return bool(value.strip().strip(INVISIBLE))
+    return value is not None and bool(value == value)  # NaN is no label
 
 
 def target_numbers(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
@@ -192,7 +200,7 @@ def require_lists(rows: Rows, columns: Columns, known: Set[str]) -> None:
 def _parts(text: str, known: Set[str]) -> list[str]:
     """The known labels that a text joins; none if it is something else."""
     for separator in SEPARATORS:
-        parts = [part.strip() for part in text.split(separator) if part.strip()]
+        parts = [part.strip() for part in text.split(separator) if is_label(part)]
         if len(parts) > 1 and all(part in known for part in parts):
             return parts
     return []
@@ -210,7 +218,7 @@ def _column_keys(column: pa.Array, separator: str | None) -> tuple[np.ndarray[An
     codes = np.asarray(pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False)).astype(np.int32)
     values = encoded.dictionary.to_pylist()
     if separator is not None and is_text(column.type):
-        keys = [_joined(part.strip() for part in value.split(separator) if part.strip()) for value in values]
+        keys = [_joined(part.strip() for part in value.split(separator) if is_label(part)) for value in values]
     else:
         keys = [text_of(value) for value in values]
     if missing.any():  # what only missing rows hold is no key
@@ -222,7 +230,7 @@ def _column_keys(column: pa.Array, separator: str | None) -> tuple[np.ndarray[An
 
 
 def _joined(labels: Iterable[Any]) -> str:
-    return JOINT.join(sorted({text_of(label) for label in labels if label is not None}))
+    return JOINT.join(sorted({text_of(label) for label in labels if is_label(label)}))
 
 
 def _switch_keys(batch: pa.RecordBatch, rows: Rows, start: int) -> tuple[np.ndarray[Any, Any], list[str]]:

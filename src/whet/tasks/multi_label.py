@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from whet.data.rows import Columns, Finding, Rows
-from whet.data.targets import FALSE, SEPARATORS, TRUE
+from whet.data.targets import FALSE, SEPARATORS, TRUE, is_label
 from whet.errors import DataError
 from whet.modalities.modality import Processor
 from whet.numeric import require_numbers
@@ -163,11 +163,11 @@ class MultiLabel:
             return {name for name, value in zip(form["columns"], row, strict=True) if self._is_true(value, name, rows)}
         value = row[0]
         if value is None or isinstance(value, list):
-            return {label_text(one) for one in value or [] if one is not None}
+            return {label_text(one) for one in value or [] if is_label(one)}
         text = label_text(value)
         if "list" in form:  # of a file without lists, where a label stands by itself
-            return {text} if text.strip() and value == value else set()
-        return {part.strip() for part in text.split(form["separator"]) if part.strip()}
+            return {text} if is_label(value) else set()
+        return {part.strip() for part in text.split(form["separator"]) if is_label(part)}
 
     def _is_true(self, value: Any, column: str, rows: Rows) -> bool:
         text = "" if value is None else label_text(value).strip().lower()
