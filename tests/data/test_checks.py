@@ -61,6 +61,44 @@ def test_words_in_angle_brackets_are_no_html(text: str, html: bool, tmp_path: Pa
     assert any("HTML" in finding.message for finding in findings_of(rows, tmp_path)) == html
 
 
+FILES = {
+    "the text first": 'text,label\n"oops starts,x\n"fine is it",y\n',
+    "the text last": 'label,text\nx,"oops starts\ny,"fine is it"\n',
+    "the text between": 'id,text,label\n1,"oops starts,x\n2,"fine is it",y\n',
+    "rows between": 'label,text\nx,"oops starts\ny,a plain one\ny,"fine is it"\n',
+    "semicolons": 'label;size;text\nx;1;"oops; starts\nvery bad;2;"fine is it"\n',
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_a_quotation_mark_that_is_never_closed_is_found(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(content, newline="")
+    broken = [{"text": text, "label": "x"} for text in read(path).train.values("text")]
+    assert [finding for finding in findings_of([*clean_rows(), *broken], tmp_path) if "the next one" in finding.message]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'He said, "No."\nShe left, saying "fine, bye"',
+        'Dear Ann,\nthe new one is, I think, 27"',
+        'It is good.\nIn short, buy it; the screen has 27"',
+        'First line\nsecond line 27"',
+        '"Whole, in quotes\nand more, of it"',
+        'a,b\nc,d "e" and f"',
+        'one, two; three\n\n- four, five: 6"',
+        "a,b\nc,d",
+        'x,y and 27"',
+        'list:\n\tfirst, 5"\n',
+        '\tindented\n\tmore 5"',
+    ],
+)
+def test_texts_with_quotes_and_line_breaks_are_no_rows_run_together(text: str, tmp_path: Path) -> None:
+    rows = [*clean_rows(), {"text": text, "label": "x", "id": "", "size": "1"}]
+    assert not [finding for finding in findings_of(rows, tmp_path) if "the next one" in finding.message]
+
+
 def test_who_left_labels_empty_is_told_how_to_keep_such_rows() -> None:
     rows = [{"text": f"text {i}", "label": "a;b" if i % 2 else ""} for i in range(20)]
     for several in (False, True):

@@ -17,6 +17,9 @@ _ELEMENTS = (
     "strong|style|sub|summary|sup|svg|table|tbody|td|template|textarea|tfoot|th|thead|title|tr|tt|u|ul|video"
 )
 _ATTRIBUTES = r"(\s+([\w:-]+\s*=[^<>]*|async|checked|defer|disabled|hidden|nowrap|open|readonly|required|selected))?"
+# A row's end, or the next one's beginning, where the other is the text: 'oops,b⏎fine"' or 'oops⏎a,fine"'. Prose has a
+# blank after its commas.
+_RUN_TOGETHER = r'^[^"]*([^"\s][,;\t|][^"\s][^"]*\n|\n[^"\s][^"\n]*[,;\t|][^"\s])[^"]*"$'
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ _BLEMISHES = (
     Blemish(
         "what looks like the rest of a file's row and the next one, as where a quotation mark is not closed",
         '"',
-        r'^[^"]*[,;\t|][^"]*\n[^"]*"$',
+        _RUN_TOGETHER,
         "close it in the file",
     ),
     Blemish("invisible characters", None, "[\u200b\u200e\u200f\u2060\ufeff]", "remove them"),
