@@ -99,6 +99,16 @@ def test_texts_with_quotes_and_line_breaks_are_no_rows_run_together(text: str, t
     assert not [finding for finding in findings_of(rows, tmp_path) if "the next one" in finding.message]
 
 
+def test_a_label_of_every_row_has_all_of_them(tmp_path: Path) -> None:
+    columns = Columns(("text",), ("label",))
+    rows = [{"text": row["text"], "label": ["a", "b"]} for row in clean_rows(100)]
+    rows[3]["label"], rows[4]["label"] = ["a", "b", "c"], ["a", "c"]
+    split = split_rows(clean(read(rows), columns), columns, SplitSettings(), sealed_folder=tmp_path)
+    found = [one.message for one in run_checks(view_of(split, columns, "multi-label")) if "lopsided" in one.message]
+    assert found
+    assert "'a' has 80 rows (100%)" in found[0]
+
+
 def test_who_left_labels_empty_is_told_how_to_keep_such_rows() -> None:
     rows = [{"text": f"text {i}", "label": "a;b" if i % 2 else ""} for i in range(20)]
     for several in (False, True):

@@ -29,7 +29,8 @@ def check_classes(view: CheckView) -> list[Finding]:
         if split != "train":
             here = _counts(view, split)
             counts = {label: count + here.get(label, 0) for label, count in counts.items()}
-    return _rare(counts, where) + _lopsided(counts, where) + _twice(counts, where) + _unnamed(counts, where)
+    many = sum(int(view.keys(split).counts().sum()) for split in view.open_splits())
+    return _rare(counts, where) + _lopsided(counts, many, where) + _twice(counts, where) + _unnamed(counts, where)
 
 
 def _counts(view: CheckView, split: str) -> dict[str, int]:
@@ -53,11 +54,12 @@ def _rare(counts: dict[str, int], where: str) -> list[Finding]:
     return [Finding("classes", "warning", message, where, fix, count=len(rare))]
 
 
-def _lopsided(counts: dict[str, int], where: str) -> list[Finding]:
+def _lopsided(counts: dict[str, int], many: int, where: str) -> list[Finding]:
+    """Compare the commonest of ``many`` rows' classes with the rarest; a row may have several labels."""
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] < _LOPSIDED * counts[least] or len(counts) < 2:
         return []
-    share = counts[most] / sum(counts.values())
+    share = counts[most] / many
     message = (
         f"The classes are lopsided: {most[:60]!r} has {counts[most]:,} rows ({share:.0%}), {least[:60]!r} has "
         f"{counts[least]:,}."
