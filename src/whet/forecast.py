@@ -178,7 +178,8 @@ class Speeds:
         """
         found = self.tried(method)
         if found is None or memory_of(self, method) > self.limit:
-            raise MachineError("Its steps do not fit memory.", where="memory", fix="choose smaller batches or a smaller --model")
+            fix = "choose smaller batches or a smaller --model"
+            raise MachineError("Its steps do not fit memory.", where="memory", fix=fix)
         return found
 
     def stages(self, method: Method) -> tuple[StageCost, ...]:
