@@ -42,6 +42,29 @@ def write(path: Path, kind: Any, rows: int, *, seed: int, labels: tuple[str, ...
     return path
 
 
+LABELS = ("access", "billing", "shipping", "urgent")
+
+
+def several(path: Path, rows: int, *, seed: int, form: Any = list, **more: Any) -> Path:
+    """Rows of any number of labels: as lists, as texts with a separator, or as the 0/1 columns that are named.
+
+    Args:
+        more: Columns beside, each of one value.
+    """
+    lines = []
+    for row in tiny_rows("multi-label", rows, seed=seed)[0].table.to_pylist():
+        labels = row["target"] or ["urgent"]  # an empty text would be no target
+        if form is list:
+            written = {"target": labels}
+        elif isinstance(form, str):
+            written = {"target": form.join(labels)}
+        else:
+            written = {name: int(name in labels) for name in form}
+        lines.append(json.dumps({"text": row["text"], **written, **more}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 OLD = ("access", "shipping")
 """The third class, billing, comes later, and stands between them in natural order."""
 
@@ -342,6 +365,20 @@ def test_what_cannot_go_on_is_refused_with_the_reason(here: Path, first: Path, t
     shutil.copy(first / "plan.yaml", here / "broken")
     with pytest.raises(RunError, match="no finished run"):
         planned(new, here / "broken")
+
+
+def test_one_column_is_no_run_of_several_and_the_other_way_round(here: Path, tiny_model: Path) -> None:
+    made = {"model": tiny_model, "method": "probe", "settings": PLAIN}
+    api.finetune(several(here / "a.jsonl", 60, seed=0, form=LABELS), LABELS, out="columns", **made)
+    lines = [json.loads(line) for line in (here / "a.jsonl").read_text().splitlines()]
+    words = [{**line, "again": "yes" if line["urgent"] else "no"} for line in lines]
+    (here / "b.jsonl").write_text("\n".join(map(json.dumps, words)))
+    with pytest.raises(ConfigError, match="is a multi-label, and the target 'again' is taken for a classification"):
+        planned(here / "b.jsonl", here / "columns", target="again")
+    api.finetune(here / "a.jsonl", "urgent", out="one", settings=(*PLAIN, "task.name=classification"), model=tiny_model,
+                 method="probe")  # fmt: skip
+    with pytest.raises(ConfigError, match="is a classification, and the target 'urgent', 'billing' is taken for a mu"):
+        planned(here / "a.jsonl", here / "one", target=["urgent", "billing"])
 
 
 def test_a_model_folder_alone_goes_on_too(here: Path, first: Path) -> None:

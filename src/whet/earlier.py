@@ -152,8 +152,8 @@ class EarlierRun:
         )
 
     def _knows(self, rows: Rows, columns: Columns) -> bool:
-        """Whether one of these rows has a label of this run."""
-        if self.task.kind == "regression":
+        """Whether one of these rows has a label of this run; never where one column stands against several."""
+        if self.task.kind == "regression" or len(columns.target) != len(self.target):
             return False
         try:
             found = self.task.encode_targets(rows, columns, self.state)
