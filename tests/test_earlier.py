@@ -341,6 +341,28 @@ def test_rows_can_be_rehearsed_without_going_on_from_their_run(here: Path, first
     assert "earlier" not in prepared.plan.evaluation.baselines
 
 
+def test_test_rows_of_classes_that_are_rehearsed_are_known(here: Path, first: Path, tiny_model: Path) -> None:
+    new = write(here / "new.jsonl", "classification", 90, seed=1, labels=("billing", "access"))
+    for classes in (("shipping",), ("shipping", "access")):
+        test = write(here / "test.jsonl", "classification", 60, seed=6, labels=classes)
+        prepared = planned(new, tiny_model, rehearse=(first, 0.5), test=test)
+        assert not [one.message for one in prepared.findings if "that train lacks" in one.message]
+    unlike = [json.loads(line) | {"target": "praise"} for line in test.read_text().splitlines()]
+    test.write_text("\n".join(map(json.dumps, unlike)))
+    with pytest.raises(DataError, match="None of the classes of test is known from training"):
+        planned(new, tiny_model, rehearse=(first, 0.5), test=test)
+
+
+def test_classes_that_no_row_of_the_rehearsed_run_has_are_not_known(here: Path, first: Path, tiny_model: Path) -> None:
+    """Its model answers them, for it went on from another run, but its rows teach nothing of them."""
+    new = write(here / "new.jsonl", "classification", 90, seed=1, labels=("billing", "access"))
+    api.finetune(new, "target", model=first, method="probe", settings=PLAIN, out="second")
+    more = write(here / "more.jsonl", "classification", 90, seed=2, labels=("billing", "access"))
+    test = write(here / "test.jsonl", "classification", 60, seed=6, labels=("shipping", "access"))
+    prepared = planned(more, tiny_model, rehearse=(here / "second", 0.5), test=test)
+    assert [one for one in prepared.findings if "that train lacks: 'shipping" in one.message]
+
+
 def test_what_cannot_go_on_is_refused_with_the_reason(here: Path, first: Path, tiny_model: Path) -> None:
     numbers = write(here / "numbers.jsonl", "regression", 90, seed=1)
     with pytest.raises(ConfigError, match="is a classification, and the target 'target' is taken for a regression"):

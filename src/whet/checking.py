@@ -131,7 +131,7 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
         seed=int(wanted.get("seed", 0)),
         regression=task.kind == "regression",
         separator=separator,
-        known=() if run is None else tuple(run.state["labels"]),
+        known=(*(() if run is None else run.state["labels"]), *rehearsed_labels(wanted)),
     )
     if sources.valid is None:
         learning = len(sources.train) if sources.tests else round(len(sources.train) * (1 - settings.test_fraction))
@@ -146,6 +146,14 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
     findings += list(split.findings)
     name = str(given) if isinstance(given, str | Path) else "rows"
     return Checked(name, fingerprint_of(sources), columns, task, split, unique(findings), settings, run)
+
+
+def rehearsed_labels(wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """Labels that rows to be rehearsed will bring into train; those that only their run's model knows, they do not."""
+    name = (wanted.get("earlier") or {}).get("rehearse")
+    state: State = {} if name is None else named_run(name).state
+    counts = state.get("counts", ())
+    return tuple(label for label, count in zip(state.get("labels", ()), counts, strict=False) if count)
 
 
 def with_earlier(found: Checked, wanted: Mapping[str, Any], scratch: Path) -> Checked:
