@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -45,22 +46,19 @@ def write(path: Path, kind: Any, rows: int, *, seed: int, labels: tuple[str, ...
 LABELS = ("access", "billing", "shipping", "urgent")
 
 
-def several(path: Path, rows: int, *, seed: int, form: Any = list, **more: Any) -> Path:
-    """Rows of any number of labels: as lists, as texts with a separator, or as the 0/1 columns that are named.
-
-    Args:
-        more: Columns beside, each of one value.
-    """
+def several(path: Path, rows: int, *, seed: int, form: str | tuple[str, ...] = "list") -> Path:
+    """Rows of any number of labels: as lists, as texts with a separator, or as the 0/1 columns that are named."""
     lines = []
     for row in tiny_rows("multi-label", rows, seed=seed)[0].table.to_pylist():
         labels = row["target"] or ["urgent"]  # an empty text would be no target
-        if form is list:
+        written: dict[str, Any]
+        if form == "list":
             written = {"target": labels}
         elif isinstance(form, str):
             written = {"target": form.join(labels)}
         else:
             written = {name: int(name in labels) for name in form}
-        lines.append(json.dumps({"text": row["text"], **written, **more}))
+        lines.append(json.dumps({"text": row["text"], **written}))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -247,6 +245,62 @@ def test_several_labels_grow_and_are_rehearsed(here: Path, tiny_model: Path) -> 
     )
     assert result.predictor.labels == ("access", "billing", "shipping", "urgent")
     assert result.judgements[1].scores["earlier"][0].value > 0.3
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (LABELS, LABELS[::-1]),
+        (LABELS, (*LABELS, "extra")),
+        (LABELS, "list"),
+        ("list", LABELS),
+        (";", "|"),
+        (";", "list"),
+        ("list", ";"),
+        (";", LABELS),
+    ],
+    ids=str,
+)
+def test_old_test_rows_are_read_as_the_run_that_held_them_out_wrote_them(
+    here: Path, tiny_model: Path, old: Any, new: Any
+) -> None:
+    several(here / "a.jsonl", 90, seed=0, form=old)
+    made: dict[str, Any] = {"method": "probe", "settings": PLAIN}
+    first = api.finetune("a.jsonl", columns_of(old), model=tiny_model, out="first", **made)
+    several(here / "b.jsonl", 60, seed=1, form=new)
+    if "extra" in columns_of(new):
+        lines = [json.loads(line) for line in (here / "b.jsonl").read_text().splitlines()]
+        varied = [{**line, "extra": number % 2} for number, line in enumerate(lines)]
+        (here / "b.jsonl").write_text("\n".join(map(json.dumps, varied)))
+    second = api.finetune("b.jsonl", columns_of(new), model="first", out="second", **made)
+    assert answered(second.folder, "test of first") == answered(first.folder, "test")
+    then = {score.metric: score.value for score in first.judgements[0].scores["model"]}
+    now = {score.metric: score.value for score in second.judgements[1].scores["earlier"]}
+    same = {"micro-f1", "exact-match"} if "extra" in columns_of(new) else set(then)  # others count the labels
+    assert {name: now[name] for name in same} == pytest.approx({name: then[name] for name in same})
+
+
+def test_a_chain_of_runs_reads_the_test_rows_of_each_as_they_were_written(here: Path, tiny_model: Path) -> None:
+    made: dict[str, Any] = {"method": "probe", "settings": PLAIN}
+    runs, model = list[Any](), tiny_model
+    for name, seed, form in (("A", 0, ";"), ("B", 1, LABELS), ("C", 2, "|")):
+        several(here / f"{name}.jsonl", 60, seed=seed, form=form)
+        runs.append(api.finetune(f"{name}.jsonl", columns_of(form), model=model, out=name, **made))
+        model = here / name
+    assert [one.test for one in runs[2].judgements] == ["test", "test of B", "test of A"]
+    assert answered(here / "C", "test of A") == answered(here / "A", "test")
+    assert answered(here / "C", "test of B") == answered(here / "B", "test")
+
+
+def columns_of(form: str | tuple[str, ...]) -> list[str]:
+    """The target columns of ``several`` in this form."""
+    return list(form) if isinstance(form, tuple) else ["target"]
+
+
+def answered(folder: Path, test: str) -> dict[int, list[str]]:
+    """The targets of a test set by row, as a run read them."""
+    listed = pq.read_table(folder / "predictions.parquet").to_pylist()
+    return {row["row"]: sorted(row["target"]) for row in listed if row["test"] == test}
 
 
 def test_a_third_run_goes_on_from_the_second_with_the_rows_of_both(here: Path, first: Path) -> None:

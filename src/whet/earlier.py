@@ -319,7 +319,8 @@ def with_tests(
             called += "*"
         findings += seen_finding(called, rows, seen, "that is also in the new train or valid")
         leaked = np.union1d(test.leaked, rows.ids[seen])
-        tests[called] = replace(test, name=called, rows=rows, leaked=leaked, origin=test.origin or run.name)
+        form = test.form if test.origin else run.state.get("form")
+        tests[called] = replace(test, name=called, rows=rows, leaked=leaked, origin=test.origin or run.name, form=form)
     how = f"{split.how} Judged on the test rows of {run.name} too."
     return replace(split, tests=tests, how=how), findings
 

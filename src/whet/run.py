@@ -286,8 +286,9 @@ def judge_all(
     for name, test in prepared.split.tests.items():
         table = open_targets(test.sealed)
         assert np.array_equal(table.column(ROW_ID).to_numpy(), test.rows.ids), "sealed targets of other rows"
-        table = table.rename_columns([*table.column_names[:1], *prepared.columns.target])  # an earlier run's are others
-        targets = task.encode_targets(Rows(table, test.rows.source), prepared.columns, prepared.state)
+        written = {} if test.form is None else {"form": dict(test.form)}  # by an earlier run, perhaps in another way
+        columns, state = replace(prepared.columns, target=test.target), {**prepared.state, **written}
+        targets = task.encode_targets(Rows(table, test.rows.source), columns, state)
         judged[name] = answers[name].with_targets(targets, test.units)
         others = {learner: by_test[name].with_targets(targets, test.units) for learner, by_test in rivals.items()}
         notes = []

@@ -4,6 +4,7 @@ Stratified and seeded by default; whole groups or the latest rows when a column 
 on two sides of a split that is drawn here. Test targets go to a sealed file (see ``targets.py``).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ class TestSet:
 
     ``units`` is (N,) int64, equal for rows of one group (None without groups); ``leaked`` holds the ids (int64)
     of test rows whose inputs are also in train or validation. ``origin`` is the earlier run that held these rows out,
-    "" for those of this run.
+    "" for those of this run. Sealed targets are read as the run reads its own that held them out: ``target`` are the
+    columns of that, and ``form`` is what its state says of how labels are written, None where it says nothing.
     """
 
     __test__ = False  # not a test, though pytest would think so
@@ -67,7 +69,9 @@ class TestSet:
     sealed: Path
     units: Array | None
     leaked: Array
+    target: tuple[str, ...]
     origin: str = ""
+    form: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -259,7 +263,7 @@ def _test_set(
     if settings.regression:
         require_numbers(rows, columns)
     seal_targets(rows, columns, path)
-    return TestSet(name, rows.without(columns.target), path, units, leaked), findings
+    return TestSet(name, rows.without(columns.target), path, units, leaked, columns.target), findings
 
 
 def unseen_classes(
