@@ -280,6 +280,49 @@ def test_old_test_rows_are_read_as_the_run_that_held_them_out_wrote_them(
     assert {name: now[name] for name in same} == pytest.approx({name: then[name] for name in same})
 
 
+@pytest.mark.parametrize(("old", "new"), [(";", "|"), ("list", "|"), (";", "list"), ("list", ";")])
+def test_rehearsed_labels_are_written_as_the_new_rows_write_theirs(
+    here: Path, tiny_model: Path, old: str, new: str
+) -> None:
+    several(here / "a.jsonl", 90, seed=0, form=old)
+    api.finetune("a.jsonl", "target", model=tiny_model, method="probe", settings=PLAIN, out="first")
+    several(here / "b.jsonl", 60, seed=1, form=new)
+    alone, mixed = (planned("b.jsonl", tiny_model, rehearse=given) for given in (None, (here / "first", 1.0)))
+    assert mixed.state["labels"] == list(LABELS)
+    assert mixed.state["form"] == alone.state["form"]
+    many = len(alone.split.train)
+    drawn = mixed.split.train.select(np.arange(many, len(mixed.split.train)))
+    own = {row["text"]: set(row["target"] or ["urgent"]) for row in tiny_rows("multi-label", 90)[0].table.to_pylist()}
+    wanted = [[float(name in own[text]) for name in LABELS] for text in drawn.values("text")]
+    assert mixed.task.encode_targets(drawn, mixed.columns, mixed.state).tolist() == wanted
+    assert len(drawn) > 40
+
+
+def test_rehearsed_labels_that_a_text_cannot_hold_are_refused_with_what_to_write(here: Path, tiny_model: Path) -> None:
+    """Or that would make another separator of the new rows' own."""
+    rows = [json.loads(line) for line in several(here / "a.jsonl", 90, seed=0).read_text().splitlines()]
+    for number, (held, form) in enumerate((("ask|{}", "|"), ("{};ask", "|"), (" {}", ";"))):
+        named = [{**row, "target": [held.format(one) for one in row["target"]]} for row in rows]
+        (here / "a.jsonl").write_text("\n".join(map(json.dumps, named)))
+        api.finetune("a.jsonl", "target", model=tiny_model, method="probe", settings=PLAIN, out=f"run{number}")
+        several(here / "b.jsonl", 60, seed=1, form=form)
+        with pytest.raises(ConfigError, match="cannot be written in one text") as caught:
+            planned("b.jsonl", tiny_model, rehearse=(here / f"run{number}", 1.0))
+        assert "lists of labels" in str(caught.value)
+
+
+def test_lists_of_numbers_and_of_texts_are_rehearsed_together(here: Path, tiny_model: Path) -> None:
+    coded: dict[str, Any] = {name: number for number, name in enumerate(LABELS)}
+    for name, made in (("a", int), ("b", str)):
+        rows = [json.loads(line) for line in several(here / "x.jsonl", 90, seed=ord(name)).read_text().splitlines()]
+        written = [{**row, "target": [made(coded[one]) for one in row["target"]]} for row in rows]
+        (here / f"{name}.jsonl").write_text("\n".join(map(json.dumps, written)))
+        api.finetune(f"{name}.jsonl", "target", model=tiny_model, method="probe", settings=PLAIN, out=f"of {name}")
+    for new, old in (("a", "of b"), ("b", "of a")):
+        mixed = planned(f"{new}.jsonl", tiny_model, rehearse=(here / old, 1.0))
+        assert mixed.state["labels"] == ["0", "1", "2", "3"]
+
+
 def test_a_chain_of_runs_reads_the_test_rows_of_each_as_they_were_written(here: Path, tiny_model: Path) -> None:
     made: dict[str, Any] = {"method": "probe", "settings": PLAIN}
     runs, model = list[Any](), tiny_model

@@ -13,6 +13,7 @@ from whet.data.clean import clean
 from whet.data.columns import require_columns
 from whet.data.markers import is_numeric, markers_missing, spoiled_number
 from whet.data.read import Sources, read
+from whet.data.rehearse import unwritable
 from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split, SplitSettings, split_rows
 from whet.earlier import (
@@ -189,9 +190,13 @@ def with_earlier(found: Checked, wanted: Mapping[str, Any], scratch: Path) -> Ch
                 fix="name a run of the same kind, or leave --rehearse out",
             )
         settings = replace(past.settings, seed=found.settings.seed)
+        separator = found.settings.separator
         split, rehearsed = with_rehearsed(
-            split, found.columns, past.split, past.columns, share=plan.share, settings=settings, name=source.name
-        )
+            split, found.columns, past.split, past.columns,
+            share=plan.share, settings=settings, separator=separator, name=source.name,
+        )  # fmt: skip
+        if separator not in (None, settings.separator):
+            refuse_other_separator(separator_of_task(found.task, split.train, found.columns), str(separator))
         plan = replace(plan, rehearse=str(source.folder), rehearsed=past.fingerprint)
         if not rehearsed:
             findings.append(nothing_to_rehearse(source))
@@ -263,6 +268,16 @@ def past_rows(run: EarlierRun, known: str | None, scratch: Path) -> Checked:
             fix="restore the file as it was then",
         )
     return with_earlier(found, content, scratch)
+
+
+def refuse_other_separator(found: str | None, own: str) -> None:
+    """Rehearsed labels may hold what would be taken for another separator of all texts.
+
+    Raises:
+        ConfigError: it is another than the new rows' own.
+    """
+    if found != own:
+        raise unwritable("Some labels", own)
 
 
 def nothing_to_rehearse(run: EarlierRun) -> Finding:

@@ -350,12 +350,16 @@ def with_rehearsed(
     *,
     share: float,
     settings: SplitSettings,
+    separator: str | None,
     name: str,
 ) -> tuple[Split, int]:
     """The split with a share of an earlier run's training rows at the end of its own; how many there are.
 
     Rows whose text is anywhere among the new rows are left out: twice in train, or on both sides of the split, they
     would do harm. Test and validation rows stay what they were.
+
+    Args:
+        settings: How the earlier rows were divided; separator: what stands between the labels of one new text.
 
     Raises:
         ConfigError: the rows cannot be laid under each other.
@@ -378,7 +382,8 @@ def with_rehearsed(
     if not len(drawn):
         return split, 0
     drawn_valid = split.valid is not None and split.valid.table is split.train.table
-    train, *more = with_rows(parts if drawn_valid else parts[:1], past.train.select(drawn), own, columns)
+    separators = (separator, settings.separator)
+    train, *more = with_rows(parts if drawn_valid else parts[:1], past.train.select(drawn), own, columns, separators)
     valid = more[0] if drawn_valid else split.valid
     everything = train.at(np.concatenate([train.ids, more[-1].ids]))
     how = f"{split.how} Train has {len(drawn):,} rows of {name} besides, {share:.0%} of each class."

@@ -43,12 +43,19 @@ def in_columns(rows: Rows, own: Columns, columns: Columns) -> Rows:
     return rows.with_table(table)
 
 
-def with_rows(parts: list[Rows], extra: Rows, own: Columns, columns: Columns) -> list[Rows]:
+def with_rows(
+    parts: list[Rows],
+    extra: Rows,
+    own: Columns,
+    columns: Columns,
+    separators: tuple[str | None, str | None] = (None, None),
+) -> list[Rows]:
     """The same parts of one table, now of a table that ends with the extra rows; those come last, as a part more.
 
     Args:
         parts: Selections of one table, such as train and validation rows.
         own: The columns of ``extra``; columns: those of ``parts``. Only these are kept.
+        separators: What stands between the labels of one text, in ``parts`` and in ``extra``; None where nothing does.
 
     Raises:
         ConfigError: the two cannot be laid into one column.
@@ -64,11 +71,48 @@ def with_rows(parts: list[Rows], extra: Rows, own: Columns, columns: Columns) ->
     for name in names:
         ours = table.column(name)
         added = more.column(theirs[name]) if name in theirs else pa.nulls(len(more), ours.type)
+        if name in columns.target and (separators[0] != separators[1] or is_list(ours.type) != is_list(added.type)):
+            added = relabelled(added, separators[1], separators[0])
         first[name], second[name] = alike(ours, added, name)
     joined = pa.concat_tables([pa.table(first), pa.table(second)])
     begin = np.arange(len(table), len(joined), dtype=np.int64)
     whole = parts[0].with_table(joined)
     return [*(whole.at(part.ids) for part in parts), whole.at(begin)]
+
+
+def relabelled(column: Any, theirs: str | None, ours: str | None) -> Any:
+    """Several labels a row as the new rows write theirs: in one text with their separator, else in a list.
+
+    Args:
+        theirs: What stands between the labels of a text now; ours: what shall, None for lists.
+
+    Raises:
+        ConfigError: a label could not be read again.
+    """
+    rows = [None if value is None else labels_of(value, theirs) for value in column.to_pylist()]
+    if ours is None:
+        return pa.array(rows, pa.list_(pa.string()))
+    for label in dict.fromkeys(label for row in rows for label in row or ()):
+        if ours in label or label != label.strip() or not label:
+            raise unwritable(f"The label {label!r}", ours)
+    return pa.array([None if row is None else ours.join(row) for row in rows], pa.large_string())
+
+
+def labels_of(value: Any, separator: str | None) -> list[str]:
+    """The labels of one row, from a list or a text."""
+    if isinstance(value, list):
+        return [text_of(label) for label in value if label is not None]
+    parts = [text_of(value)] if separator is None else text_of(value).split(separator)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def unwritable(what: str, separator: str) -> ConfigError:
+    """Old labels cannot be written as the new rows write theirs."""
+    return ConfigError(
+        f"{what} of rows to rehearse cannot be written in one text with {separator!r} between labels, as the new ones.",
+        where="--rehearse",
+        fix="write the new rows as lists of labels (.jsonl or .parquet), or leave --rehearse out",
+    )
 
 
 def alike(ours: Any, added: Any, name: str) -> tuple[Any, Any]:
@@ -80,7 +124,7 @@ def alike(ours: Any, added: Any, name: str) -> tuple[Any, Any]:
     if ours.type == added.type:
         return ours, added
     if is_list(ours.type) and is_list(added.type):
-        return pa.array(ours.to_pylist()), pa.array(added.to_pylist(), pa.array(ours.to_pylist()).type)
+        return in_lists(ours), in_lists(added)
     if is_list(ours.type) or is_list(added.type):
         raise ConfigError(
             f"The labels are lists in one of the two sets of rows, and texts in the other ({name!r}).",
@@ -90,6 +134,13 @@ def alike(ours: Any, added: Any, name: str) -> tuple[Any, Any]:
     if is_number(ours.type) and is_number(added.type):
         return pc.cast(ours, pa.float64()), pc.cast(added, pa.float64())
     return in_words(ours), in_words(added)
+
+
+def in_lists(column: Any) -> Any:
+    """A column of lists as lists of texts; whole numbers without a point."""
+    rows = column.to_pylist()
+    texts = [None if row is None else [None if one is None else text_of(one) for one in row] for row in rows]
+    return pa.array(texts, pa.list_(pa.string()))
 
 
 def in_words(column: Any) -> Any:
