@@ -430,6 +430,55 @@ def test_without_the_old_file_it_is_said_and_rehearsal_is_refused(here: Path, fi
         planned(new, here / "first", rehearse=(here / "first", 0.2))
 
 
+def grouped(path: Path, kind: Any, rows: int, *, seed: int, groups: int = 20, name: str = "who") -> Path:
+    """Rows of so many customers; the first of them is nobody's."""
+    lines = [json.loads(line) for line in write(path, kind, rows, seed=seed).read_text().splitlines()]
+    named = [{**line, name: f"c{number % groups}" if number else None} for number, line in enumerate(lines)]
+    path.write_text("\n".join(map(json.dumps, named)))
+    return path
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_group_that_is_held_out_is_rehearsed(here: Path, tiny_model: Path, seed: int) -> None:
+    old, new = (grouped(here / f"{n}.jsonl", "classification", 150, seed=n, name=("who", "client")[n]) for n in (0, 1))
+    made: dict[str, Any] = {"method": "top-layers", "settings": TUNED}  # which needs validation rows
+    api.finetune(old, "target", group="who", model=tiny_model, method="probe", settings=PLAIN, out="first")
+    alone, mixed = (
+        planned(new, tiny_model, group="client", seed=seed, rehearse=given, **made)
+        for given in (None, (here / "first", 1.0))
+    )
+    many = len(alone.split.train)
+    learnt = set(mixed.split.train.values("client")) - {None}
+    assert mixed.split.valid is not None
+    for held in (mixed.split.valid, mixed.split.tests["test"].rows):
+        assert not learnt & set(held.values("client"))
+    assert len(mixed.split.train) > many + 10
+    assert mixed.split.train.values("client")[:many] == alone.split.train.values("client")
+    assert "none of a group that is held out" in mixed.split.how
+    lone = planned(write(here / "c.jsonl", "classification", 90, seed=3), tiny_model, rehearse=(here / "first", 1.0))
+    assert "held out" not in lone.split.how.split("Train has")[1]
+
+
+def test_test_rows_of_groups_that_the_earlier_model_learnt_from_are_counted(here: Path, tiny_model: Path) -> None:
+    old, new = (grouped(here / f"{n}.jsonl", "classification", 150, seed=n) for n in (0, 1))
+    api.finetune(old, "target", group="who", model=tiny_model, method="probe", settings=PLAIN, out="first")
+    prepared = planned(new, here / "first", group="who", seed=1)
+    past = api.prepare(Plan.read(here / "first" / "plan.yaml").as_dict(), api.Objects(), here / "scratch")
+    learnt, ours = ({*one.split.train.values("who"), None} - {None} for one in (past, prepared))
+    for name, known, what in (
+        ("test", learnt, "that first learnt from"),
+        ("test of first", ours, "that is also in the new train"),
+    ):
+        who = (prepared if name == "test" else past).split.tests["test"].rows.values("who")
+        many = sum(one in known for one in who)
+        assert many
+        said = [one for one in prepared.findings if f"rows of {name} have a group {what}" in one.message]
+        assert [one.count for one in said] == [many]
+        assert said[0].message.startswith(f"{many} of {len(who)} rows")
+    same = planned(old, here / "first", group="who")
+    assert not [one.message for one in same.findings if "have a group" in one.message]  # held out again
+
+
 def test_rows_can_be_rehearsed_without_going_on_from_their_run(here: Path, first: Path, tiny_model: Path) -> None:
     new = write(here / "new.jsonl", "classification", 90, seed=1, labels=("billing", "access"))
     prepared = planned(new, tiny_model, rehearse=(first, 0.5))

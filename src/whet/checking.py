@@ -21,6 +21,7 @@ from whet.earlier import (
     Learnt,
     continued,
     find_run,
+    groups_learnt,
     growth_findings,
     learnt_from,
     named_run,
@@ -173,7 +174,8 @@ def with_earlier(found: Checked, wanted: Mapping[str, Any], scratch: Path) -> Ch
         past, why = past_of(run, given.get("fingerprint"), scratch / "earlier")
         if past is not None:
             plan = replace(plan, fingerprint=past.fingerprint)
-            chain, gaps = (Learnt(run.name, learnt_from(past.split, past.columns)), *past.chain), past.gaps
+            learnt = learnt_from(past.split, past.columns), groups_learnt(past.split, past.columns)
+            chain, gaps = (Learnt(run.name, *learnt), *past.chain), past.gaps
             split, said = with_tests(split, found.columns, past.split, past.columns, run, chain)
             findings += said
         elif why is not None:
@@ -281,8 +283,8 @@ def refuse_other_separator(found: str | None, own: str) -> None:
 
 
 def nothing_to_rehearse(run: EarlierRun) -> Finding:
-    """Every row of the earlier run is among the new ones already."""
-    message = f"No row of {run.name} is rehearsed: the new rows hold every one of them already."
+    """No row of the earlier run may be drawn."""
+    message = f"No row of {run.name} is rehearsed: each is among the new rows already, or of a group that is held out."
     return Finding("earlier", "info", message, str(run.folder), "nothing, or leave --rehearse out")
 
 

@@ -7,7 +7,7 @@ starts with a new head. Nothing here reads or divides files of rows; ``checking`
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from whet import catalog
 from whet.backbones.weights import RECORD
 from whet.data.clean import counted, some
-from whet.data.fingerprints import input_hashes, is_in
+from whet.data.fingerprints import group_codes, input_hashes, is_in
 from whet.data.rehearse import draw_share, in_columns, with_rows
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.split import Split, SplitSettings, TestSet, strata_of
@@ -282,15 +282,39 @@ def refuse_other_record(run: EarlierRun | None, plan: EarlierPlan) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """(N,) uint64 hashes of the inputs that a run learnt from, and its name."""
+    """What a run learnt from, and its name.
+
+    Shapes:
+        hashes: (N,) uint64 of the inputs; groups: (G,) int64 codes of the groups, where rows had any.
+    """
 
     run: str
     hashes: Array
+    groups: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def learnt_from(split: Split, columns: Columns) -> Array:
     """(N,) uint64: hashes of every input that is no test row."""
     return np.concatenate([input_hashes(rows, columns) for rows in (split.train, split.valid) if rows is not None])
+
+
+def groups_learnt(split: Split, columns: Columns) -> Array:
+    """(G,) int64: codes of the groups that have a row that is no test row."""
+    return groups_of([rows for rows in (split.train, split.valid) if rows is not None], columns)
+
+
+def groups_held(split: Split, columns: Columns) -> Array:
+    """(G,) int64: codes of the groups that have a validation or test row."""
+    units = [test.units for test in split.tests.values() if test.units is not None]
+    held = np.unique(np.concatenate([groups_of([split.valid] if split.valid is not None else [], columns), *units]))
+    return held[held >= 0]
+
+
+def groups_of(parts: Sequence[Rows], columns: Columns) -> Array:
+    """(G,) int64: codes of the groups of some rows; those without a group have no part in it."""
+    codes = [group_codes(rows, columns) for rows in parts if columns.group is not None and columns.group in rows.names]
+    found = np.unique(np.concatenate([np.zeros(0, np.int64), *codes]))
+    return found[found >= 0]
 
 
 def with_tests(
@@ -302,13 +326,16 @@ def with_tests(
         past: The earlier run's rows, divided as they were; own: its columns.
         chain: What it learnt from, and every run before it: the model has seen all of that.
     """
-    ours = learnt_from(split, columns)
+    ours, our_groups = learnt_from(split, columns), groups_learnt(split, columns)
     tests, findings = dict[str, TestSet](), list[Finding]()
     for name, test in split.tests.items():
         hashes, leaked = input_hashes(test.rows, columns), test.leaked
         for one in chain:
             seen = is_in(hashes, one.hashes)
-            findings += seen_finding(name, test.rows, seen, f"that {one.run} learnt from: the model has seen them")
+            text = f"a text that {one.run} learnt from: the model has seen them"
+            group = f"a group that {one.run} learnt from: the model has seen others of it"
+            findings += seen_finding(name, test.rows, seen, text)
+            findings += seen_finding(name, test.rows, of_groups(test, one.groups), group)
             leaked = np.union1d(leaked, test.rows.ids[seen])
         tests[name] = replace(test, leaked=leaked)
     for name, test in past.tests.items():
@@ -317,7 +344,9 @@ def with_tests(
         called = name if test.origin else f"{name} of {run.name}"
         while called in tests:
             called += "*"
-        findings += seen_finding(called, rows, seen, "that is also in the new train or valid")
+        findings += seen_finding(called, rows, seen, "a text that is also in the new train or valid")
+        group = "a group that is also in the new train or valid"
+        findings += seen_finding(called, rows, of_groups(test, our_groups), group)
         leaked = np.union1d(test.leaked, rows.ids[seen])
         form = test.form if test.origin else run.state.get("form")
         tests[called] = replace(test, name=called, rows=rows, leaked=leaked, origin=test.origin or run.name, form=form)
@@ -325,8 +354,13 @@ def with_tests(
     return replace(split, tests=tests, how=how), findings
 
 
+def of_groups(test: TestSet, groups: Array) -> Array:
+    """(N,) bool: which test rows are of these groups; none where they have no groups."""
+    return np.zeros(len(test.rows), bool) if test.units is None else np.isin(test.units, groups)
+
+
 def seen_finding(name: str, rows: Rows, seen: Array, what: str) -> list[Finding]:
-    """A word on test rows whose text was learnt from."""
+    """A word on test rows whose text or group was learnt from."""
     ids = rows.ids[seen]
     if not len(ids):
         return []
@@ -334,7 +368,7 @@ def seen_finding(name: str, rows: Rows, seen: Array, what: str) -> list[Finding]
         Finding(
             "leakage",
             "warning",
-            f"{len(ids):,} of {len(rows):,} rows of {name} have a text {what}.",
+            f"{len(ids):,} of {len(rows):,} rows of {name} have {what}.",
             where=rows.place(int(ids[0])),
             fix="remove them from one side; the score of these rows is too good to be true",
             count=len(ids),
@@ -356,7 +390,7 @@ def with_rehearsed(
     """The split with a share of an earlier run's training rows at the end of its own; how many there are.
 
     Rows whose text is anywhere among the new rows are left out: twice in train, or on both sides of the split, they
-    would do harm. Test and validation rows stay what they were.
+    would do harm. So are rows of groups that are held out. Test and validation rows stay what they were.
 
     Args:
         settings: How the earlier rows were divided; separator: what stands between the labels of one new text.
@@ -378,7 +412,10 @@ def with_rehearsed(
     parts = [split.train, *([split.valid] if split.valid is not None else [])]
     taken = [input_hashes(rows, columns) for rows in (*parts, *(test.rows for test in split.tests.values()))]
     strata = strata_of(past.train, own, settings)
-    drawn = draw_share(past.train, own, strata, share, settings.seed, np.concatenate(taken))
+    barred = np.zeros(len(past.train), bool)
+    if columns.group and own.group:
+        barred = np.isin(group_codes(past.train, own), groups_held(split, columns))
+    drawn = draw_share(past.train, own, strata, share, settings.seed, np.concatenate(taken), barred)
     if not len(drawn):
         return split, 0
     drawn_valid = split.valid is not None and split.valid.table is split.train.table
@@ -386,5 +423,6 @@ def with_rehearsed(
     train, *more = with_rows(parts if drawn_valid else parts[:1], past.train.select(drawn), own, columns, separators)
     valid = more[0] if drawn_valid else split.valid
     everything = train.at(np.concatenate([train.ids, more[-1].ids]))
-    how = f"{split.how} Train has {len(drawn):,} rows of {name} besides, {share:.0%} of each class."
+    but = ", but none of a group that is held out" if barred.any() else ""
+    how = f"{split.how} Train has {len(drawn):,} rows of {name} besides, {share:.0%} of each class{but}."
     return replace(split, train=everything, valid=valid, how=how), len(drawn)

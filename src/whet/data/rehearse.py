@@ -20,16 +20,19 @@ from whet.errors import ConfigError
 Array = np.ndarray[Any, Any]
 
 
-def draw_share(rows: Rows, columns: Columns, strata: Array, share: float, seed: int, known: Array) -> Array:
+def draw_share(
+    rows: Rows, columns: Columns, strata: Array, share: float, seed: int, known: Array, barred: Array
+) -> Array:
     """Ascending positions of a share of every stratum, rounded up, so that none is left without a row.
 
     Args:
         strata: (N,) int32, such as the class of each row.
         share: Above 0 and at most 1, of the rows of each stratum.
         known: (M,) uint64 hashes of inputs that are there already; their rows are not drawn.
+        barred: (N,) bool, rows that are not drawn either.
     """
     hashes = input_hashes(rows, columns)
-    free = np.flatnonzero(~is_in(hashes, known))
+    free = np.flatnonzero(~is_in(hashes, known) & ~barred)
     order = free[np.lexsort((seeded(hashes[free], "rehearse", seed), strata[free]))]
     kinds, starts, sizes = np.unique(strata[order], return_index=True, return_counts=True)
     wanted = np.ceil(share * np.bincount(strata, minlength=int(kinds.max(initial=-1)) + 1)[kinds] - 1e-9)
