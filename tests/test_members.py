@@ -18,8 +18,10 @@ import whet
 from members import grids
 from plain import PLAIN
 from whet import catalog
+from whet.data.fingerprints import input_hashes
 from whet.errors import ConfigError, DataError
 from whet.modalities.text import Text
+from whet.run import learning_rows
 from whet.testing import check_backbone, check_modality, tiny_rows
 
 POINTS = "[whet.members]\nmodality.grid = members.grids:Grid\nbackbone.grid-net = members.grids:GridNet\n"
@@ -144,6 +146,51 @@ def test_a_run_goes_on_from_one_of_grids(here: Path, model: Path) -> None:
     tuned(table, model)
     result = tuned(table, here / "work" / "run", out="second")
     assert "earlier" in result.story.judgements[0].scores
+
+
+def elsewhere(folder: Path) -> Path:
+    """Other grids under the names of ``written``, each of the next kind, and the same table."""
+    table = written(folder)
+    listed = pd.read_csv(table, keep_default_na=False)
+    kept = [np.load(folder / name) for name in listed["file"]]
+    for name, grid in zip(listed["file"], [*kept[1:], kept[0]], strict=True):
+        np.save(folder / name, grid + np.float32(0.125))
+    listed["kind"] = [*listed["kind"][1:], listed["kind"][0]]
+    listed.to_csv(table, index=False)
+    return table
+
+
+def test_validation_files_of_another_folder_are_learnt_from_there(here: Path, model: Path) -> None:
+    table, other = written(here / "rows"), elsewhere(here / "valid")
+    prepared = whet.plan(table, "kind", model=model, valid=other, method="top-layers", settings=SHORT)
+    train, valid = prepared.split.train, prepared.split.valid
+    assert valid is not None
+    rows, targets, _ = learning_rows(prepared)
+    own = [input_hashes(part, prepared.columns) for part in (train, valid)]
+    assert np.array_equal(input_hashes(rows, prepared.columns), np.concatenate(own))
+    assert len(targets) == len(rows)
+    result = tuned(table, model, valid=other)
+    assert "frozen-probe" in result.story.judgements[0].scores
+
+
+def test_rehearsed_files_are_those_of_the_folder_of_their_run(
+    here: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)  # so that names from here are tried too
+    written(here / "rows")
+    tuned(Path("rows/grids.csv"), model, out="first")
+    past = whet.plan(plan="first/plan.yaml")
+    other = elsewhere(here / "more")
+    again: dict[str, Any] = {"model": "first", "rehearse": ("first", 1.0), "settings": SETTINGS}
+    mixed = whet.plan(other, "kind", **again, method="probe")
+    alone = whet.plan(other, "kind", model=model, settings=SETTINGS, method="probe")
+    hashes = input_hashes(mixed.split.train, mixed.columns)
+    many = len(alone.split.train)
+    assert np.array_equal(hashes[:many], input_hashes(alone.split.train, alone.columns))
+    assert set(hashes[many:]) <= set(input_hashes(past.split.train, past.columns))
+    assert len(hashes) - many > 50
+    result = whet.finetune(other, "kind", **again, method="top-layers", out="second")
+    assert list(result.verdicts) == ["test", "test of first"]
 
 
 def test_without_a_model_it_is_said_that_none_comes_along(here: Path) -> None:

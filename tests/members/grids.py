@@ -61,6 +61,10 @@ class Grid:
         rows = zip(*map(list_of, columns), strict=True)
         return [tuple(within(folder, value) if value else None for value in row) for row in rows]
 
+    def anchored(self, column: pa.ChunkedArray, folder: Path | None) -> pa.ChunkedArray:
+        paths = [value and str(within(folder, value).absolute()) for value in list_of(column)]
+        return pa.chunked_array([paths], pa.string())
+
     def given(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return value if value.ndim == 3 else None
@@ -203,7 +207,7 @@ def within(folder: Path | None, value: str | None) -> Path:
     return (folder or Path()) / (value or "")
 
 
-def list_of(column: pa.Array) -> list[str | None]:
+def list_of(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
     found: list[str | None] = column.to_pylist()
     return found
 

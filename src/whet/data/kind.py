@@ -45,6 +45,13 @@ class InputKind(Protocol):
         """
         ...
 
+    def anchored(self, column: pa.ChunkedArray, folder: Path | None) -> pa.ChunkedArray:
+        """A column whose values mean the same wherever its rows lie: names of files in ``folder`` become whole paths.
+
+        Asked where rows of two folders come into one table.
+        """
+        ...
+
     def given(self, value: Any) -> Any:
         """A raw value that a Python caller gave, as processors take it; None where it is none."""
         ...

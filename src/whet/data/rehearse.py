@@ -55,6 +55,8 @@ def with_rows(
 ) -> list[Rows]:
     """The same parts of one table, now of a table that ends with the extra rows; those come last, as a part more.
 
+    Inputs that name files go on naming them, also where the two lie in different folders.
+
     Args:
         parts: Selections of one table, such as train and validation rows.
         own: The columns of ``extra``; columns: those of ``parts``. Only these are kept.
@@ -63,7 +65,7 @@ def with_rows(
     Raises:
         ConfigError: the two cannot be laid into one column.
     """
-    table = parts[0].table
+    table, here, there = parts[0].table, parts[0].folder, extra.folder
     names = list(dict.fromkeys(name for name in (*columns.inputs, *columns.target, columns.group) if name))
     theirs = dict(zip((*columns.inputs, *columns.target), (*own.inputs, *own.target), strict=True))
     if columns.group and own.group:
@@ -74,12 +76,14 @@ def with_rows(
     for name in names:
         ours = table.column(name)
         added = more.column(theirs[name]) if name in theirs else pa.nulls(len(more), ours.type)
+        if name in columns.inputs and here != there:
+            ours, added = columns.modality.anchored(ours, here), columns.modality.anchored(added, there)
         if name in columns.target and (separators[0] != separators[1] or is_list(ours.type) != is_list(added.type)):
             added = relabelled(added, separators[1], separators[0])
         first[name], second[name] = alike(ours, added, name)
     joined = pa.concat_tables([pa.table(first), pa.table(second)])
     begin = np.arange(len(table), len(joined), dtype=np.int64)
-    whole = parts[0].with_table(joined)
+    whole = Rows(joined, parts[0].source, mapping=parts[0].mapping, folder=here if here == there else None)
     return [*(whole.at(part.ids) for part in parts), whole.at(begin)]
 
 

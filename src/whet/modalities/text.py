@@ -56,6 +56,10 @@ class Text:
         texts = [["" if value is None else text_of(value) for value in column.to_pylist()] for column in columns]
         return list(zip(*texts, strict=True))
 
+    def anchored(self, column: pa.ChunkedArray, folder: Path | None) -> pa.ChunkedArray:
+        """A text names no file."""
+        return column
+
     def given(self, value: Any) -> str | None:
         """A missing value, as pandas says it too, is an empty text."""
         if value is None or (isinstance(value, float) and np.isnan(value)):
