@@ -227,6 +227,15 @@ def test_one_value_without_a_list_and_a_row_without_one_are_refused(here: Path, 
     assert not (here / "out.csv").exists()
 
 
+def test_a_plan_is_of_what_the_files_held(here: Path, model: Path) -> None:
+    table = written(here / "rows")
+    whet.plan(table, "kind", model=model, method="probe", settings=SETTINGS).plan.write(here / "plan.yaml")
+    whet.finetune(plan=here / "plan.yaml", out="same")
+    np.save(here / "rows" / "files" / "5.npy", np.zeros((1, SIDE, SIDE), np.float32))
+    with pytest.raises(DataError, match="rows are not those of the plan"):
+        whet.finetune(plan=here / "plan.yaml", out="other")
+
+
 def test_text_is_still_text_where_grids_are_installed(here: Path, tiny_model: Path) -> None:
     rows = tiny_rows("classification", 60)[0].table.to_pylist()
     assert isinstance(whet.check(rows, "target").columns.modality, Text)

@@ -11,6 +11,7 @@ from typing import Any
 from whet.data.checks import run_checks, view_of
 from whet.data.clean import clean
 from whet.data.columns import require_columns
+from whet.data.fingerprints import input_hashes
 from whet.data.markers import is_numeric, markers_missing, spoiled_number
 from whet.data.read import Sources, read
 from whet.data.rehearse import unwritable
@@ -147,7 +148,7 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
         raise DataError(f"{error.what} {spoiled[0].message}", spoiled[0].where, spoiled[0].fix) from error
     findings += list(split.findings)
     name = str(given) if isinstance(given, str | Path) else "rows"
-    return Checked(name, fingerprint_of(sources), columns, task, split, unique(findings), settings, run)
+    return Checked(name, fingerprint_of(sources, columns), columns, task, split, unique(findings), settings, run)
 
 
 def rehearsed_labels(wanted: Mapping[str, Any]) -> tuple[str, ...]:
@@ -308,8 +309,8 @@ def valid_fraction(data: Mapping[str, Any], method: Any, learning: int, *, pairs
     return share if useful else 0.0
 
 
-def fingerprint_of(sources: Sources) -> str:
-    """A hash of everything that was read."""
+def fingerprint_of(sources: Sources, columns: Columns) -> str:
+    """A hash of everything that was read, and of the files that it names."""
     import xxhash
 
     digest = xxhash.xxh3_128()
@@ -319,6 +320,8 @@ def fingerprint_of(sources: Sources) -> str:
         digest.update(f"{len(rows)}|{rows.names}".encode())
         for batch in rows.batches(rows.names, 65536):
             digest.update(batch.serialize())
+        if columns.modality.by_name:
+            digest.update(input_hashes(rows, columns).tobytes())
     return digest.hexdigest()
 
 

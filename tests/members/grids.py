@@ -38,6 +38,7 @@ class Grid:
 
     brightness: float = 0.0
     nouns: ClassVar[tuple[str, str]] = ("grid", "grids")
+    by_name: ClassVar[bool] = True
     model: ClassVar[str | None] = None
     packages: ClassVar[tuple[str, ...]] = ()
     example: ClassVar[str] = "grid.npy"

@@ -25,6 +25,11 @@ class InputKind(Protocol):
         """What one value is called in messages, and what several are: ("text", "texts")."""
         ...
 
+    @property
+    def by_name(self) -> bool:
+        """Whether values name files: what these hold counts as the rows' own."""
+        ...
+
     def recognise(self, column: ColumnSummary) -> float:
         """How well a column suits, 0 (not at all) and up: for text its mean length times its share of different values,
         so a kind that is sure of itself answers a million."""

@@ -33,6 +33,7 @@ class Text:
     """Plain text in one or two columns."""
 
     nouns: ClassVar[tuple[str, str]] = ("text", "texts")
+    by_name: ClassVar[bool] = False
     model: ClassVar[str | None] = PACKAGED
     packages: ClassVar[tuple[str, ...]] = ("tokenizers",)
     example: ClassVar[str] = "a new text"
