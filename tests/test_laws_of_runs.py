@@ -23,6 +23,7 @@ from whet.data.targets import opens
 from whet.errors import ConfigError, DataError, RunError
 from whet.run import RunRows
 from whet.training.events import Checkpointed
+from whet.training.settings import Training
 
 ENOUGH = "data.valid_fraction=0.4"
 """So that the few rows of these tests can choose between rungs."""
@@ -356,6 +357,40 @@ def test_what_is_named_beside_a_plan_file_is_resolved_again(here: Path, tiny_mod
     assert api.plan("more.csv", plan="plan.yaml").plan.data.source == "more.csv"
     with pytest.raises(ConfigError, match="--time"):
         api.plan(plan="plan.yaml", time="20s")
+
+
+def test_what_planning_filled_in_is_found_anew_for_another_method_optimizer_or_other_rows(
+    here: Path, tiny_model: Path
+) -> None:
+    def fresh(source: str = "rows.csv", method: str = "full", *settings: str) -> Training:
+        return api.plan(source, "topic", model=tiny_model, method=method, settings=(*PLAIN, *settings)).plan.training
+
+    first = api.plan("rows.csv", "topic", model=tiny_model, method="full", settings=PLAIN)
+    api.write_plan(first, here / "plan.yaml")
+    for name in ("sgd", "schedule-free"):
+        setting = f"training.optimizer={name}"
+        assert api.plan(plan="plan.yaml", settings=[setting]).plan.training == fresh("rows.csv", "full", setting)
+    assert api.plan(plan="plan.yaml", method="bias-only").plan.training == fresh("rows.csv", "bias-only")
+    write_topics(here / "more.csv", 600, seed=4)
+    rows = [{"text": f"row {i} of {i % 3}", "topic": "abc"[i % 3]} for i in range(90)]
+    assert fresh("more.csv").epochs != first.plan.training.epochs
+    assert api.plan("more.csv", plan="plan.yaml").plan.training == fresh("more.csv")
+    assert api.plan(rows, plan="plan.yaml").plan.training.epochs != first.plan.training.epochs
+    least = api.plan(plan="plan.yaml", settings=["training.least_steps=9"]).plan.training
+    assert least == fresh("rows.csv", "full", "training.least_steps=9")
+
+
+def test_what_a_user_named_in_a_plan_is_kept_for_another_method_or_other_rows(here: Path, tiny_model: Path) -> None:
+    settings = ("training.epochs=3", "training.learning_rate=1e-3", "training.schedule=cosine")
+    first = api.plan("rows.csv", "topic", model=tiny_model, method="full", settings=(*PLAIN, *settings)).plan
+    first.write(here / "plan.yaml")
+    write_topics(here / "more.csv", 600, seed=4)
+    assert api.plan("more.csv", plan="plan.yaml").plan.training == first.training
+    assert api.plan(plan="plan.yaml", method="bias-only").plan.training == first.training
+    for training in (Training(epochs=3, learning_rate=2e-4), None):
+        named = ["training.learning_rate=2e-4", "training.epochs=3"] if training is None else []
+        found = api.plan(plan="plan.yaml", method="bias-only", training=training, settings=named).plan.training
+        assert (found.epochs, found.learning_rate) == (3, 2e-4)
 
 
 # The ladder

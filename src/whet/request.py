@@ -1,6 +1,7 @@
 """What was asked for: arguments of Python, or flags, as a partial plan and the objects that no plan file can hold."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from whet.data.read_objects import parts_of
 from whet.data.reader import refuse_idle_encoding
 from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
-from whet.plan import Auto, member_dict, member_of, plain, read_partial, set_value, trackers_of
+from whet.plan import Auto, build, member_dict, member_of, plain, read_partial, set_value, trackers_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import FILLED, Training
 from whet.wanted import method_of
 
 USUAL_SHARES = (0.0, VALID_SHARE, VALID_SHARE_OF_MANY)
 """Shares of validation rows that a plan has where the user named none."""
-
+IN_MEMORY = "rows"
+"""The source of rows that are given as objects."""
 
 KINDS: dict[str, tuple[Any, str]] = {
     "text": (str | Sequence, "the name of a column, or several"),
@@ -81,7 +83,7 @@ def partial_plan(
     sources = [wanted.get("data", {}).get("source") if rows is None else rows, *files_of(test), valid]
     refuse_idle_encoding(encoding, [one for one in sources if one is not None])
     data = {
-        "source": str(rows) if isinstance(rows, str | Path) else None,
+        "source": None if rows is None else str(rows) if isinstance(rows, str | Path) else IN_MEMORY,
         "inputs": None if text is None else ([text] if isinstance(text, str) else list(text)),
         "target": None if target is None else ([target] if isinstance(target, str) else list(target)),
         "tests": [str(path) for path in files_of(test)] or None,
@@ -127,7 +129,9 @@ def partial_plan(
     if track:
         wanted["track"] = with_trackers(wanted.get("track"), track)
     if plan is not None:
-        resolve_again(wanted, read_partial(Path(plan)), set(settings))
+        asked = {setting.partition("=")[0].strip() for setting in settings}
+        asked |= {"training"} if training is not None else set()
+        resolve_again(wanted, read_partial(Path(plan)), asked)
     return wanted
 
 
@@ -176,27 +180,70 @@ def rehearsed(given: Any) -> dict[str, Any]:
     return {"rehearse": str(run), "share": float(share)}
 
 
-def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], settings: set[str]) -> None:
-    """Take out of ``wanted``, in place, what a plan file resolved for other settings or other rows."""
+def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], asked: set[str]) -> None:
+    """Take out of ``wanted``, in place, what a plan file resolved for other settings or other rows.
+
+    Args:
+        before: The plan file.
+        asked: What was named beside it, as ``part.field``, or ``part`` for a whole one.
+    """
     if plain(followed_by_none(wanted)) == plain(followed_by_none(before)):
         return
     wanted.pop("forecast", None)
     share = wanted.get("data", {}).get("valid_fraction")
-    named = share not in USUAL_SHARES or any(setting.strip().startswith("data.valid_fraction") for setting in settings)
+    named = share not in USUAL_SHARES or is_asked("data.valid_fraction", asked)
     rows_differ = wanted["data"].get("source") != before["data"].get("source") if "data" in before else False
-    if not named and (rows_differ or method_name(wanted) != method_name(before)):
+    method_differs = method_name(wanted) != method_name(before)
+    if not named and (rows_differ or method_differs):
         wanted["data"].pop("valid_fraction")
-    method, filled = wanted.get("method"), before.get("training") or {}
-    resolved = "forecast" in before and method_name(wanted) != method_name(before)
-    if resolved and filled and takes_no_steps(method):
-        asked = {setting.partition("=")[0].strip() for setting in settings}
+    if "forecast" in before and before.get("training"):
+        idle = filled_for_others(wanted, before, differs=rows_differ or method_differs)
         wanted["training"] = {
             key: value
             for key, value in wanted["training"].items()
-            if key not in FILLED or f"training.{key}" in asked or value != filled.get(key)
+            if key not in idle or is_asked(f"training.{key}", asked) or value != before["training"].get(key)
         }
-    if isinstance(method, dict) and not any(setting.strip().startswith("method.folds") for setting in settings):
+    method = wanted.get("method")
+    if isinstance(method, dict) and not is_asked("method.folds", asked):
         wanted["method"] = {key: value for key, value in method.items() if key != "folds"}
+
+
+def is_asked(name: str, asked: set[str]) -> bool:
+    """Whether a field was named, by itself or with its whole part."""
+    return name in asked or name.partition(".")[0] in asked
+
+
+def filled_for_others(wanted: Mapping[str, Any], before: Mapping[str, Any], *, differs: bool) -> set[str]:
+    """Training settings that a resolved plan was given for another method, optimizer or other rows.
+
+    Args:
+        differs: Whether the method or the rows do.
+    """
+    if differs and takes_no_steps(wanted.get("method")):
+        return {*FILLED, *filled_in(before)}
+    now, then = (plan["training"].get("optimizer", Training().optimizer) for plan in (wanted, before))
+    first, second = (member_of("optimizer", one) if isinstance(one, str | Mapping) else one for one in (then, now))
+    found = filled_in(before) if differs or first != second else set()
+    if wanted["training"].get("least_steps") != before["training"].get("least_steps"):
+        found |= filled_in(before) & {"epochs"}
+    return found | ({"learning_rate"} if type(first) is not type(second) else set())  # a rate in another unit
+
+
+def filled_in(before: Mapping[str, Any]) -> set[str]:
+    """Training settings that planning has filled in, as far as a resolved plan tells them from what a user named.
+
+    A value that planning would not have given is the user's own. Epochs that are no fewer than the method's may be
+    either's.
+    """
+    training, method = build(Training, before["training"], "training"), method_of(before.get("method"))
+    found = {"schedule"} if training.schedule == training.optimizer.schedule else set()
+    if before["forecast"].get("fitting"):
+        found |= {"micro_batch_size", "gradient_checkpointing"}
+    if isinstance(method, Auto) or not method.epochs:
+        return found
+    usual = replace(training, learning_rate=None).rate(method.learning_rate)
+    found |= {"learning_rate"} if training.learning_rate == usual else set()
+    return found | ({"epochs"} if training.epochs is None or training.epochs >= method.epochs else set())
 
 
 def takes_no_steps(method: Any) -> bool:
