@@ -22,6 +22,7 @@ from whet import api
 from whet.data.targets import opens
 from whet.errors import ConfigError, DataError, RunError
 from whet.run import RunRows
+from whet.testing import tiny_text_model
 from whet.training.events import Checkpointed
 from whet.training.settings import Training
 
@@ -391,6 +392,16 @@ def test_what_a_user_named_in_a_plan_is_kept_for_another_method_or_other_rows(he
         named = ["training.learning_rate=2e-4", "training.epochs=3"] if training is None else []
         found = api.plan(plan="plan.yaml", method="bias-only", training=training, settings=named).plan.training
         assert (found.epochs, found.learning_rate) == (3, 2e-4)
+
+
+def test_a_model_that_is_set_beside_a_plan_file_is_taken(here: Path, tiny_model: Path) -> None:
+    other = tiny_text_model(here / "other", seed=5)
+    api.write_plan(api.plan("rows.csv", "topic", model=tiny_model, method="probe", settings=PLAIN), here / "plan.yaml")
+    for setting in (f"model.name={other}", f"model.folder={other}"):
+        found = api.plan(plan="plan.yaml", settings=[setting]).plan.model
+        assert found == api.plan("rows.csv", "topic", model=other, method="probe", settings=PLAIN).plan.model
+    same = api.plan(plan="plan.yaml", settings=["model.name=" + api.Plan.read(here / "plan.yaml").model.name]).plan
+    assert same.model.folder == str(tiny_model)
 
 
 # The ladder

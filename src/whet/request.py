@@ -130,7 +130,7 @@ def partial_plan(
         wanted["track"] = with_trackers(wanted.get("track"), track)
     if plan is not None:
         asked = {setting.partition("=")[0].strip() for setting in settings}
-        asked |= {"training"} if training is not None else set()
+        asked |= {part for part, given in (("training", training), ("model", model)) if given is not None}
         resolve_again(wanted, read_partial(Path(plan)), asked)
     return wanted
 
@@ -190,6 +190,7 @@ def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], asked: set[
     if plain(followed_by_none(wanted)) == plain(followed_by_none(before)):
         return
     wanted.pop("forecast", None)
+    forget_model(wanted, before, asked)
     share = wanted.get("data", {}).get("valid_fraction")
     named = share not in USUAL_SHARES or is_asked("data.valid_fraction", asked)
     rows_differ = wanted["data"].get("source") != before["data"].get("source") if "data" in before else False
@@ -206,6 +207,15 @@ def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], asked: set[
     method = wanted.get("method")
     if isinstance(method, dict) and not is_asked("method.folds", asked):
         wanted["method"] = {key: value for key, value in method.items() if key != "folds"}
+
+
+def forget_model(wanted: dict[str, Any], before: Mapping[str, Any], asked: set[str]) -> None:
+    """Take out of ``wanted``, in place, what a plan file says of its own model, where another one is named."""
+    model, own = wanted.get("model") or {}, before.get("model") or {}
+    if any(model.get(key) != own.get(key) for key in ("name", "folder")):
+        wanted["model"] = {
+            key: value for key, value in model.items() if value != own.get(key) or is_asked(f"model.{key}", asked)
+        }
 
 
 def is_asked(name: str, asked: set[str]) -> bool:
