@@ -158,6 +158,21 @@ def test_the_verdict_compares_with_the_earlier_model_on_both_test_sets(here: Pat
     assert whet.evaluate("second", new).metric == fresh.metric
 
 
+def test_a_plan_taken_for_an_earlier_model_compares_with_it_and_one_taken_from_it_does_not(
+    here: Path, first: Path, tiny_model: Path
+) -> None:
+    new = write(here / "new.jsonl", "classification", 90, seed=1)
+    planned(new, tiny_model).plan.write(here / "plan.yaml")
+    plain = Plan.read(here / "plan.yaml").evaluation.baselines
+    onto = api.plan(plan="plan.yaml", model=first)
+    assert onto.plan.evaluation.baselines == planned(new, first).plan.evaluation.baselines != plain
+    onto.plan.write(here / "onto.yaml")
+    assert api.plan(plan="onto.yaml", model=tiny_model).plan.evaluation.baselines == plain
+    assert "earlier" in api.plan(plan="onto.yaml", seed=1).plan.evaluation.baselines
+    few = ["evaluation.baselines=[majority]"]
+    assert api.plan(plan="plan.yaml", model=first, settings=few).plan.evaluation.baselines == ("majority",)
+
+
 def test_the_earlier_run_is_judged_on_its_rows_as_it_was_then(here: Path, first: Path) -> None:
     new = write(here / "new.jsonl", "classification", 90, seed=1)
     result = api.finetune(new, "target", model=first, method="probe", settings=PLAIN, out="second")

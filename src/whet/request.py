@@ -15,7 +15,7 @@ from whet.evaluation.metric import FunctionMetric, Metric
 from whet.plan import Auto, build, member_dict, member_of, plain, read_partial, set_value, trackers_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import FILLED, Training
-from whet.wanted import method_of
+from whet.wanted import method_of, named_model
 
 USUAL_SHARES = (0.0, VALID_SHARE, VALID_SHARE_OF_MANY)
 """Shares of validation rows that a plan has where the user named none."""
@@ -199,23 +199,32 @@ def resolve_again(wanted: dict[str, Any], before: Mapping[str, Any], asked: set[
         wanted["data"].pop("valid_fraction")
     if "forecast" in before and before.get("training"):
         idle = filled_for_others(wanted, before, differs=rows_differ or method_differs)
-        wanted["training"] = {
-            key: value
-            for key, value in wanted["training"].items()
-            if key not in idle or is_asked(f"training.{key}", asked) or value != before["training"].get(key)
-        }
+        wanted["training"] = without("training", idle, wanted, before, asked)
     method = wanted.get("method")
     if isinstance(method, dict) and not is_asked("method.folds", asked):
         wanted["method"] = {key: value for key, value in method.items() if key != "folds"}
+    if "forecast" in before and named_model(wanted.get("model") or {}) != named_model(before.get("model") or {}):
+        # whom to beat follows from the model: that of an earlier run is among them
+        wanted["evaluation"] = without("evaluation", {"baselines"}, wanted, before, asked)
 
 
 def forget_model(wanted: dict[str, Any], before: Mapping[str, Any], asked: set[str]) -> None:
     """Take out of ``wanted``, in place, what a plan file says of its own model, where another one is named."""
     model, own = wanted.get("model") or {}, before.get("model") or {}
     if any(model.get(key) != own.get(key) for key in ("name", "folder")):
-        wanted["model"] = {
-            key: value for key, value in model.items() if value != own.get(key) or is_asked(f"model.{key}", asked)
-        }
+        wanted["model"] = without("model", set(model), wanted, before, asked)
+
+
+def without(
+    part: str, names: set[str], wanted: Mapping[str, Any], before: Mapping[str, Any], asked: set[str]
+) -> dict[str, Any]:
+    """A part of ``wanted`` without those of these fields that are still the plan file's, and not named beside it."""
+    own = before.get(part) or {}
+    return {
+        key: value
+        for key, value in (wanted.get(part) or {}).items()
+        if key not in names or value != own.get(key) or is_asked(f"{part}.{key}", asked)
+    }
 
 
 def is_asked(name: str, asked: set[str]) -> bool:
