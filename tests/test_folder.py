@@ -14,6 +14,7 @@ from whet.errors import MachineError, RunError
 from whet.folder import (
     EVENTS,
     METRICS,
+    PLAN,
     WORK,
     EventLog,
     choose_folder,
@@ -60,6 +61,15 @@ def test_what_a_run_took_before_it_was_resumed_is_added_up_part_by_part(tmp_path
     assert taken_before(tmp_path, began=6_000.0) == pytest.approx(42.0), "killed before it logged: the log is older"
     (tmp_path / WORK / "parts.json").write_text("torn")
     assert taken_before(tmp_path, began=7_000.0) == 0.0
+
+
+def test_a_run_is_taken_up_in_a_folder_of_its_own_name_and_not_of_one_that_begins_alike(tmp_path: Path) -> None:
+    for name in ("rows-target-2", "rows-target-more-1", "rows-target-10-1", "rows-target-²"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / PLAN).write_text("begun")
+    assert choose_folder(None, "rows-target", True, tmp_path).name == "rows-target-2"
+    assert choose_folder(None, "rows-target", False, tmp_path).name == "rows-target-3"
+    assert choose_folder(None, "rows", True, tmp_path).name == "rows-1"
 
 
 def test_nothing_is_removed_while_the_run_is_still_at_it(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = RUNS
         RunError: it holds other things, or a finished run.
     """
     if out is None:
-        taken = sorted(parent.glob(f"{name}-*"), key=lambda path: (len(path.name), path.name))
+        taken = [path for path in parent.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdecimal()]
+        taken = sorted(taken, key=lambda path: (len(path.name), path.name))
         unfinished = [path for path in taken if is_unfinished(path)]
         out = unfinished[-1] if resume and unfinished else parent / f"{name}-{next_number(taken, name)}"
     if out.exists() and not out.is_dir():
@@ -136,8 +137,7 @@ def is_partial(name: str) -> bool:
 
 def next_number(taken: list[Path], name: str) -> int:
     """One more than the largest number in use."""
-    used = [path.name.removeprefix(f"{name}-") for path in taken]
-    return 1 + max((int(number) for number in used if number.isdigit()), default=0)
+    return 1 + max((int(path.name.removeprefix(f"{name}-")) for path in taken), default=0)
 
 
 def taken_before(folder: Path, began: float) -> float:
