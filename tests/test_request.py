@@ -9,6 +9,7 @@ import pytest
 from whet.api import finetune
 from whet.errors import ConfigError
 from whet.request import files_of, objects_of, partial_plan, seconds_of
+from whet.wanted import method_of
 
 FRAME = {"text": ["a", "b"], "topic": ["x", "y"]}
 ROWS = [{"text": "a", "topic": "x"}]
@@ -80,3 +81,23 @@ def test_a_folder_or_a_beginning_that_is_none_is_refused_before_anything_is_made
 
 def test_a_whole_number_of_numpy_is_a_seed() -> None:
     assert partial_plan("rows.csv", "target", seed=np.int64(3))["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["seed", "data.test_fraction", "data.source", "data.tests", "model.name", "machinery.threads", "training.clip",
+     "method.methods", "method.seconds", "evaluation.metric"],
+)  # fmt: skip
+def test_a_setting_without_a_value_is_refused_where_it_needs_one(tmp_path: Path, name: str) -> None:
+    part, _, field = name.rpartition(".")
+    (tmp_path / "plan.yaml").write_text(f"{part}:\n  {field}:\n" if part else f"{field}:\n", encoding="utf-8")
+    for given in ({"settings": [f"{name}=null"]}, {"plan": tmp_path / "plan.yaml"}):
+        with pytest.raises(ConfigError, match=f"{field} has no value") as raised:
+            method_of(partial_plan("rows.csv", "topic", **given).get("method"))
+        assert raised.value.args[1] == name
+        assert "leave it out" in raised.value.args[2]
+
+
+def test_a_setting_that_may_be_left_open_takes_none() -> None:
+    wanted = partial_plan("rows.csv", "topic", settings=["training.epochs=null", "method.folds=null", "cache=null"])
+    assert (wanted["training"]["epochs"], method_of(wanted["method"]).folds, wanted["cache"]) == (None, None, None)

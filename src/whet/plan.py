@@ -489,8 +489,14 @@ def plain_field(entry: Field[Any], value: Any) -> Any:
 def build(hint: Any, value: Any, where: str) -> Any:
     """A value of the hinted type from plain values; dataclasses from mappings, tuples from lists."""
     origin = get_origin(hint)
-    if hint is Any or value is None:
+    if hint is Any:
         return value
+    if value is None and NoneType not in get_args(hint):
+        raise ConfigError(
+            f"{where} has no value.", where=where, fix=f"give it {TYPES.get(hint, 'one')}, or leave it out"
+        )
+    if value is None:
+        return None
     if origin in (Union, UnionType):
         inner = [kind for kind in get_args(hint) if kind is not NoneType]
         return build(inner[0], value, where) if len(inner) == 1 else value
