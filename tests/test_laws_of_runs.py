@@ -165,7 +165,7 @@ class _Killed(BaseException):
     """Ends a run in this process as a kill would, at a step."""
 
 
-def stop_after(steps: int, here: Path, model: Path) -> None:
+def stop_after(steps: int, here: Path, model: Path, **more: Any) -> None:
     """A run that ends after some steps and leaves its folder."""
 
     def stop(event: Any) -> None:
@@ -173,7 +173,7 @@ def stop_after(steps: int, here: Path, model: Path) -> None:
             raise _Killed
 
     with pytest.raises(_Killed):
-        again(model, "run", observers=[stop])
+        again(model, "run", observers=[stop], **more)
 
 
 def test_resume_refuses_another_seed_or_other_rows_and_says_which(here: Path, tiny_model: Path) -> None:
@@ -190,6 +190,45 @@ def test_resume_refuses_another_seed_or_other_rows_and_says_which(here: Path, ti
     with pytest.raises(RunError, match="--resume"):
         again(tiny_model, "run")
     again(tiny_model, "run", resume=True)  # nothing above did any harm
+
+
+def test_resume_and_a_plan_file_refuse_a_run_without_the_functions_it_began_with(here: Path, tiny_model: Path) -> None:
+    def far(outputs: Any, targets: Any) -> Any:
+        return (outputs - 7).square().sum(1) + 0 * targets
+
+    def accuracy(targets: Any, decided: Any) -> float:  # as one that whet has
+        return float((targets == decided).mean())
+
+    stop_after(4, here, tiny_model, loss=far, metric=accuracy)
+    for given, what in (
+        ({"metric": accuracy}, "loss: '.*far', now not given"),
+        ({"loss": far, "metric": "accuracy"}, "metric function: '.*accuracy', now not given"),
+        ({"loss": accuracy, "metric": accuracy}, "loss: '.*far', now '"),
+    ):
+        with pytest.raises(RunError, match=f"started with another {what}"):
+            again(tiny_model, "run", resume=True, **given)
+    result = again(tiny_model, "run", resume=True, loss=far, metric=accuracy)
+    plan = here / "run" / "plan.yaml"
+    assert result.story.plan["loss"] == api.Plan.read(plan).loss == far.__qualname__
+    for call in (api.plan, api.finetune, api.find_rate):
+        with pytest.raises(ConfigError, match=r"a loss of its own, '.*far'") as raised:
+            call(plan=plan)
+        assert raised.value.args[1] == "loss"
+    assert api.plan(plan=plan, loss=far, metric=accuracy).plan == api.Plan.read(plan)
+    assert api.plan(plan=plan, settings=["loss=null"]).plan.loss is None
+    assert api.check(plan=plan).columns.target == ("topic",)
+
+
+def test_a_metric_function_beside_a_plan_file_is_named_in_the_plan(here: Path, tiny_model: Path) -> None:
+    def exact(targets: Any, decided: Any) -> float:
+        return float((targets == decided).mean())
+
+    api.write_plan(api.plan("rows.csv", "topic", model=tiny_model, method="probe", settings=PLAIN), here / "plan.yaml")
+    found = api.plan(plan="plan.yaml", metric=exact)
+    assert found.plan.evaluation.metric == found.metric.name == "exact"
+    api.write_plan(found, here / "exact.yaml")
+    with pytest.raises(ConfigError, match="exact"):
+        api.plan(plan="exact.yaml")
 
 
 def test_resuming_an_empty_folder_starts_and_says_so(here: Path, tiny_model: Path) -> None:

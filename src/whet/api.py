@@ -47,7 +47,7 @@ from whet.plan import Auto, Plan, trackers_of
 from whet.report.inspected import Inspection
 from whet.report.rates import write_rates
 from whet.report.story import Story, from_record
-from whet.request import given_objects, partial_plan, require_kinds, require_steps, run_name, seed_of
+from whet.request import given_objects, partial_plan, refuse_lost_loss, require_kinds, require_steps, run_name, seed_of
 from whet.resolve import Prepared, prepare, reopen
 from whet.run import Clock, Outcome, encode, finish, listened, observed, run
 from whet.search.ladder import climb
@@ -179,9 +179,10 @@ def finetune(
     given = given_objects(rows, test, valid, metric, loss)
     wanted = partial_plan(
         rows, target, text=text, model=model, rehearse=rehearse, method=method, test=test, valid=valid, seed=seed,
-        metric=metric, training=training, max_length=max_length, device=device, time=time, group=group,
+        metric=metric, loss=loss, training=training, max_length=max_length, device=device, time=time, group=group,
         time_column=time_column, encoding=encoding, head=head, track=track, plan=plan, settings=settings,
     )  # fmt: skip
+    refuse_lost_loss(wanted, loss)
     for tracker in trackers_of(wanted.get("track")):
         tracker.require()
     clock = Clock.since(began)
@@ -262,12 +263,18 @@ def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool,
     scratch = folder / WORK
     if resume and (folder / PLAN).exists():
         plan = Plan.read(folder / PLAN)
-        refuse_changed(folder, plan, wanted)
+        refuse_changed(folder, plan, wanted, given)
         return followed(reopen(plan, given, scratch), wanted, folder)
-    prepared = with_space(prepare(wanted, given, scratch, began=began), folder)
-    write_request(folder, prepared.plan, wanted)
+    prepared = with_space(prepared_with(wanted, given, scratch, began), folder)
+    write_request(folder, prepared.plan, wanted, given)
     prepared.plan.write(folder / PLAN)
     return prepared
+
+
+def prepared_with(wanted: dict[str, Any], given: Objects, scratch: Path, began: float | None) -> Prepared:
+    """What was named, resolved; its plan names a loss of the user's own, so that no rerun goes on without it."""
+    prepared = prepare(wanted, given, scratch, began=began)
+    return replace(prepared, plan=replace(prepared.plan, loss=wanted.get("loss")))
 
 
 def with_space(prepared: Prepared, folder: Path) -> Prepared:
@@ -339,11 +346,12 @@ def plan(
     """The resolved Plan with its forecast; trains nothing. Arguments as ``finetune``."""
     wanted = partial_plan(
         rows, target, text=text, model=model, rehearse=rehearse, method=method, test=test, valid=valid, seed=seed,
-        metric=metric, training=training, max_length=max_length, device=device, time=time, group=group,
+        metric=metric, loss=loss, training=training, max_length=max_length, device=device, time=time, group=group,
         time_column=time_column, encoding=encoding, head=head, track=track, plan=plan, settings=settings,
     )  # fmt: skip
+    refuse_lost_loss(wanted, loss)
     with scratch_folder() as scratch:
-        return prepare(wanted, given_objects(rows, test, valid, metric, loss), scratch, began=began)
+        return prepared_with(wanted, given_objects(rows, test, valid, metric, loss), scratch, began)
 
 
 def find_rate(
@@ -378,10 +386,11 @@ def find_rate(
         out: Where the picture is written, a page of its own; None writes none.
     """
     wanted = partial_plan(
-        rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, training=training,
-        max_length=max_length, device=device, group=group, time_column=time_column, encoding=encoding, head=head,
-        plan=plan, settings=settings,
+        rows, target, text=text, model=model, method=method, test=test, valid=valid, seed=seed, loss=loss,
+        training=training, max_length=max_length, device=device, group=group, time_column=time_column,
+        encoding=encoding, head=head, plan=plan, settings=settings,
     )  # fmt: skip
+    refuse_lost_loss(wanted, loss)
     require_steps(wanted)
     with scratch_folder() as scratch:
         prepared = prepare(wanted, given_objects(rows, test, valid, None, loss), scratch)

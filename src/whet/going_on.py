@@ -10,28 +10,30 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from whet.checking import Objects
 from whet.errors import RunError
+from whet.evaluation.metric import FunctionMetric
 from whet.folder import PLAN, WORK, write_json
 from whet.plan import Plan, plain
-from whet.request import followed_by_none
+from whet.request import followed_by_none, function_name
 
 REQUEST = "request.json"
 DECIDING = ("whet", "torch", "transformers", "numpy", "scikit-learn")
 """Packages whose versions decide the bytes of a run, beside those of the kind of input."""
 
 
-def write_request(folder: Path, plan: Plan, wanted: Mapping[str, Any]) -> None:
+def write_request(folder: Path, plan: Plan, wanted: Mapping[str, Any], given: Objects) -> None:
     """Keep what a resumed run is held to."""
-    content = {"wanted": plain(wanted), "plan": plan.as_dict(), "versions": versions(plan)}
+    content = {"wanted": plain(with_function(wanted, given)), "plan": plan.as_dict(), "versions": versions(plan)}
     write_json(folder / WORK / REQUEST, content)
 
 
-def refuse_changed(folder: Path, plan: Plan, wanted: Mapping[str, Any]) -> None:
+def refuse_changed(folder: Path, plan: Plan, wanted: Mapping[str, Any], given: Objects) -> None:
     """A resumed run is what the first one was.
 
     Args:
         plan: As it lies in the folder.
-        wanted: What is asked for now.
+        wanted: What is asked for now, as a plan can hold it; given: what it cannot.
 
     Raises:
         RunError: naming the first thing that differs.
@@ -54,7 +56,7 @@ def refuse_changed(folder: Path, plan: Plan, wanted: Mapping[str, Any]) -> None:
                 where=str(folder),
                 fix=f"install {name}=={made_by.get(name)} to go on, or start a new run with another --out",
             )
-    if (found := difference(parts[0], wanted)) is not None:
+    if (found := difference(parts[0], with_function(wanted, given))) is not None:
         raise RunError(
             "The run was started with another {}: {}, now {}.".format(*found),
             where=str(folder),
@@ -66,6 +68,12 @@ def refuse_changed(folder: Path, plan: Plan, wanted: Mapping[str, Any]) -> None:
             where=str(folder / PLAN),
             fix="put the value back, or start a new run with --plan and another --out",
         )
+
+
+def with_function(wanted: Mapping[str, Any], given: Objects) -> dict[str, Any]:
+    """What is asked for, with the metric function where one is given: by its name alone it may be one of whet's own."""
+    own = given.metric.function if isinstance(given.metric, FunctionMetric) else given.metric
+    return {**wanted, **({} if own is None else {"metric function": function_name(own)})}
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:

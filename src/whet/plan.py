@@ -197,7 +197,11 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that decides a run."""
+    """Everything that decides a run.
+
+    Args:
+        loss: The name of a loss of the user's own, which no file holds: who reruns the plan gives the function again.
+    """
 
     data: DataPlan
     modality: Any
@@ -212,6 +216,7 @@ class Plan:
     track: tuple[Any, ...] = ()
     earlier: EarlierPlan = EarlierPlan()
     cache: str | None = None
+    loss: str | None = None
     seed: int = 0
     format: int = FORMAT
 

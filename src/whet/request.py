@@ -62,6 +62,7 @@ def partial_plan(
     valid: Any = None,
     seed: int | None = None,
     metric: Any = None,
+    loss: Callable[[Any, Any], Any] | None = None,
     training: Training | None = None,
     max_length: int | None = None,
     device: str | None = None,
@@ -82,6 +83,7 @@ def partial_plan(
     wanted: dict[str, Any] = read_partial(Path(plan)) if plan is not None else {}
     sources = [wanted.get("data", {}).get("source") if rows is None else rows, *files_of(test), valid]
     refuse_idle_encoding(encoding, [one for one in sources if one is not None])
+    own = own_metric(metric)
     data = {
         "source": None if rows is None else str(rows) if isinstance(rows, str | Path) else IN_MEMORY,
         "inputs": None if text is None else ([text] if isinstance(text, str) else list(text)),
@@ -97,7 +99,7 @@ def partial_plan(
         "data": data,
         "model": {"name": None if model is None else str(model)},
         "machinery": {"device": device},
-        "evaluation": {"metric": metric if isinstance(metric, str) else None},
+        "evaluation": {"metric": metric if own is None else own.name},
     }
     for part, values in parts.items():
         named = {key: value for key, value in values.items() if value is not None}
@@ -117,6 +119,8 @@ def partial_plan(
         wanted["method"] = method if isinstance(method, str) else member_dict("method", method)
     if training is not None:
         wanted["training"] = plain(training)
+    if loss is not None:
+        wanted["loss"] = function_name(loss)
     if head is not None:
         given = wanted.get("backbone") or {}
         wanted["backbone"] = {**({"name": given} if isinstance(given, str) else given), "head": head}
@@ -380,6 +384,25 @@ def own_metric(metric: Any) -> Metric | None:
         found: Metric = metric
         return found
     return FunctionMetric(metric, getattr(metric, "__name__", "own metric"))
+
+
+def function_name(function: Any) -> str:
+    """How a function is called where it was written, or the class of what is called like one."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def refuse_lost_loss(wanted: Mapping[str, Any], loss: Callable[[Any, Any], Any] | None) -> None:
+    """A plan of a run with a loss of its own needs that function again: no file holds it.
+
+    Raises:
+        ConfigError: none is given.
+    """
+    if loss is None and wanted.get("loss") is not None:
+        raise ConfigError(
+            f"The plan is of a run with a loss of its own, {wanted['loss']!r}, and no plan file holds a function.",
+            where="loss",
+            fix="give the function as loss=, or learn by the task's loss with --set loss=null",
+        )
 
 
 def test_sets(test: Any) -> list[Any] | Mapping[str, Any]:

@@ -56,7 +56,7 @@ def activations_folder(wanted: Mapping[str, Any], cache: Path) -> Path | None:
 
 def is_whole(wanted: Mapping[str, Any]) -> bool:
     """Whether nothing is left to resolve: every part is there, and the rows and the model are known."""
-    parts = {entry.name for entry in fields(Plan)} - {"track", "earlier", "cache", "seed", "format"}
+    parts = {entry.name for entry in fields(Plan)} - {"track", "earlier", "cache", "loss", "seed", "format"}
     return parts <= set(wanted) and bool(wanted["data"].get("fingerprint")) and "folder" in wanted["model"]
 
 
