@@ -1,5 +1,6 @@
 """A setting that nothing would read is refused by name; one at its default never is."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from whet.errors import ConfigError
 from whet.tasks.classification import Classification
 from whet.testing import check_task, tiny_rows
 from whet.training.settings import OF_HEAD, OF_LOSS, Training
+from whet.unread import OF_VALIDATION
 
 OTHER: dict[str, str] = {
     "epochs": "1", "least_steps": "1", "optimizer": "sgd", "learning_rate": "1e-3", "head_learning_rate": "2",
@@ -91,6 +93,64 @@ def test_a_loss_of_ones_own_heeds_no_setting_of_the_tasks(planned: Callable[...,
     with pytest.raises(ConfigError, match=r"task\.class_weights and task\.label_smoothing"):
         planned("full", "task={class_weights: balanced, label_smoothing: 0.1}", loss=own)
     assert planned("full", "training.epochs=1", "task.focal_gamma=0", loss=own).training.epochs == 1
+
+
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout"])
+def test_dropout_of_the_backbone_needs_steps(planned: Callable[..., Any], name: str) -> None:
+    refused(planned, f"backbone.{name}", "probe", f"backbone.{name}=0.5")
+    refused(planned, f"backbone.{name}", "auto", "method.methods=[probe]", f"backbone.{name}=0.5")
+    assert getattr(planned("contrastive", f"backbone.{name}=0.5").backbone, name) == 0.5
+    rows = tiny_rows("classification", 120)[0].table.to_pylist()
+    settings = (*PLAIN, "training.epochs=1", f"backbone.{name}=0.5")
+    whet.finetune(rows, "target", model=planned("probe").model.folder, method="full", settings=settings, out="first")
+    found = whet.plan(rows, "target", model="first", method="probe", settings=PLAIN).plan
+    assert getattr(found.backbone, name) == 0.5, "nobody asked for what an earlier run had"
+    found.write(Path("plan.yaml"))
+    assert whet.plan(rows, plan="plan.yaml").plan == found
+
+
+@pytest.mark.parametrize("name", OF_VALIDATION)
+def test_what_measures_validation_loss_needs_rows_that_are_held_out(planned: Callable[..., Any], name: str) -> None:
+    setting = f"training.{name}={OTHER[name]}"
+    refused(planned, f"training.{name}", "full", setting, "data.valid_fraction=0")
+    found = planned("full", setting)
+    found.write(Path("plan.yaml"))
+    rows = tiny_rows("classification", 120)[0].table.to_pylist()
+    assert whet.plan(rows, plan="plan.yaml").plan == found
+    assert planned("full", "training.patience=0", "data.valid_fraction=0").training.patience == 0
+
+
+def some_rows() -> list[Any]:
+    """Rows, which also lie in a file."""
+    found: list[Any] = tiny_rows("classification", 40, seed=9)[0].table.to_pylist()
+    Path("some.jsonl").write_text("\n".join(map(json.dumps, found)), encoding="utf-8")
+    return found
+
+
+def test_what_is_named_beside_what_leaves_it_nothing_to_do_is_refused(planned: Callable[..., Any]) -> None:
+    for rows in (some_rows(), "some.jsonl"):
+        refused(planned, "data.test_fraction", "probe", "data.test_fraction=0.4", test=rows)
+        refused(planned, "data.valid_fraction", "full", "data.valid_fraction=0.4", valid=rows)
+    refused(planned, "training.least_steps", "full", "training.least_steps=90", "training.epochs=2")
+    refused(planned, "training.least_steps", "full", training=Training(least_steps=90, epochs=2))
+    refused(planned, "earlier.run", "probe", "earlier.run=runs/first")
+    refused(planned, "evaluation.baselines", "probe", "evaluation.baselines=[majority, earlier]")
+
+
+def test_a_resolved_plan_names_nothing_that_it_only_holds(planned: Callable[..., Any]) -> None:
+    rows = tiny_rows("classification", 120)[0].table.to_pylist()
+    some_rows()
+    found = planned("full", "training.least_steps=90", "data.test_fraction=0.3", "data.valid_fraction=0.3")
+    assert found.training.epochs
+    found.write(Path("plan.yaml"))
+    assert whet.plan(rows, plan="plan.yaml").plan == found
+    assert whet.plan(rows, plan="plan.yaml", seed=1).plan.training == found.training
+    beside = {"test": "some.jsonl", "valid": "some.jsonl"}
+    assert whet.plan(rows, plan="plan.yaml", **beside).plan.training.least_steps == 90
+    refused(
+        lambda: whet.plan(rows, plan="plan.yaml", test="some.jsonl", settings=["data.test_fraction=0.4"]),
+        "data.test_fraction",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ Each function answers for one part of a Plan, and refuses what could not work wi
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,7 @@ def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, o
     metric = metric or task.default_metric(np.zeros(0), state)
     baselines = usual_baselines(checked) if given.get("baselines") is None else names_of(given["baselines"])
     continuing = checked.run is not None
+    refuse_no_earlier(names_of(given.get("baselines")), continuing=continuing)
     baselines = tuple(
         name for name in baselines if catalog.find("learner", name)().serves(checked.columns, continued=continuing)
     )
@@ -202,6 +203,21 @@ def find_evaluation(wanted: Mapping[str, Any], checked: Checked, state: State, o
     for name in also if own is not None else (metric, *also):
         metric_named(name, task.kind)
     return Evaluation(metric=metric, also=also, baselines=baselines)
+
+
+def refuse_no_earlier(baselines: Sequence[str], *, continuing: bool) -> None:
+    """The model of an earlier run can be beaten only where there is one.
+
+    Raises:
+        ConfigError: it is named, and the model is no run's.
+    """
+    earlier = [name for name in baselines if catalog.find("learner", name).earlier]
+    if earlier and not continuing:
+        raise ConfigError(
+            f"evaluation.baselines names {earlier[0]!r}, and the model to start from is of no earlier run.",
+            where="evaluation.baselines",
+            fix="leave it out, or go on from an earlier run with --model RUN",
+        )
 
 
 def usual_baselines(checked: Checked) -> tuple[str, ...]:

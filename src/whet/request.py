@@ -1,6 +1,7 @@
 """What was asked for: arguments of Python, or flags, as a partial plan and the objects that no plan file can hold."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -12,7 +13,7 @@ from whet.data.read_objects import parts_of
 from whet.data.reader import refuse_idle_encoding
 from whet.errors import ConfigError
 from whet.evaluation.metric import FunctionMetric, Metric
-from whet.plan import Auto, build, member_dict, member_of, plain, read_partial, set_value, trackers_of
+from whet.plan import Auto, DataPlan, build, member_dict, member_of, plain, read_partial, set_value, trackers_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import FILLED, Training
 from whet.wanted import method_of, named_model
@@ -80,7 +81,8 @@ def partial_plan(
         {"text": text, "target": target, "group": group, "time_column": time_column, "encoding": encoding,
          "max_length": max_length, "training": training, "plan": plan}
     )  # fmt: skip
-    wanted: dict[str, Any] = read_partial(Path(plan)) if plan is not None else {}
+    before: dict[str, Any] = read_partial(Path(plan)) if plan is not None else {}
+    wanted = deepcopy(before)
     sources = [wanted.get("data", {}).get("source") if rows is None else rows, *files_of(test), valid]
     refuse_idle_encoding(encoding, [one for one in sources if one is not None])
     own = own_metric(metric)
@@ -135,7 +137,8 @@ def partial_plan(
     if plan is not None:
         asked = {setting.partition("=")[0].strip() for setting in settings}
         asked |= {part for part, given in (("training", training), ("model", model)) if given is not None}
-        resolve_again(wanted, read_partial(Path(plan)), asked)
+        resolve_again(wanted, before, asked)
+    refuse_idle(wanted, before, tests=bool(test_sets(test)), valid=valid is not None)
     return wanted
 
 
@@ -267,6 +270,49 @@ def filled_in(before: Mapping[str, Any]) -> set[str]:
     usual = replace(training, learning_rate=None).rate(method.learning_rate)
     found |= {"learning_rate"} if training.learning_rate == usual else set()
     return found | ({"epochs"} if training.epochs is None or training.epochs >= method.epochs else set())
+
+
+def refuse_idle(wanted: Mapping[str, Any], before: Mapping[str, Any], *, tests: bool, valid: bool) -> None:
+    """Refuse what was named beside something else that leaves it nothing to do.
+
+    Args:
+        before: The plan file, if there is one; a resolved one holds every field, so what it holds is not taken for
+            named.
+        tests: Whether test rows are given as an argument; valid: whether validation rows are.
+
+    Raises:
+        ConfigError: with what leaves it nothing to do.
+    """
+    resolved = before if "forecast" in before else {}
+    named = {
+        f"{part}.{name}": value
+        for part in ("data", "training", "earlier")
+        for name, value in without(part, set(wanted.get(part) or {}), wanted, resolved, set()).items()
+        if value not in (None, "")
+    }
+    data = wanted.get("data") or {}
+    for given, option, name, usual in (
+        (tests or data.get("tests"), "--test", "data.test_fraction", DataPlan.test_fraction),
+        (valid or data.get("valid"), "--valid", "data.valid_fraction", DataPlan.valid_fraction),
+    ):
+        if given and named.get(name, 0) not in (0, usual):
+            what, fix = f"The rows of {option} are given, so {name} has none to draw.", f"leave it out, or {option}"
+            raise ConfigError(what, where=name, fix=fix)
+    if "training.least_steps" in named and (wanted.get("training") or {}).get("epochs") is not None:
+        raise ConfigError(
+            "training.least_steps gives few rows more epochs, and training.epochs names how many there are.",
+            where="training.least_steps",
+            fix="leave one of them out",
+        )
+    found = [
+        name for name in named if name.startswith("earlier.") and name not in ("earlier.rehearse", "earlier.share")
+    ]
+    if found:
+        raise ConfigError(
+            f"{found[0]} is found out, and cannot be set.",
+            where=found[0],
+            fix="leave it out; --model RUN goes on from a run, and --rehearse RUN 0.2 mixes its rows in",
+        )
 
 
 def takes_no_steps(method: Any) -> bool:
