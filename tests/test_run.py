@@ -392,6 +392,18 @@ def test_baselines_learn_from_validation_rows_of_a_file_of_their_own(here: Path,
     assert not {*rows.values("text")[: len(train)]} & {*prepared.split.tests["test"].rows.values("text")}
 
 
+def test_validation_rows_that_a_solved_head_learns_from_are_told_as_such(tiny_model: Path) -> None:
+    said: list[str] = []
+    rows, settings = rows_of("classification", 120), (*PLAIN, "data.valid_fraction=0.3")
+    found = whet.plan(rows, "target", model=tiny_model, method="probe", settings=settings)
+    assert found.split.valid is not None
+    assert found.plan.brief()["columns"].endswith("30% of the rest learnt from too")
+    observers = [lambda event: said.append(getattr(event, "message", ""))]
+    whet.finetune(rows, "target", model=tiny_model, method="probe", settings=settings, observers=observers)
+    held = f"{len(found.split.valid)} validation rows could stop no steps"
+    assert any(held in message and "learns from them too" in message for message in said)
+
+
 def test_a_probe_and_the_frozen_probe_learn_from_the_same_rows_where_validation_rows_are_given(
     here: Path, tiny_model: Path
 ) -> None:

@@ -257,7 +257,7 @@ class Plan:
         if isinstance(self.method, Auto):
             return "to stop and choose"
         if not self.method.epochs:
-            return "held out"
+            return "learnt from too"
         return "to stop by" if self.method.stops else "to calibrate by where they are many"
 
     def _method_words(self) -> str:

@@ -105,9 +105,10 @@ def run(prepared: Prepared, folder: Path, *, command: str, clock: Clock) -> Gene
     rows = yield from encode(prepared, clock)
     method, training = prepared.plan.method, prepared.plan.training
     learning = to_learn(rows, method)
-    if method.epochs and rows.valid is not None and learning.valid is None:
+    if rows.valid is not None and learning.valid is None:
         held = plural(rows.valid.rows, "validation row")
-        yield Said(stage="fit", message=f"{held} could stop nothing and say little: the model learns from them too.")
+        idle = "could stop nothing and say little" if method.epochs else "could stop no steps, for none are taken"
+        yield Said(stage="fit", message=f"{held} {idle}: the model learns from them too.")
     fitted = yield from fit_method(prepared, method, training, learning, folder / WORK / "checkpoints")
     clock.mark("fit")
     return (yield from finish(prepared, fitted, rows, folder, command=command, clock=clock))
