@@ -82,7 +82,7 @@ def tuned(table: Path, model: Path, **wanted: Any) -> whet.Result:
 def test_the_members_keep_their_contracts(here: Path, model: Path) -> None:
     written(here / "rows")
     values = [(here / "rows" / "files" / f"{number}.npy",) for number in range(5)]
-    check_modality(grids.Grid(), model, values)
+    check_modality(grids.Grid(), model, values, [str(path) for (path,) in values])
     batch = grids.Grid().processor(model, max_length=None, pairs=False)
     check_backbone(grids.GridNet(), model, batch.collate(batch.encode(values).inputs))
 

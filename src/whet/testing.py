@@ -20,6 +20,7 @@ from torch import Tensor
 from whet import catalog
 from whet.backbones.backbone import Backbone, Family, HeadedModel, Meaning
 from whet.backbones.text_encoder import TextEncoder
+from whet.data.columns import describe_columns
 from whet.data.rows import Columns, Rows
 from whet.evaluation.metric import Metric, value_of
 from whet.learners.descent import undecayed
@@ -339,13 +340,20 @@ def check_classes(task: Task, targets: Array) -> None:
         require(whole, "the targets of a contrastable task must be class numbers, one a row")
 
 
-def check_modality(modality: Modality, folder: Path | None = None, values: Sequence[tuple[Any, ...]] = ()) -> None:
-    """Run a modality's processor on a few values.
+def check_modality(
+    modality: Modality,
+    folder: Path | None = None,
+    values: Sequence[tuple[Any, ...]] = (),
+    cells: Sequence[str] = (),
+) -> None:
+    """Read a column as a modality does, and run its processor on a few values.
 
     Args:
         folder: The pre-trained model that the processor belongs to; by default a tiny text model.
         values: Raw values, one or two to a tuple; by default texts.
+        cells: Such inputs as a column of a file holds them, all different; by default texts.
     """
+    check_column(modality, list(cells) or [f"{topic[0]} number {place}" for place, topic in enumerate(TOPICS)])
     draw = np.random.default_rng(0)
     some = list(values) or [("",), *((sentence(topic, draw),) for topic in TOPICS), (" ".join(FILLERS * 20),)]
     with TemporaryDirectory() as place:
@@ -358,6 +366,8 @@ def check_modality(modality: Modality, folder: Path | None = None, values: Seque
         owners = encoded.value
         require(bool((np.diff(owners) >= 0).all()), "encode() must keep the order of the values")
         require(set(owners.tolist()) == set(range(len(some))), "every value must become at least one piece")
+        lengths = encoded.lengths
+        require(len(lengths) == len(owners) and bool((lengths > 0).all()), "every piece must have a length above 0")
         parts = np.concatenate([np.arange(count) for count in np.bincount(owners)])
         require(np.array_equal(encoded.part, parts), "parts must count 0, 1, ... within each value")
         for name, ragged in encoded.inputs.items():
@@ -373,6 +383,31 @@ def check_modality(modality: Modality, folder: Path | None = None, values: Seque
                 f"encode() must treat each value on its own; {name!r} differs when values come alone",
             )
         require(len(processor.walk(some[-1])) > 0, "walk() must show at least one step")
+
+
+def check_column(modality: Modality, cells: list[str]) -> None:
+    """What rows are read as, before any model is chosen."""
+    column = pa.chunked_array([[*cells, cells[0]]], pa.string())
+    rows, columns = Rows(pa.table({"input": column}), "rows"), Columns(("input",), (), modality=modality)
+    (summary,) = describe_columns(rows)
+    require(modality.recognise(summary) > 0, "recognise() must suit a column of its own kind")
+    rows, _ = modality.admit(rows, "input")
+    (batch,) = rows.batches(["input"])
+    raw = modality.values(batch.columns, None)
+    require(len(raw) == len(column), f"values() gave {len(raw)} of {len(column)} rows")
+    require(all(modality.given(one) is not None for (one,) in raw), "given() must take what values() gives")
+    keys = modality.keys(batch.columns, None)
+    require(keys[0] == keys[-1], "keys() must be equal for equal inputs")
+    require(len(set(keys)) == len(cells), "keys() must differ for different inputs")
+    sizes = modality.sizes(batch.columns, None)
+    require(len(sizes) == len(column) and min(sizes) >= 0, "sizes() must give a number from 0 on for every row")
+    whole = modality.anchored(rows.table.column("input"), Path())
+    require(modality.keys(whole.chunks, None) == keys, "anchored() must name the same inputs wherever rows lie")
+    hashes = np.arange(len(keys), dtype=np.uint64)
+    pairs = modality.near([rows], [hashes], columns).pairs
+    require(pairs.ndim == 2 and pairs.shape[1] == 4, "near() must give (P, 4) pairs of a table and a position, twice")
+    words = (*modality.nouns, modality.example, modality.hub_task)
+    require(len(words) == 4 and all(words), "a modality must have two nouns, an example and the hub's name of its task")
 
 
 def check_backbone(family: Family, folder: Path, inputs: Mapping[str, Tensor] | None = None) -> None:

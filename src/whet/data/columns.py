@@ -145,7 +145,7 @@ def _summary(name: str, column: pa.Array, field: pa.Field) -> ColumnSummary:
         distinct_share=distinct / max(1, len(there)),
         mean_length=float(lengths),
         numeric_share=1.0 if kind == "number" else _numeric_share(there) if is_text(column.type) else 0.0,
-        examples=tuple(value[:60] for value in pc.unique(as_text)[:3].to_pylist()),
+        examples=tuple(pc.unique(as_text)[:3].to_pylist()),
     )
 
 
