@@ -265,16 +265,10 @@ def open_run(folder: Path, wanted: dict[str, Any], given: Objects, resume: bool,
         plan = Plan.read(folder / PLAN)
         refuse_changed(folder, plan, wanted, given)
         return followed(reopen(plan, given, scratch), wanted, folder)
-    prepared = with_space(prepared_with(wanted, given, scratch, began), folder)
+    prepared = with_space(prepare(wanted, given, scratch, began=began), folder)
     write_request(folder, prepared.plan, wanted, given)
     prepared.plan.write(folder / PLAN)
     return prepared
-
-
-def prepared_with(wanted: dict[str, Any], given: Objects, scratch: Path, began: float | None) -> Prepared:
-    """What was named, resolved; its plan names a loss of the user's own, so that no rerun goes on without it."""
-    prepared = prepare(wanted, given, scratch, began=began)
-    return replace(prepared, plan=replace(prepared.plan, loss=wanted.get("loss")))
 
 
 def with_space(prepared: Prepared, folder: Path) -> Prepared:
@@ -351,7 +345,7 @@ def plan(
     )  # fmt: skip
     refuse_lost_loss(wanted, loss)
     with scratch_folder() as scratch:
-        return prepared_with(wanted, given_objects(rows, test, valid, metric, loss), scratch, began)
+        return prepare(wanted, given_objects(rows, test, valid, metric, loss), scratch, began=began)
 
 
 def find_rate(

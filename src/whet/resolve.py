@@ -129,6 +129,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
         track=trackers_of(wanted.get("track")),
         earlier=replace(checked.earlier, words=earlier_words(checked, start)),
         cache=None if pretrained.cache is None else str(cache),
+        loss=wanted.get("loss"),
         seed=pretrained.seed,
     )
     give_back()
