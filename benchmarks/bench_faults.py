@@ -25,7 +25,7 @@ from faults import damage, harness  # noqa: E402
 from faults.server import Server  # noqa: E402
 
 WORK = ROOT / "benchmarks" / ".work" / "faults"
-KILL, DAMAGE = "kill", "damage"
+KILL, DAMAGE, SECTION = "kill", "damage", "faults/all"
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def write(path: Path, notes: Notes) -> None:
         return
     text = path.read_text(encoding="utf-8") if path.exists() else results.HEAD
     beside = path.with_name(f".{path.name}.part")
-    beside.write_text(results.placed(text, "faults/all", section(notes)), encoding="utf-8")
+    beside.write_text(results.placed(text, SECTION, section(notes), [SECTION]), encoding="utf-8")
     beside.replace(path)
 
 
