@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from whet.data.fingerprints import input_hashes, is_in, seeded
 from whet.data.rows import Columns, Rows
 from whet.data.tables import is_list, is_number, is_text, text_of
+from whet.data.targets import is_label
 from whet.errors import ConfigError
 
 Array = np.ndarray[Any, Any]
@@ -108,9 +109,9 @@ def relabelled(column: Any, theirs: str | None, ours: str | None) -> Any:
 def labels_of(value: Any, separator: str | None) -> list[str]:
     """The labels of one row, from a list or a text."""
     if isinstance(value, list):
-        return [text_of(label) for label in value if label is not None]
+        return [text_of(label) for label in value if is_label(label)]
     parts = [text_of(value)] if separator is None else text_of(value).split(separator)
-    return [part.strip() for part in parts if part.strip()]
+    return [part.strip() for part in parts if is_label(part)]
 
 
 def unwritable(what: str, separator: str) -> ConfigError:

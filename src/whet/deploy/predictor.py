@@ -223,8 +223,8 @@ def read_record(folder: Path) -> dict[str, Any]:
             where=str(path),
             fix="pip install --upgrade whet",
         )
-    if record.get("modality") == "text":  # before a kind of input had settings
-        record["modality"] = {"name": "text", "settings": {}}
+    if isinstance(record.get("modality"), str):  # before a kind of input had settings
+        record["modality"] = {"name": record["modality"], "settings": {}}
     wrong = [name for name, kinds in RECORDED.items() if name not in record or not isinstance(record[name], kinds)]
     if wrong:
         raise damaged_record(folder, f"{' and '.join(wrong)} cannot be read")

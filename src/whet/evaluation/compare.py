@@ -44,10 +44,9 @@ def compare(
     difference, interval = _difference(model, baseline, metric, resamples, TWO_SIDED_95)
     wins, losses = _discordant(model, baseline)
     answer = _answer(interval, point)
-    told = (
-        answer == "cannot tell" and resamples.degrees >= 1
-    )  # the interval of one unit is wide by rule, not by its rows
-    needed = rows_needed(units_of(model), interval, point) if told else None
+    needed = None
+    if answer == "cannot tell" and resamples.degrees >= 1:  # the interval of one unit is wide by rule, not by its rows
+        needed = rows_needed(units_of(model), interval, point)
     return Comparison(
         baseline=name,
         metric=metric.name,
