@@ -26,3 +26,12 @@ def test_a_row_without_a_group_keeps_its_number_when_rows_are_selected() -> None
     whole = group_codes(rows, COLUMNS)
     assert len(np.unique(whole)) == 3
     np.testing.assert_array_equal(group_codes(rows.select(np.array([1, 2])), COLUMNS), whole[1:])
+
+
+def test_a_group_has_one_number_as_a_whole_number_a_decimal_and_a_text() -> None:
+    numbers = [10_000_000_000.0, 7.0, float("nan"), float("nan")]
+    kinds = ([10_000_000_000, 7, None, None], numbers, ["10000000000", "7", None, None])
+    codes = [group_codes(Rows(pa.table({"text": list("abcd"), "who": who}), "rows"), COLUMNS) for who in kinds]
+    for found in codes[1:]:
+        np.testing.assert_array_equal(found, codes[0])
+    assert len(np.unique(codes[0])) == 4

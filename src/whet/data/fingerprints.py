@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from whet.data.rows import Columns, Rows
-from whet.data.tables import is_text
+from whet.data.tables import is_text, text_of
 
 _PIECE = 65536
 
@@ -96,9 +96,10 @@ def group_codes(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
     found = np.empty(len(rows), dtype=np.int64)
     start = 0
     for batch in rows.batches([columns.group], size=16384):
-        column = _as_text(batch.column(0))
-        encoded = column.dictionary_encode()
-        table = [digest(value.encode()) >> 1 for value in encoded.dictionary.to_pylist()]
+        column = batch.column(0)
+        encoded = (column if pa.types.is_floating(column.type) else _as_text(column)).dictionary_encode()
+        values = encoded.dictionary.to_pylist()
+        table = [-1 if value != value else digest(text_of(value).encode()) >> 1 for value in values]  # NaN is no group
         codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
         part = np.array([*table, -1], dtype=np.int64)[codes]
         empty = np.flatnonzero((part < 0) | (part == _EMPTY))
