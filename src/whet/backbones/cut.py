@@ -55,16 +55,19 @@ class ChainCut:
     Args:
         chain: Names of all blocks, from input to output.
         stem: Names of the modules before the first block.
+        passing: Names of every module that hands on what crosses, in order: blocks, modules without weights between
+            them, and those of the stem that do.
         depth: How many blocks lie below.
-        items: How many items a block returns in a tuple, the hidden state first; 0 for a bare tensor.
+        items: Of each that returns a tuple, the hidden state first: how many items.
         ragged: Whether what crosses is (B, T, ...), as long as each example is, and not of one size for all.
         crossing: How many numbers cross, see ``numbers``.
     """
 
     chain: tuple[str, ...]
     stem: tuple[str, ...]
+    passing: tuple[str, ...]
     depth: int
-    items: int
+    items: Mapping[str, int]
     ragged: bool = True
     crossing: int = 0
 
@@ -74,7 +77,14 @@ class ChainCut:
 
     @property
     def below(self) -> tuple[str, ...]:
-        return self.stem + self.chain[: self.depth]
+        return tuple(dict.fromkeys((*self.stem, *self.replaced)))
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """The modules below that hand on what crosses: stand-ins take their place."""
+        if self.depth == len(self.chain):
+            return self.passing[: self.passing.index(self.chain[-1]) + 1]
+        return self.passing[: self.passing.index(self.chain[self.depth])]
 
     def numbers(self, model: HeadedModel) -> int:
         return self.crossing
@@ -98,14 +108,13 @@ class ChainCut:
 
     @contextmanager
     def inject(self, model: nn.Module) -> Iterator[Holder]:
-        """Stand-ins for the stem (where it is one module) and the blocks below."""
+        """Stand-ins for whatever hands the stream on below."""
         holder = Holder()
-        replaced = list(self.stem if len(self.stem) == 1 else ()) + list(self.chain[: self.depth])
-        originals = {name: model.get_submodule(name) for name in replaced}
+        originals = {name: model.get_submodule(name) for name in self.replaced}
         try:
             for position, (name, module) in enumerate(originals.items()):
-                items = 0 if name in self.stem else self.items
-                put_module(model, name, StandIn(module, holder if position == 0 else None, "hidden", items))
+                first = holder if position == 0 else None
+                put_module(model, name, StandIn(module, first, "hidden", self.items.get(name, 0)))
             yield holder
         finally:
             for name, module in originals.items():
@@ -181,13 +190,13 @@ class Traced:
         stem: Names of the topmost modules before the chain that have parameters or drop values at random. A module
             that is never called is one of them: if its weights are used at all, it may be by the first block already.
         tail: The same after the chain.
-        items: How many items a block returns in a tuple, 0 for a bare tensor.
+        items: How many items each block that returns a tuple has in it, by its name.
         shapes: Of the first tensor that reaches each block, by its name.
     """
 
     stem: tuple[str, ...]
     tail: tuple[str, ...]
-    items: int
+    items: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
 
 
@@ -199,21 +208,21 @@ def trace_chain(model: nn.Module, chain: tuple[str, ...], inputs: Mapping[str, T
         name
         for name, module in model.named_modules()
         if name not in ancestors
-        and name.rpartition(".")[0] in ancestors - holders
+        and name not in chain
+        and name.rpartition(".")[0] in ancestors
         and (any(True for _ in module.parameters()) or isinstance(module, nn.Dropout))
     ]
     called: list[str] = []
-    items: list[int] = []
+    items: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     hooks = [
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
         for name in (*outer, chain[0])
     ]
-    hooks.append(
-        model.get_submodule(chain[0]).register_forward_hook(
-            lambda *o: items.append(len(o[2]) if isinstance(o[2], tuple) else 0)
-        )
-    )
+
+    def count(name: str, output: Any) -> None:
+        if isinstance(output, tuple):
+            items[name] = len(output)
 
     def note(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         shapes.setdefault(name, tuple(first_tensor(args, kwargs).shape))
@@ -223,6 +232,9 @@ def trace_chain(model: nn.Module, chain: tuple[str, ...], inputs: Mapping[str, T
             lambda _, args, kwargs, name=name: note(name, args, kwargs), with_kwargs=True
         )
         for name in chain
+    ]
+    hooks += [
+        model.get_submodule(name).register_forward_hook(lambda *call, name=name: count(name, call[2])) for name in chain
     ]
     try:
         with torch.no_grad():
@@ -235,4 +247,4 @@ def trace_chain(model: nn.Module, chain: tuple[str, ...], inputs: Mapping[str, T
     place = called.index(chain[0])
     stem = dict.fromkeys((*called[:place], *(name for name in outer if name not in called)))
     tail = tuple(name for name in dict.fromkeys(called[place + 1 :]) if name not in stem)
-    return Traced(tuple(stem), tail, items[0], shapes)
+    return Traced(tuple(stem), tail, items, shapes)

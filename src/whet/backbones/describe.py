@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whet.backbones.backbone import Backbone, Cut, HeadedModel
 from whet.backbones.cut import ChainCut, FeatureCut, Traced, find_chain, trace_chain
+from whet.backbones.passing import find_passing
 from whet.errors import ModelError
 
 
@@ -23,12 +24,17 @@ def describe(model: HeadedModel, created: tuple[str, ...], example: Mapping[str,
         example: A tiny batch that the model takes.
         ragged: Whether what crosses a cut is (B, T, ...), as long as each example is.
     """
-    chain = find_chain(model)
+    listed, passing = find_chain(model), find_passing(model, example)
+    staged = len(passing.blocks) > len(listed)
+    chain = passing.blocks if staged else listed
     traced = trace_chain(model, chain, example) if chain else None
     if traced is None:
         chain = ()
     stem, tail = (traced.stem, traced.tail) if traced else ((), ())
-    cuts = [] if traced is None else cuts_of(chain, traced, ragged)
+    cuts: list[Cut] = []
+    if traced is not None:
+        way = passing.modules if staged else (*(stem if len(stem) == 1 else ()), *chain)
+        cuts = [cut for cut in cuts_of(chain, way, traced, ragged) if not staged or holds(model, cut, example)]
     return Backbone(
         model=model,
         blocks=chain,
@@ -43,14 +49,28 @@ def describe(model: HeadedModel, created: tuple[str, ...], example: Mapping[str,
     )
 
 
-def cuts_of(chain: tuple[str, ...], traced: Traced, ragged: bool) -> list[Cut]:
-    """One before every block; several modules below the first have no single stand-in."""
-    depths = range(0 if len(traced.stem) == 1 else 1, len(chain))
+def cuts_of(chain: tuple[str, ...], passing: tuple[str, ...], traced: Traced, ragged: bool) -> list[Cut]:
+    """One before every block; before the first only if something below it hands on what crosses."""
+    depths = range(0 if passing[0] != chain[0] else 1, len(chain))
     sides = [traced.shapes.get(chain[depth], ())[2 if ragged else 1 :] for depth in depths]
     return [
-        ChainCut(chain, traced.stem, depth, traced.items, ragged, prod(side))
+        ChainCut(chain, traced.stem, passing, depth, traced.items, ragged, prod(side))
         for depth, side in zip(depths, sides, strict=True)
     ]
+
+
+def holds(model: HeadedModel, cut: Cut, example: Mapping[str, Tensor]) -> bool:
+    """Whether nothing but what crosses the cut reaches the features from below it."""
+    unlike = {name: -t if t.is_floating_point() else t.flip(*range(t.dim())) for name, t in example.items()}
+    try:
+        with torch.no_grad():
+            plain = model.body(**example)
+            held = cut.capture(model, example)
+            with cut.inject(model) as holder:
+                holder.tensors = held
+                return torch.equal(model.body(**unlike), plain)
+    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError):  # whatever a model raises
+        return False
 
 
 def find_tables(model: HeadedModel, example: Mapping[str, Tensor]) -> dict[str, str]:
