@@ -190,8 +190,9 @@ def finetune(
     stands = False
     with terminable(), run_folder(None if out is None else Path(out), name, resume) as (folder, made):
         unfinished = (folder / PLAN).exists()
-        from_scratch = from_the_start(folder, unfinished) if resume and not has_checkpoint(folder) else None
         try:
+            fresh = resume and not has_checkpoint(folder)
+            from_scratch = from_the_start(folder, unfinished, named_rows(wanted, given)) if fresh else None
             if from_scratch is not None:
                 observed(told_at_once(from_scratch), list(observers))
             prepared = open_run(folder, wanted, given, resume, clock.began)
@@ -247,8 +248,26 @@ def climbed(prepared: Prepared, folder: Path, command: str, clock: Clock) -> Any
     )
 
 
-def from_the_start(folder: Path, unfinished: bool) -> Said:
-    """A word that there was nothing to resume; it comes before anything is planned, and stands in the log too."""
+def named_rows(wanted: Mapping[str, Any], given: Objects) -> bool:
+    """Whether it is said what to learn from."""
+    return given.rows is not None or bool((wanted.get("data") or {}).get("source"))
+
+
+def from_the_start(folder: Path, unfinished: bool, named: bool) -> Said:
+    """A word that there was nothing to resume; it comes before anything is planned, and stands in the log too.
+
+    Args:
+        named: Whether rows are, to begin with.
+
+    Raises:
+        RunError: there is nothing to begin with either.
+    """
+    if not (unfinished or named):
+        raise RunError(
+            "There is no unfinished run to resume, and no rows are named to begin one.",
+            where="--resume",
+            fix="name the run's folder with --out, or the rows",
+        )
     lacking = "no checkpoint to resume from" if unfinished else f"no run to resume in {folder}"
     return Said(stage="resume", message=f"There is {lacking}; the run starts from the beginning.")
 

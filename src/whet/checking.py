@@ -35,7 +35,7 @@ from whet.folder import MODEL
 from whet.methods.method import serves
 from whet.modalities.modality import Processor
 from whet.plan import Auto, EarlierPlan
-from whet.recognise import find_columns, find_task, require_single, separator_of_task
+from whet.recognise import doubtful_task, find_columns, find_task, passed_over, require_single, separator_of_task
 from whet.rungs import needs_valid, usual_valid_share
 from whet.tasks.own_loss import with_loss
 from whet.tasks.task import Growth, State, Task
@@ -115,7 +115,10 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
     valid = objects.valid if objects.valid is not None else data.get("valid")
     sources = read(given, tests=tests, valid=valid, encoding=data.get("encoding"), spill=scratch / "rows")
     data = data if run is None else run.columns_of(data, sources.train.names)
-    columns = find_columns(sources.train, data, wanted.get("modality") or (None if run is None else run.modality))
+    named = named_model(wanted.get("model") or {})
+    missing = named if named is not None and not Path(named).expanduser().exists() else None
+    kind = wanted.get("modality") or (None if run is None else run.modality)
+    columns = find_columns(sources.train, data, kind, missing)
     require_columns(sources.train, columns)
     task = with_loss(find_task(sources.train, columns, wanted.get("task"), run), objects.loss)
     for rows in (sources.valid, *sources.tests.values()):
@@ -124,7 +127,8 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
     if task.kind == "regression" or (task.kind == "classification" and is_numeric(sources.train, columns)):
         sources = markers_missing(sources, columns)
     spoiled = spoiled_number(sources.train, columns) if task.kind == "classification" else []
-    findings = [*sources.findings, *spoiled]
+    doubts = [] if run is not None or wanted.get("task") else doubtful_task(task, sources.train, columns)
+    findings = [*sources.findings, *spoiled, *doubts, *passed_over(sources.train, columns, data)]
     sources = clean(sources, columns, several=task.kind == "multi-label")
     findings += [finding for finding in sources.findings if finding not in findings]
     separator = separator_of_task(task, sources.train, columns)

@@ -171,6 +171,13 @@ def require_held_out(training: Training, method: Any, checked: Checked) -> None:
     Raises:
         ConfigError: nothing is held out, and steps are taken.
     """
+    if training.average.validates and not isinstance(method, Auto) and method.epochs and not method.stops:
+        raise ConfigError(
+            f"The {catalog.name_of('method', method)} method has no validation loss, and "
+            f"{catalog.name_of('average', training.average)!r} chooses by it.",
+            where="training.average",
+            fix="use a mean of updates, such as ema, or another method",
+        )
     steps = any(one.epochs for one in (method.rungs if isinstance(method, Auto) else (method,)))
     require_validation(training, checked.split.valid is not None or not steps)
 

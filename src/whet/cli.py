@@ -173,6 +173,9 @@ def check(
     if as_json:
         for finding in found.findings:
             print_json(asdict(finding))
+        facts = checked_facts(found)
+        print_json({"event": "checked", "source": facts.source, "task": facts.task, "columns": asdict(facts.columns),
+                    "rows": facts.rows, "classes": facts.class_counts, "findings": len(found.findings)})  # fmt: skip
         return
     console = make_console()
     terminal.print_data(checked_facts(found), console)

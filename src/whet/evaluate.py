@@ -10,7 +10,7 @@ import numpy as np
 from whet import catalog
 from whet.checking import past_rows
 from whet.data.clean import clean
-from whet.data.fingerprints import group_codes, input_hashes
+from whet.data.fingerprints import group_codes, input_hashes, judged_units
 from whet.data.markers import are_numbers, is_marker, markers_missing
 from whet.data.read import Sources, read_table
 from whet.data.rows import Columns, Rows
@@ -64,11 +64,12 @@ def evaluate_rows(
             notes.append(f"The run was judged by {name}, a function that is not saved; the task's own metric is used.")
         name = task.default_metric(np.zeros(0), state)
     targets = task.encode_targets(rows, columns, state)
-    units = group_codes(rows, columns) if group else None
+    units, unit = judged_units(rows, columns, group_codes(rows, columns) if group else None)
     answers = predictor.answer(rows).with_targets(targets, units)
     notes += [*seen_before(rows, columns, folder), "Baselines are not fitted again, so nothing is compared here."]
     also = [metric_named(other, task.kind) for other in task.metrics if other != name]
-    return judge(answers, {}, test=rows.source, metric=metric_named(name, task.kind), also=also, seed=seed, notes=notes)
+    named = metric_named(name, task.kind)
+    return judge(answers, {}, test=rows.source, metric=named, also=also, seed=seed, notes=notes, unit=unit)
 
 
 def plan_of_run(folder: Path) -> Plan | None:

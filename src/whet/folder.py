@@ -41,6 +41,8 @@ def choose_folder(out: Path | None, name: str, resume: bool, parent: Path = RUNS
         taken = sorted(taken, key=lambda path: (len(path.name), path.name))
         unfinished = [path for path in taken if is_unfinished(path)]
         out = unfinished[-1] if resume and unfinished else parent / f"{name}-{next_number(taken, name)}"
+    if ".." in out.parts:  # a folder that is not there yet would make the whole lead elsewhere
+        out = out.resolve()
     if out.exists() and not out.is_dir():
         raise RunError("The output is a file, not a folder.", where=str(out), fix="choose another --out")
     present = {path.name for path in out.iterdir()} if out.exists() else set()

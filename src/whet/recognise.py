@@ -6,25 +6,35 @@ from typing import Any
 
 from whet import catalog
 from whet.data.columns import ColumnSummary, describe_columns, require_columns
-from whet.data.rows import Columns, Rows, spread
+from whet.data.markers import is_marker
+from whet.data.rows import Columns, Finding, Rows, spread
 from whet.data.tables import is_list
 from whet.data.times import parse_times
 from whet.earlier import EarlierRun
 from whet.errors import ConfigError, DataError, closest
 from whet.plan import member_of
+from whet.tasks.regression import number_of
 from whet.tasks.task import Task
 from whet.wanted import names_of
 
 SAMPLE_ROWS = 2000
 """Rows, evenly spread, from which the task is recognised."""
 MOST_INPUTS = 2
+MOST_CLASS_NUMBERS = 200
+"""Different whole numbers up to which they may be names of classes."""
+FEWEST_GRADES = 5
+"""Different whole numbers from which classes may be grades, such as stars."""
+SHARE_OF_BEST = 0.25
+LEAST_LENGTH = 20
+"""A column that suits a quarter as well as the chosen input, and is as long as a short sentence, may be one too."""
 
 
-def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any) -> Columns:
+def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any, missing: str | None = None) -> Columns:
     """The columns as named; the input column and what it is read as are inferred where they were not.
 
     Args:
         modality: Its name, a mapping of name and settings, or itself; None to find out.
+        missing: What was named to start from, and is no folder.
 
     Raises:
         DataError: a named column is not there, or no column is like an input.
@@ -33,10 +43,11 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any) -> Columns:
     target = names_of(data.get("target"))
     summaries = describe_columns(rows)
     if not target:
+        unknown = f"; there is no run {missing!r} that would know it" if missing else ""
         raise ConfigError(
             "No target was named.",
             where=rows.source,
-            fix="name the column to predict, for example --target " + likely_target(summaries),
+            fix=f"name the column to predict, for example --target {likely_target(summaries)}{unknown}",
         )
     inputs = names_of(data.get("inputs"))
     if len(inputs) > MOST_INPUTS:
@@ -96,6 +107,56 @@ def find_task(rows: Rows, columns: Columns, named: Any, run: EarlierRun | None =
     }
     found: Task = member_of("task", {"name": max(scored, key=lambda name: scored[name]), **(named or {})})
     return found if run is None else run.suits(found, columns, sampled, named=bool(named))
+
+
+def doubtful_task(task: Task, rows: Rows, columns: Columns) -> list[Finding]:
+    """A word where whole numbers could be names of classes as well as a quantity, for where nobody named the task."""
+    if len(columns.target) > 1 or task.kind == "multi-label":
+        return []
+    sampled = rows.select(spread(len(rows), SAMPLE_ROWS))
+    values = [value for value in sampled.values(columns.target[0]) if value is not None and not is_marker(value)]
+    numbers = [number_of(value) for value in values]
+    found = {number for number in numbers if number is not None}
+    if not found or None in numbers or any(number != round(number) for number in found):
+        return []
+    quantity = task.kind == "regression"
+    most, fewest = (MOST_CLASS_NUMBERS, 1) if quantity else (len(found), FEWEST_GRADES)
+    if not fewest <= len(found) <= most or len(numbers) < 5 * len(found):
+        return []
+    taken, other, name = ("a quantity", "names of classes", "classification")
+    if not quantity:
+        taken, other, name = ("names of classes", "a quantity, or grades", "regression")
+    return [
+        Finding(
+            check="task",
+            level="warning" if quantity else "info",
+            message=f"The target holds {len(found)} different whole numbers, which are taken for {taken}.",
+            where=f"{rows.source}, column {columns.target[0]!r}",
+            fix=f"if they are {other}, add --set task={name}",
+        )
+    ]
+
+
+def passed_over(rows: Rows, columns: Columns, data: Mapping[str, Any]) -> list[Finding]:
+    """A word on a column that could be the input as well as the one that was chosen."""
+    if names_of(data.get("inputs")):
+        return []
+    taken = {*columns.inputs, *columns.target, columns.group, columns.time}
+    summaries = {summary.name: summary for summary in describe_columns(rows)}
+    score = columns.modality.recognise
+    best = score(summaries[columns.inputs[0]])
+    others = [
+        name
+        for name, summary in summaries.items()
+        if name not in taken and score(summary) >= SHARE_OF_BEST * best and summary.mean_length >= LEAST_LENGTH
+    ]
+    if not others:
+        return []
+    listed = ", ".join(map(repr, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    many = columns.modality.nouns[1]
+    held = f"{listed} {'holds' if len(others) == 1 else 'hold'} {many} too, and only {columns.inputs[0]!r} is read."
+    fix = f"--text {columns.inputs[0]} if that is right, --text with another column, or twice for a pair of {many}"
+    return [Finding("columns", "warning", held, rows.source, fix, count=len(others))]
 
 
 def require_single(task: Task, rows: Rows, columns: Columns) -> None:

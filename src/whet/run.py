@@ -15,7 +15,7 @@ import numpy as np
 
 from whet import catalog
 from whet.atomic import written
-from whet.data.fingerprints import row_units
+from whet.data.fingerprints import judged_units, row_units
 from whet.data.rehearse import with_rows
 from whet.data.rows import Rows, raw_values
 from whet.data.split import TestSet
@@ -290,8 +290,9 @@ def judge_all(
         written = {} if test.form is None else {"form": dict(test.form)}  # by an earlier run, perhaps in another way
         columns, state = replace(prepared.columns, target=test.target), {**prepared.state, **written}
         targets = task.encode_targets(Rows(table, test.rows.source), columns, state)
-        judged[name] = answers[name].with_targets(targets, test.units)
-        others = {learner: by_test[name].with_targets(targets, test.units) for learner, by_test in rivals.items()}
+        units, unit = judged_units(test.rows, columns, test.units)
+        judged[name] = answers[name].with_targets(targets, units)
+        others = {learner: by_test[name].with_targets(targets, units) for learner, by_test in rivals.items()}
         notes = []
         if len(test.leaked):
             notes.append(f"{len(test.leaked):,} test rows have the same input as a training row.")
@@ -306,6 +307,7 @@ def judge_all(
                 seed=prepared.plan.seed,
                 notes=notes,
                 keeps=before if test.origin else None,
+                unit=unit,
             )
         )
     return tuple(judgements), judged

@@ -134,10 +134,16 @@ def split_facts(split: Split, source: str, columns: Columns, findings: tuple[Fin
     sizes |= {name: len(test.rows) for name, test in split.tests.items()}
     modality, roles = columns.modality, Roles(columns.inputs, columns.target, columns.group, columns.time)
     one, many = modality.nouns
-    words = InputWords(one, many, modality.example, modality.hub_task)
+    words = InputWords(one, many, example_of(columns), modality.hub_task)
     return DataFacts(
         source=Path(source).name, columns=roles, rows=sizes, split=split.how, findings=findings, words=words
     )
+
+
+def example_of(columns: Columns) -> tuple[str, ...]:
+    """The inputs of a new row, as one may be given to the tuned model."""
+    modality = columns.modality
+    return (modality.example, f"another {modality.nouns[0]}")[: len(columns.inputs)]
 
 
 def model_facts(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> ModelFacts:
@@ -154,7 +160,7 @@ def model_facts(prepared: Prepared, fitted: NeuralFitted, folder: Path) -> Model
         licence=plan.model.licence or "",
         parameters=sum(parameter.numel() for parameter in fitted.working.masters.parameters()),
         loading=plan.backbone.library,
-        python=plan.backbone.python(f"{shown(folder)}/{MODEL}", prepared.columns.modality.example, meaning),
+        python=plan.backbone.python(f"{shown(folder)}/{MODEL}", example_of(prepared.columns), meaning),
         window=prepared.processor.record().get("max_length"),
     )
 

@@ -151,7 +151,7 @@ class GridNet:
 
     library: ClassVar[str] = "torch"
 
-    def python(self, folder: str, example: str, meaning: Meaning) -> str:
+    def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
         return ""
 
     def recognise(self, folder: Path, modality: str) -> float:

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -110,3 +112,10 @@ def test_the_account_is_what_was_written_with_electricity_and_carbon_in_words(tm
     assert (account.how, account.record) == ("from processor time", asdict(used))
     far = replace(used, kwh=1.23, grams=584.0, country="France", estimated=False).account()
     assert account_words(far) == "1.2 kWh, 584 g CO2e (electricity of France)"
+
+
+def test_nothing_is_printed_from_the_import_on(alone: Path) -> None:
+    """In a process of its own: codecarbon sets up its log as it is imported."""
+    code = "from pathlib import Path\nfrom whet.trackers.energy import Energy\nEnergy().open(Path('e')).close()\n"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")

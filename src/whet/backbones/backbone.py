@@ -5,7 +5,7 @@ vector an example), ``scaler`` (standardises features, folded away when packaged
 created for the task). The convex probe, replay and packaging rest on that shape alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,8 +157,12 @@ class Family(Protocol):
         """Name of the library that loads what ``save`` wrote, as the hub calls it."""
         ...
 
-    def python(self, folder: str, example: str, meaning: Meaning) -> str:
-        """Lines that load what ``save`` wrote without whet, and ask it for an example; empty if no library does."""
+    def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
+        """Lines that load what ``save`` wrote without whet, and ask it for an example; empty if no library does.
+
+        Args:
+            example: The inputs of one row.
+        """
         ...
 
     def recognise(self, folder: Path, modality: str) -> float:

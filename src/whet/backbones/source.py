@@ -379,7 +379,8 @@ def _check_space(needed: int, repository: str) -> None:
 
 def _unknown(name: str, tried: str) -> ModelError:
     """No such model: what was tried, and which local models exist, the most alike first."""
-    known = [source.name for source in _everything((Path(), Path("models"), Path("runs")))]
+    every = _everything((Path(), Path("models"), Path("runs")))
+    known = [source.name for source in every if source.origin != "run"]
     shown = list(dict.fromkeys([*closest(name, known), *known]))[:6]
     return ModelError(
         f"There is no model {name!r}: {tried}.",

@@ -6,6 +6,7 @@ for generation and are not loaded here.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +61,7 @@ class TextEncoder:
     def library(self) -> str:
         return "transformers" if self.head == "native" else "sentence-transformers"
 
-    def python(self, folder: str, example: str, meaning: Meaning) -> str:
+    def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
         return (python_native if self.head == "native" else python_pooled)(folder, example, meaning)
 
     def recognise(self, folder: Path, modality: str) -> float:

@@ -6,7 +6,7 @@ float32 safetensors, the rest (config, tokenizer, modules without weights) is ta
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -179,14 +179,17 @@ def _parts(model: HeadedModel) -> Any:
     return model.body  # a PooledBody or NativeBody, whose own parts the contract does not name
 
 
-def python_native(folder: str, example: str, meaning: Meaning) -> str:
-    """How the transformers library answers."""
+def python_native(folder: str, example: Sequence[str], meaning: Meaning) -> str:
+    """How the transformers library answers; it fails for longer texts unless it is told to cut them."""
     top = f'from transformers import pipeline\n\nclassify = pipeline("text-classification", model={folder!r})\n'
-    return f'{top}classify("{example}")'
+    given = f'"{example[0]}"' if len(example) == 1 else f'{{"text": "{example[0]}", "text_pair": "{example[1]}"}}'
+    return f"{top}classify({given}, truncation=True)"
 
 
-def python_pooled(folder: str, example: str, meaning: Meaning) -> str:
+def python_pooled(folder: str, example: Sequence[str], meaning: Meaning) -> str:
     """How the sentence-transformers library answers."""
+    quoted = ", ".join(f'"{part}"' for part in example)
+    given = quoted if len(example) == 1 else f"({quoted})"
     answer = {
         "classification": "print(labels[str(outputs[0].argmax())])  # softmax(outputs) gives probabilities",
         "multi-label": "# 1 / (1 + exp(-outputs)) gives a probability for each label",
@@ -196,4 +199,4 @@ def python_pooled(folder: str, example: str, meaning: Meaning) -> str:
     if meaning.kind != "regression":
         stated = f"{folder}/whet.json"
         lines = ["import json", "", *lines, f'labels = json.load(open({stated!r}, encoding="utf-8"))["id2label"]']
-    return "\n".join([*lines, f'outputs = model.encode(["{example}"])', answer])
+    return "\n".join([*lines, f"outputs = model.encode([{given}])", answer])

@@ -15,6 +15,8 @@ from whet.data.rows import Columns, Rows
 from whet.data.tables import is_text, text_of
 
 _PIECE = 65536
+MOST_REPEATED = 0.05
+"""Share of test rows that repeat the input of another up to which they count as independent."""
 
 
 def normal(text: str) -> str:
@@ -121,6 +123,22 @@ def row_units(rows: Rows, columns: Columns) -> np.ndarray[Any, Any]:
     if columns.group:
         return group_codes(rows, columns)
     return input_hashes(rows, columns).astype(np.int64)
+
+
+def judged_units(
+    rows: Rows, columns: Columns, groups: np.ndarray[Any, Any] | None
+) -> tuple[np.ndarray[Any, Any] | None, str]:
+    """(N,) int64: which test rows say the same thing again, or None where each stands for itself; and what one such is.
+
+    Groups where the user named them, else equal inputs where they are many: the same answer to the same question is
+    one piece of evidence, however often it is asked.
+    """
+    if groups is not None:
+        return groups, "group"
+    hashes = input_hashes(rows, columns).view(np.int64)
+    if len(hashes) - len(np.unique(hashes)) <= MOST_REPEATED * len(hashes):
+        return None, "row"
+    return hashes, columns.modality.nouns[0] if len(columns.inputs) == 1 else "pair"
 
 
 _EMPTY = xxhash.xxh3_64_intdigest(b"") >> 1

@@ -172,7 +172,8 @@ class _Drawer:
         twins[held] = is_in(hashes[held], hashes[~held])
         if twins[held].all():
             raise self._indivisible(purpose)
-        return among[~held], among[held & ~twins], self._twins_note(among[twins], purpose)
+        kept, drawn = among[~held], among[held & ~twins]
+        return kept, drawn, [*self._twins_note(among[twins], purpose), *self._early_note(kept, drawn, purpose)]
 
     def known(self, positions: Array) -> set[str]:
         """The labels that training rows have."""
@@ -194,9 +195,9 @@ class _Drawer:
         return hold_out_rows(hashes, strata, fraction, purpose, seed)
 
     def _times(self) -> Array:
-        times, found = parse_times(self.rows, str(self.columns.time))
+        self.moments, found = parse_times(self.rows, str(self.columns.time))
         self.findings += found
-        return times if self.groups is None else latest_of_group(times, self.groups)
+        return self.moments if self.groups is None else latest_of_group(self.moments, self.groups)
 
     def _indivisible(self, purpose: str) -> DataError:
         column = self.columns.time or self.columns.group
@@ -211,12 +212,29 @@ class _Drawer:
                 if alone
                 else "all rows are equal, or too few of a class"
             )
-            fix = "check that this is the column to predict" if alone else own
+            fix = "check that this is the column to predict; a quantity is written in plain numbers, without units or "
+            fix = f"{fix}thousands separators" if alone else own
         return DataError(
             f"No {purpose} rows can be held out: {reason}.",
             where=self.rows.source + (f", column {column!r}" if column else ""),
             fix=fix,
         )
+
+    def _early_note(self, kept: Array, drawn: Array, purpose: str) -> list[Finding]:
+        """Whole groups reach back in time: then not all that is held out is later than what is learnt from."""
+        if self.times is None or self.groups is None:
+            return []
+        early = drawn[self.moments[drawn] < self.moments[kept].max()]
+        if not len(early):
+            return []
+        ids, (group, time) = self.rows.ids[early[:_EXAMPLES]], (self.columns.group, self.columns.time)
+        message = (
+            f"{len(early):,} of {len(drawn):,} {purpose} rows are earlier than the latest training row: groups of "
+        )
+        message += f"{group!r} are held out whole, those that reach latest in {time!r}. "
+        message += "The score speaks of new groups, and of the future only in part."
+        where, fix = self.rows.place(int(ids[0]), time), "leave the group out to test on the latest rows alone"
+        return [Finding("split", "warning", message, where, fix, count=len(early), row_ids=tuple(ids.tolist()))]
 
     def _twins_note(self, positions: Array, purpose: str) -> list[Finding]:
         if not len(positions):
@@ -372,8 +390,10 @@ def _how(
 ) -> str:
     sizes = [f"{len(train):,} train"] + ([f"{len(valid):,} valid"] if valid is not None else [])
     sizes += [f"{len(test.rows):,} {name}" for name, test in tests.items()]
-    if columns.time:
-        way = f"held out by time ({columns.time})" + (", whole groups together" if columns.group else "")
+    if columns.time and columns.group:
+        way = f"held out by whole groups ({columns.group}), those that reach latest ({columns.time})"
+    elif columns.time:
+        way = f"held out by time ({columns.time})"
     elif columns.group:
         way = f"held out by whole groups ({columns.group}), seed {settings.seed}"
     else:

@@ -55,7 +55,8 @@ def predict_file(
 
     Raises:
         DataError: the source cannot be read, or lacks a column.
-        ConfigError: the format of ``out`` is unknown, or it is the source itself; or an encoding is named for no text.
+        ConfigError: the format of ``out`` is unknown, it is the source itself, or none is named and another file is
+            in the way; or an encoding is named for no text.
         RunError: the file cannot be written; nothing is left behind.
     """
     path = out or default_out(Path(source))
@@ -71,6 +72,8 @@ def predict_file(
     predictor.check_columns(rows)
     lines = path.suffix.lower() in LINES
     names = fresh_names(predictor, rows.names, lines)
+    if out is None:
+        refuse_foreign(path, names[0])
     empty = 0
     with written_beside(path) as file:
         write = json_lines(file) if lines else delimited(file, DELIMITERS[path.suffix.lower()], [*rows.names, *names])
@@ -79,6 +82,24 @@ def predict_file(
             for given, answer in zip(given_rows, answer_cells(found, predictor, lines), strict=True):
                 write(given | dict(zip(names, answer, strict=True)))
     return Written(path, len(rows), empty, tuple(names), tuple(findings))
+
+
+def refuse_foreign(path: Path, name: str) -> None:
+    """The file beside the source may be replaced only if it holds answers, too: in its first line, the name of theirs.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    if name not in first:
+        raise ConfigError(
+            "A file that is not of whet stands where the answers would go.",
+            where=str(path),
+            fix="name another place with --out, or move it away",
+        )
 
 
 def answered(predictor: Predictor, rows: Rows) -> Iterator[tuple[list[dict[str, Any]], int, Predictions]]:

@@ -38,17 +38,19 @@ def judge(
     seed: int,
     notes: Sequence[str] = (),
     keeps: str | None = None,
+    unit: str = "group",
 ) -> Judgement:
     """Scores with 95% intervals, paired comparisons by ``metric``, and the verdict.
 
     Args:
-        model: The model's answers, with targets, and with units where rows belong to groups.
+        model: The model's answers, with targets, and with units where rows are not independent.
         baselines: Name to answers for the same rows; units and targets are taken from the model's.
         test: How the test set is called.
         metric: What decides. ``also`` are shown beside it, where the rows are enough for them.
         seed: The draws depend on it, on nothing else that is random.
         notes: Sentences from the caller that a reader must know; the judge's own follow.
         keeps: The baseline that the verdict is about; the question then is whether anything of it was lost.
+        unit: What a unit is, where there are such: "group", or the noun of an input that is repeated.
     """
     assert len(model) > 0, "judge needs at least one row"
     model = ordered(model)
@@ -68,7 +70,7 @@ def judge(
         compare(model, rival, metric, name=name, point=point, seed=seed, resamples=resamples)
         for name, rival in rivals.items()
     )
-    units, unit = units_of(model), "row" if model.units is None else "group"
+    units, unit = units_of(model), "row" if model.units is None else unit
     never = _one_class(model) if keeps is None else ""
     if never:
         comparisons = tuple(replace(found, rows_needed=None) for found in comparisons)
@@ -87,7 +89,7 @@ def judge(
         comparisons=comparisons,
         worst=_worst(model),
         dropped=tuple(f"{baseline_title(name)}: its answers are the model's own on every row." for name in dropped),
-        notes=(*notes, *_notes(model, resamples), *hidden),
+        notes=(*notes, *_notes(model, resamples, unit), *hidden),
         verdict=verdict_of(comparisons, metric, units, dropped, unit=unit, never=never)
         if keeps is None
         else kept_verdict(comparisons, metric, units, keeps, unit=unit),
@@ -169,16 +171,19 @@ def _sureness(predictions: Predictions) -> Array:
     return np.take_along_axis(predictions.scores, predictions.decided[:, None], axis=1)[:, 0]
 
 
-def _notes(predictions: Predictions, resamples: Resamples) -> list[str]:
+def _notes(predictions: Predictions, resamples: Resamples, unit: str) -> list[str]:
     """What a reader of the numbers must know."""
     notes, rows = [], len(predictions)
     if resamples.grouped:
         notes.append(
             f"The {rows:,} test rows belong to {counted(resamples.units, 'group')}; rows of one group are not "
             "independent, so intervals come from drawing whole groups."
+            if unit == "group"
+            else f"The {rows:,} test rows hold only {counted(resamples.units, f'different {unit}')}; rows of equal "
+            f"{unit}s are not independent, so intervals come from drawing them together."
         )
         if resamples.units < FEW_GROUPS:
-            notes.append(f"So few groups ({resamples.units:,}) make intervals rough.")
+            notes.append(f"So few {unit}s ({resamples.units:,}) make intervals rough.")
     if rows < FEW_ROWS:
         few = f"{counted(rows, 'test row')} {'is' if rows == 1 else 'are'} few"
         notes.append(f"{few}: intervals are wide, and small differences cannot show.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from whet import catalog
 from whet.backbones.source import ModelSource
-from whet.checking import Objects
+from whet.checking import Objects, run_of
 from whet.choices import find_family, find_wanted_model, member_settings
 from whet.data.rows import usual_modality
 from whet.errors import ConfigError, ModelError
@@ -48,7 +48,8 @@ def inspect_model(wanted: Mapping[str, Any], objects: Objects, scratch: Path) ->
     source = rows.source if rows else find_wanted_model(wanted.get("model", {}), kind, cache_folder(wanted))
     if rows is None:
         family = member_of("backbone", named_family(wanted, source))
-        backbone = family.load(source.folder, outputs=OUTPUTS, seed=0)
+        run = run_of(wanted)
+        backbone = family.load(source.folder, outputs=OUTPUTS if run is None else run.task.outputs(run.state), seed=0)
     else:
         family = rows.pretrained.family
         backbone = rows.pretrained.load(rows.checked.task.outputs(rows.state))

@@ -30,7 +30,7 @@ def without_frozen(stages: Sequence[Stage], backbone: Backbone, patterns: Sequen
             raise ConfigError(
                 f"Nothing in the model is named {pattern!r}.",
                 where="training.freeze",
-                fix="use " + " or ".join(map(repr, near)) + "; `whet plan` lists the model's blocks",
+                fix="use " + " or ".join(map(repr, near)) + "; `whet inspect` lists the model's parts",
             )
     kept = [stage if isinstance(stage.fit, Solve) else thinned(stage, backbone, patterns) for stage in stages]
     if any(stage.groups for stage in stages) and not any(stage.groups for stage in kept):

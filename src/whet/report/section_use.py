@@ -1,6 +1,7 @@
 """How do I use it, where does it come from, and what do the words on this page mean?"""
 
 import shlex
+from collections.abc import Sequence
 
 from whet.report.markup import Html, details, join, paragraphs, tag
 from whet.report.story import Story
@@ -27,8 +28,14 @@ _SMALL_PRINT = (
 
 def commands(story: Story) -> str:
     """What to type to predict and to judge again."""
-    run, example = shlex.quote(clean(story.path)), shell_quoted(story.data.words.example)
+    run, example = shlex.quote(clean(story.path)), " ".join(map(shell_quoted, story.data.words.example))
     return f"whet predict {run} {example}\nwhet predict {run} new_rows.csv\nwhet evaluate {run} more_test_rows.csv"
+
+
+def spelled_in_python(example: Sequence[str]) -> str:
+    """One value, or a tuple of several."""
+    quoted = ", ".join(f'"{part}"' for part in example)
+    return quoted if len(example) == 1 else f"({quoted})"
 
 
 def shell_quoted(text: str) -> str:
@@ -37,7 +44,8 @@ def shell_quoted(text: str) -> str:
 
 
 def python_with_whet(story: Story) -> str:
-    return f'import whet\n\nmodel = whet.load({clean(story.path)!r})\nmodel.predict(["{story.data.words.example}"])'
+    example = spelled_in_python(story.data.words.example)
+    return f"import whet\n\nmodel = whet.load({clean(story.path)!r})\nmodel.predict([{example}])"
 
 
 def use(story: Story) -> Html:
@@ -61,7 +69,7 @@ def plain_limit(story: Story) -> str:
     if story.model.window is None:
         return ""
     return (
-        f"Loaded without whet, the model reads the first {count(story.model.window)} tokens of a text and no more; "
+        f"Called so, without whet, the model reads the first {count(story.model.window)} tokens of a text and no more; "
         "whet reads longer texts in overlapping windows and pools them."
     )
 

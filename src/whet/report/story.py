@@ -29,11 +29,12 @@ class Roles:
 
 @dataclass(frozen=True)
 class InputWords:
-    """How a kind of input is spoken of: one value and several, how one may be given, and the hub's name of the task."""
+    """How a kind of input is spoken of: one value and several, how those of one row may be given, and the hub's name of
+    the task."""
 
     one: str = "text"
     many: str = "texts"
-    example: str = "a new text"
+    example: tuple[str, ...] = ("a new text",)
     hub_task: str = "text-classification"
 
 
@@ -222,6 +223,8 @@ def _value(hint: Any, value: Any) -> Any:
         return _value(next(one for one in inner if one is not NoneType), value)
     if is_dataclass(hint) and isinstance(value, Mapping):
         return _build(cast(type[Any], hint), value)
+    if origin is tuple and isinstance(value, str):  # written before there could be several
+        return (value,)
     if origin is tuple:
         hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return tuple(_value(one, part) for one, part in zip(hints, value, strict=True))

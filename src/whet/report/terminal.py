@@ -48,8 +48,9 @@ def print_data(data: DataFacts, console: "Console") -> None:
 
 def print_findings(findings: Sequence[Finding], console: "Console", level: str = "info") -> None:
     """What the checks found, from ``level`` ("error", "warning", "info") up; one line when there is nothing."""
-    lines = finding_lines(findings, _width(console), level)
-    show(lines or [[("  ✓ ", "bold green"), ("The checks found nothing to mend.", "")]], console)
+    lines, hidden = finding_lines(findings, _width(console), level), len(findings)
+    noted = f" {plural(hidden, 'note')} {'is' if hidden == 1 else 'are'} in the report." if hidden else ""
+    show(lines or [[("  ✓ ", "bold green"), (f"The checks found nothing to mend.{noted}", "")]], console)
 
 
 def print_plan(plan: Mapping[str, Any], console: "Console") -> None:

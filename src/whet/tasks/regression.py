@@ -20,7 +20,6 @@ from whet.tasks.encode import encode_rows
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Array, Examples, Growth, State, Term
 
-MOST_CLASS_NUMBERS = 200
 FARTHEST_MEAN = 1e3
 """A mean, in spreads, beyond which float32 weights in the target's own unit would round its answers."""
 FEWEST_VALUES = 20
@@ -60,7 +59,7 @@ class Regression:
                 fix="name a target that varies",
             )
         state = {"labels": [], "mean": float(targets.mean()), "scale": float(targets.std())}
-        return state, like_classes(targets, train, columns)
+        return state, []
 
     def encode(self, rows: Rows, columns: Columns, processor: Processor, state: State, *, targeted: bool) -> Examples:
         """Rows to examples; with ``targeted`` their numbers too."""
@@ -138,22 +137,6 @@ def infinite(value: Any) -> bool:
         return not isinstance(value, bool) and math.isinf(float(value))
     except (TypeError, ValueError, OverflowError):
         return False
-
-
-def like_classes(targets: Array, train: Rows, columns: Columns) -> list[Finding]:
-    """A word where the numbers could be the names of classes: whole, few, often repeated."""
-    values = np.unique(targets)
-    if len(values) > MOST_CLASS_NUMBERS or len(targets) < 5 * len(values) or np.any(values != np.round(values)):
-        return []
-    return [
-        Finding(
-            check="task",
-            level="warning",
-            message=f"The target holds {len(values)} different whole numbers and is taken for a quantity.",
-            where=f"{train.source}, column {columns.target[0]!r}",
-            fix="if they are names of classes, add --set task.name=classification",
-        )
-    ]
 
 
 def number_of(value: Any) -> float | None:

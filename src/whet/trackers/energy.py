@@ -142,9 +142,9 @@ def start(figures: Figures, country: str | None, folder: Path) -> Any:
     Whatever could send or write is named here, for codecarbon takes what is not named from files in the user's home
     and from variables of the environment.
     """
-    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     from codecarbon import OfflineEmissionsTracker
 
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # after its import, which sets a level of its own
     tracker = OfflineEmissionsTracker(
         country_iso_code=country,
         country_2letter_iso_code=None,
