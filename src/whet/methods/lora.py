@@ -33,7 +33,7 @@ class LoRA:
         directions: Whether magnitudes train apart from directions (DoRA); slower steps.
         start: "zero" changes nothing at first; "pissa" and "olora" rewrite frozen weights, before anything is cached.
         up_rate: Factor on the learning rate of ``up`` (LoRA+); 1 is plain LoRA.
-        learning_rate: Of ``down``; ten times that of full tuning.
+        learning_rate: Of ``down``; that of Hu et al. for small encoders, and best in trials of ours (benchmarks/LOG.md).
         epochs: Passes over the training rows at most.
         solve: How the head that it starts from is fitted.
     """
@@ -45,7 +45,7 @@ class LoRA:
     directions: bool = False
     start: Literal["zero", "pissa", "olora"] = "zero"
     up_rate: float = 1.0
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-4
     epochs: int = 8
     solve: Solve = START
     stops: ClassVar[bool] = True
