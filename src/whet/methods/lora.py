@@ -33,7 +33,7 @@ class LoRA:
         directions: Whether magnitudes train apart from directions (DoRA); slower steps.
         start: "zero" changes nothing at first; "pissa" and "olora" rewrite frozen weights, before anything is cached.
         up_rate: Factor on the learning rate of ``up`` (LoRA+); 1 is plain LoRA.
-        learning_rate: Of ``down``; that of Hu et al. for small encoders, and best in trials of ours (benchmarks/LOG.md).
+        learning_rate: Of ``down``; that of Hu et al. for small encoders, and best in trials (benchmarks/LOG.md).
         epochs: Passes over the training rows at most.
         solve: How the head that it starts from is fitted.
     """
