@@ -228,10 +228,8 @@ class _Drawer:
         if not len(early):
             return []
         ids, (group, time) = self.rows.ids[early[:_EXAMPLES]], (self.columns.group, self.columns.time)
-        message = (
-            f"{len(early):,} of {len(drawn):,} {purpose} rows are earlier than the latest training row: groups of "
-        )
-        message += f"{group!r} are held out whole, those that reach latest in {time!r}. "
+        message = f"{len(early):,} of {len(drawn):,} {purpose} rows are earlier than the latest training row: whole "
+        message += f"groups of {group!r} are held out, those that reach latest in {time!r}. "
         message += "The score speaks of new groups, and of the future only in part."
         where, fix = self.rows.place(int(ids[0]), time), "leave the group out to test on the latest rows alone"
         return [Finding("split", "warning", message, where, fix, count=len(early), row_ids=tuple(ids.tolist()))]
