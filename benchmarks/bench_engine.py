@@ -182,7 +182,8 @@ def pending(wanted: argparse.Namespace, bench: Bench) -> list[tuple[str, int]]:
     for group, parts in TIMED.items():
         if not only or group in only:
             runs = 1 if group in ONCE else wanted.runs
-            found += [(part, number) for number in range(runs) for part in parts]
+            able = [part for part in parts if has_bfloat16() or not part.endswith("-bf16")]
+            found += [(part, number) for number in range(runs) for part in able]
     sizes = [int(size) for size in wanted.sizes.split(",")]
     cells = [
         (name, size, seed)
@@ -197,6 +198,13 @@ def pending(wanted: argparse.Namespace, bench: Bench) -> list[tuple[str, int]]:
         chosen = [(n, size, seed) for n, size, seed in cells if size <= 64 and not (n == "clinc150" and size > 8)]
         found += [(f"setfit/{name}/{size}/{seed}", 0) for name, size, seed in chosen]
     return [(part, number) for part, number in found if number not in {n.number for n in bench.notes_of(part).of(part)}]
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16; where it does not, torch emulates it and a step takes minutes."""
+    from whet.training.machine import processor_features
+
+    return any("bf16" in feature for feature in processor_features())
 
 
 def machine() -> str:

@@ -73,6 +73,9 @@ def speed(notes: Notes) -> str | None:
             if found:
                 peaks = spread([note.usage["peak_bytes"] / 2**20 for note in found], 0)
                 lines.append(row(NAMES[part], found[0].detail["batch"], spread(rates(found), 0), peaks, len(found)))
+        absent = [NAMES[part] for part in bounds if not notes.of(part)]
+        if absent:
+            lines += ["", f"Not measured: {'; '.join(absent)} (bf16 only where the processor computes in it)."]
         lines += ["", *claims_head()]
         for part, (bound, aim) in bounds.items():
             if notes.of(part):
