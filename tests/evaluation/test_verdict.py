@@ -38,6 +38,13 @@ def test_the_word_follows_from_the_interval(low: float, high: float, answer: str
     assert verdict.rows_needed is None or verdict.rows_needed > 500
 
 
+def test_equal_scores_are_called_the_same() -> None:
+    found = replace(SAME, difference=0.0, low=-0.02, high=0.02, answer="cannot tell")
+    sentence = kept_verdict([found], Accuracy(), 500, "earlier").sentence
+    assert "the accuracy is the same (95% interval" in sentence
+    assert "0.0 points of" not in sentence
+
+
 def test_the_same_answers_are_not_worse() -> None:
     assert kept_verdict([], Accuracy(), 500, "earlier").answer == "not worse"
 

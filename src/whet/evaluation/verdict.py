@@ -116,6 +116,8 @@ def _gap(found: Comparison, metric: Metric, own: str, it: str) -> str:
         own: What a relative metric is compared with, or nothing; it: how the baseline is called.
     """
     better, name = found.difference >= 0, catalog.title("metric", metric.name)
+    if found.difference == 0:
+        return f"the {name} is the same"
     if metric.relative and found.point > 0:
         word = "lower" if better != metric.higher_is_better else "higher"
         return f"{name} is {_size(abs(found.difference), found, metric)} {word}" + (f" than {own}" if own else "")
