@@ -34,10 +34,11 @@ TIMED = {
     "short": ("short-whet", "short-default", "short-float32", "short-bf16"),
     "long": ("long-whet", "long-float32", "long-bf16"),
     "lora": ("lora-whet", "lora-float32", "lora-bf16"),
-    "replay": ("replay",),
+    "replay": ("replay/1/3", "replay/2/3", "replay/1/10", "replay/2/10"),
 }
 """Parts of a group alternate."""
 ONCE = ("replay",)
+"""Groups whose parts measure in rounds of their own: top blocks and epochs are in their names."""
 CELLS = {"cell": "accuracy", "setfit": "setfit"}
 """Kinds of parts that are noted in the repository, and the group of each."""
 SEEDS = {8: 5, 64: 5, 4000: 2}
@@ -89,7 +90,7 @@ class Bench:
             return [self.setfit, str(HERE / "peers" / "setfit_cell.py"), *told, "--model", str(self.model)]
         files = self.files["banking" if kind == "replay" else "long" if kind.startswith("long") else "short"]
         if kind == "replay":
-            told = ["--train", str(files.train), "--test", str(files.test)]
+            told = ["--train", str(files.train), "--test", str(files.test), "--count", rest[0], "--epochs", rest[1]]
             return [
                 sys.executable,
                 str(HERE / "replay_share.py"),

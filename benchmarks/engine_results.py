@@ -116,15 +116,15 @@ def rates(notes: list[Note]) -> list[float]:
 
 def replay(notes: Notes) -> str | None:
     """The gain of replay, of what it can gain at most."""
-    found = notes.of("replay")
+    found = sorted((note for note in notes.all() if note.part.startswith("replay/")), key=lambda note: note.part)
     if not found:
         return None
-    lines = ["## Engine: replay", ""]
+    lines = ["## Engine: replay", "", measured_at(found), ""]
     lines += [
         "| top blocks of 6 | epochs | with replay, s | without, s | gain | bound | share | at least 85% |",
         *rule(8),
     ]
-    for one in found[-1].detail["stages"]:
+    for one in (note.detail for note in found):
         gains = [r["plain"] / r["replayed"] for r in one["rounds"]]
         bound = one["rounds"][0]["bound"]
         share = median(gains) / bound

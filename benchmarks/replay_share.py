@@ -21,6 +21,8 @@ from whet.training.precision import Working
 from whet.training.settings import Training
 
 ROUNDS = 3
+LONG = 10
+"""Epochs from which one round says enough."""
 
 
 def main() -> None:
@@ -29,6 +31,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--text", required=True)
     parser.add_argument("--target", required=True)
+    parser.add_argument("--count", type=int, required=True, help="top blocks that train")
+    parser.add_argument("--epochs", type=int, required=True)
     wanted = parser.parse_args()
     prepared = whet.plan(
         wanted.train,
@@ -38,12 +42,9 @@ def main() -> None:
         method="top-layers",
         settings=["data.valid_fraction=0"],
     )
-    found = []
-    for count in (1, 2):
-        for epochs in (3, 10):
-            rounds = [seconds_of(prepared, count, epochs) for _ in range(ROUNDS if epochs == 3 else 1)]
-            found.append({"count": count, "epochs": epochs, "rounds": rounds})
-    print(json.dumps({"stages": found}))
+    rounds = ROUNDS if wanted.epochs < LONG else 1
+    found = [seconds_of(prepared, wanted.count, wanted.epochs) for _ in range(rounds)]
+    print(json.dumps({"count": wanted.count, "epochs": wanted.epochs, "rounds": found}))
 
 
 def seconds_of(prepared: Any, count: int, epochs: int) -> dict[str, float]:
