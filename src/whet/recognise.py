@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from whet import catalog
-from whet.data.columns import ColumnSummary, describe_columns, require_columns
+from whet.data.columns import ColumnSummary, require_columns
 from whet.data.markers import is_marker
 from whet.data.rows import Columns, Finding, Rows, spread
 from whet.data.tables import is_list
@@ -29,10 +29,13 @@ LEAST_LENGTH = 20
 """A column that suits a quarter as well as the chosen input, and is as long as a short sentence, may be one too."""
 
 
-def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any, missing: str | None = None) -> Columns:
+def find_columns(
+    rows: Rows, summaries: list[ColumnSummary], data: Mapping[str, Any], modality: Any, missing: str | None = None
+) -> Columns:
     """The columns as named; the input column and what it is read as are inferred where they were not.
 
     Args:
+        summaries: Of all columns (``describe_columns``).
         modality: Its name, a mapping of name and settings, or itself; None to find out.
         missing: What was named to start from, and is no folder.
 
@@ -41,7 +44,6 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any, missing: st
         ConfigError: no target is named, or more inputs than a pair.
     """
     target = names_of(data.get("target"))
-    summaries = describe_columns(rows)
     if not target:
         unknown = f"; there is no run {missing!r} that would know it" if missing else ""
         raise ConfigError(
@@ -137,19 +139,15 @@ def doubtful_task(task: Task, rows: Rows, columns: Columns) -> list[Finding]:
     ]
 
 
-def passed_over(rows: Rows, columns: Columns, data: Mapping[str, Any]) -> list[Finding]:
+def passed_over(rows: Rows, summaries: list[ColumnSummary], columns: Columns, data: Mapping[str, Any]) -> list[Finding]:
     """A word on a column that could be the input as well as the one that was chosen."""
     if names_of(data.get("inputs")):
         return []
     taken = {*columns.inputs, *columns.target, columns.group, columns.time}
-    summaries = {summary.name: summary for summary in describe_columns(rows)}
     score = columns.modality.recognise
-    best = score(summaries[columns.inputs[0]])
-    others = [
-        name
-        for name, summary in summaries.items()
-        if name not in taken and score(summary) >= SHARE_OF_BEST * best and summary.mean_length >= LEAST_LENGTH
-    ]
+    best = max(score(one) for one in summaries if one.name in columns.inputs)
+    free = [one for one in summaries if one.name not in taken and one.mean_length >= LEAST_LENGTH]
+    others = [one.name for one in free if score(one) >= SHARE_OF_BEST * best]
     if not others:
         return []
     listed = ", ".join(map(repr, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
