@@ -6,24 +6,18 @@ from typing import Any
 
 from whet import catalog
 from whet.data.columns import ColumnSummary, require_columns
-from whet.data.markers import is_marker
 from whet.data.rows import Columns, Finding, Rows, spread
 from whet.data.tables import is_list
 from whet.data.times import parse_times
 from whet.earlier import EarlierRun
 from whet.errors import ConfigError, DataError, closest
 from whet.plan import member_of
-from whet.tasks.regression import number_of
 from whet.tasks.task import Task
 from whet.wanted import names_of
 
 SAMPLE_ROWS = 2000
 """Rows, evenly spread, from which the task is recognised."""
 MOST_INPUTS = 2
-MOST_CLASS_NUMBERS = 200
-"""Different whole numbers up to which they may be names of classes."""
-FEWEST_GRADES = 5
-"""Different whole numbers from which classes may be grades, such as stars."""
 SHARE_OF_BEST = 0.25
 LEAST_LENGTH = 20
 """A column that suits a quarter as well as the chosen input, and is as long as a short sentence, may be one too."""
@@ -112,31 +106,15 @@ def find_task(rows: Rows, columns: Columns, named: Any, run: EarlierRun | None =
 
 
 def doubtful_task(task: Task, rows: Rows, columns: Columns) -> list[Finding]:
-    """A word where whole numbers could be names of classes as well as a quantity, for where nobody named the task."""
-    if len(columns.target) > 1 or task.kind == "multi-label":
+    """A word where the targets suit another task as well, for where nobody named one."""
+    if len(columns.target) > 1:
         return []
-    sampled = rows.select(spread(len(rows), SAMPLE_ROWS))
-    values = [value for value in sampled.values(columns.target[0]) if value is not None and not is_marker(value)]
-    numbers = [number_of(value) for value in values]
-    found = {number for number in numbers if number is not None}
-    if not found or None in numbers or any(number != round(number) for number in found):
+    sampled = rows.select(spread(len(rows), SAMPLE_ROWS)).values(columns.target[0])
+    doubt = task.doubt(sampled)
+    if doubt is None:
         return []
-    quantity = task.kind == "regression"
-    most, fewest = (MOST_CLASS_NUMBERS, 1) if quantity else (len(found), FEWEST_GRADES)
-    if not fewest <= len(found) <= most or len(numbers) < 5 * len(found):
-        return []
-    taken, other, name = ("a quantity", "names of classes", "classification")
-    if not quantity:
-        taken, other, name = ("names of classes", "a quantity, or grades", "regression")
-    return [
-        Finding(
-            check="task",
-            level="warning" if quantity else "info",
-            message=f"The target holds {len(found)} different whole numbers, which are taken for {taken}.",
-            where=f"{rows.source}, column {columns.target[0]!r}",
-            fix=f"if they are {other}, add --set task={name}",
-        )
-    ]
+    where = f"{rows.source}, column {columns.target[0]!r}"
+    return [Finding("task", doubt.level, doubt.message, where, doubt.fix)]
 
 
 def passed_over(rows: Rows, summaries: list[ColumnSummary], columns: Columns, data: Mapping[str, Any]) -> list[Finding]:
