@@ -51,5 +51,5 @@ $(BIN)/pip:
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'Installing into .venv; the first time takes some minutes.'
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev,lora,schedule-free,tensorboard,energy]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev,image,lora,schedule-free,tensorboard,energy]'
 	@touch $@

@@ -526,7 +526,7 @@ def predict_file(
 
 
 def is_file_of_rows(text: str, folder: str | Path) -> bool:
-    """Whether a text is rather the path of a file of rows than something that the run in ``folder`` answers.
+    """Whether a text is rather the path of a file of rows, or of a folder of inputs, than what the run answers itself.
 
     Raises:
         DataError: it looks like one, and there is no such file.
@@ -535,11 +535,13 @@ def is_file_of_rows(text: str, folder: str | Path) -> bool:
     from whet.data.reader import readers
     from whet.deploy.predictor import modality_of, model_folder
 
-    is_file = False
+    is_file = is_folder = False
     with suppress(OSError, ValueError):  # a text may be longer than a name can be
         is_file = bool(Path(text).suffix) and Path(text).is_file()
-    if is_file:
-        return not modality_of(model_folder(Path(folder))).held_in(Path(text))
+        is_folder = Path(text).is_dir()
+    if is_file or is_folder:
+        kind = modality_of(model_folder(Path(folder)))
+        return kind.by_name if is_folder else not kind.held_in(Path(text))
     if not any(letter.isspace() for letter in text) and any(reader.reads(text) for reader in readers().values()):
         raise DataError(f"There is no file {text!r}.", where="whet predict", fix="check the path")
     return False

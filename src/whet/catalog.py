@@ -35,6 +35,7 @@ READERS = {
     "parquet": Member("whet.data.read_arrow:read_parquet", "Parquet"),
     "arrow": Member("whet.data.read_arrow:read_arrow", "Arrow IPC file or stream"),
     "folder": Member("whet.data.read_folder:read_folder", "a folder with train, valid and test files"),
+    "class-folders": Member("whet.data.read_class_folders:read_class_folders", "a folder of files for each class"),
     "objects": Member("whet.data.read_objects:read_objects", "frames, datasets and lists of dicts in memory"),
 }
 
@@ -48,15 +49,38 @@ CHECKS = {
         "whet.data.check_markup:check_markup", "HTML, control characters and damaged text", modality="text"
     ),
     "lengths": Member("whet.data.check_lengths:check_lengths", "very long and very short texts", modality="text"),
+    "pictures": Member(
+        "whet.modalities.check_pictures:check_pictures",
+        "blank and long images, mixed sizes, telling marks",
+        modality="image",
+    ),
     "leaking-columns": Member("whet.data.check_columns:check_columns", "other columns that give the target away"),
 }
 
 MODALITIES = {
     "text": Member("whet.modalities.text:Text", "one or two pieces of text to token ids"),
+    "image": Member("whet.modalities.image:Image", "a picture to pixels"),
 }
 
 BACKBONES = {
     "text-encoder": Member("whet.backbones.text_encoder:TextEncoder", "a transformers encoder with pooling and head"),
+    "image-encoder": Member("whet.backbones.image_encoder:ImageEncoder", "a transformers image classifier"),
+    "convnet": Member("whet.backbones.convnet:ConvNet", "a bare state dict of a convolutional network"),
+}
+
+ARCHITECTURES = {
+    "resnet": Member("whet.backbones.convnets.resnet:ResNet", "ResNet, wide ResNet and ResNeXt", "ResNet"),
+    "cifar-resnet": Member(
+        "whet.backbones.convnets.cifar_resnet:CifarResNet", "the small ResNets of CIFAR-10", "CIFAR ResNet"
+    ),
+    "vgg": Member("whet.backbones.convnets.vgg:VGG", "VGG, with norms or without", "VGG"),
+    "mobilenet-v2": Member(
+        "whet.backbones.convnets.mobilenet_v2:MobileNetV2", "MobileNetV2 of any width", "MobileNetV2"
+    ),
+    "mobilenet-v3": Member(
+        "whet.backbones.convnets.mobilenet_v3:MobileNetV3", "MobileNetV3, large and small", "MobileNetV3"
+    ),
+    "squeezenet": Member("whet.backbones.convnets.squeezenet:SqueezeNet", "SqueezeNet 1.0 and 1.1", "SqueezeNet"),
 }
 
 TASKS = {
@@ -136,6 +160,7 @@ TABLES: dict[str, dict[str, Member]] = {
     "check": CHECKS,
     "modality": MODALITIES,
     "backbone": BACKBONES,
+    "architecture": ARCHITECTURES,
     "task": TASKS,
     "method": METHODS,
     "optimizer": OPTIMIZERS,

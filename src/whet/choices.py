@@ -111,7 +111,7 @@ def find_backbone(
     given = wanted.get("backbone") or {}
     settings = {"name": given} if isinstance(given, str) else dict(given)
     if "name" not in settings:
-        settings = {"name": find_family(model, modality)} | settings
+        settings = {"name": find_family(model, [modality])} | settings
     settable = {entry.name for entry in fields(catalog.find("backbone", str(settings["name"])))}
     if "attention" in settable - set(settings):
         config = read_shape(model)
@@ -128,16 +128,15 @@ def find_backbone(
     return member_of("backbone", settings)
 
 
-def find_family(model: ModelSource, modality: Modality) -> str:
-    """The family that suits a model folder best."""
-    kind = catalog.name_of("modality", modality)
-    scored = {
-        name: catalog.find("backbone", name)().recognise(model.folder, kind) for name in catalog.members("backbone")
-    }
+def find_family(model: ModelSource, modalities: Sequence[Modality]) -> str:
+    """The family that suits a model folder best, for one of these kinds of input."""
+    kinds = [catalog.name_of("modality", modality) for modality in modalities]
+    families = {name: catalog.find("backbone", name)() for name in catalog.members("backbone")}
+    scored = {name: max(family.recognise(model.folder, kind) for kind in kinds) for name, family in families.items()}
     best = max(scored, key=lambda name: scored[name])
     if scored[best] <= 0:
         raise ModelError(
-            f"No family of models knows how to load this folder for {kind}.",
+            f"No family of models knows how to load this folder for {' or '.join(kinds)}.",
             where=str(model.folder),
             fix="`whet models` lists what is here; name a family with --set backbone.name=...",
         )
@@ -147,8 +146,13 @@ def find_family(model: ModelSource, modality: Modality) -> str:
 def read_shape(model: ModelSource) -> tuple[int, int]:
     """Attention heads and the width of each."""
     config = read_json(transformer_folder(model.folder) / "config.json")
-    heads = int(config.get("num_attention_heads") or config.get("n_heads") or 12)
-    width = int(config.get("hidden_size") or config.get("dim") or 768)
+    stated = (
+        config.get("num_attention_heads") or config.get("n_heads"),
+        config.get("hidden_size") or config.get("dim"),
+    )
+    heads, width = (
+        int(value) if isinstance(value, int) else usual for value, usual in zip(stated, (12, 768), strict=True)
+    )
     return heads, max(1, width // heads)
 
 

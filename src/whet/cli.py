@@ -312,7 +312,7 @@ def inspect(
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder.")],
-    what: Annotated[str, typer.Argument(help="A text, or a file of rows.")],
+    what: Annotated[str, typer.Argument(help="A text or another input, a file of rows, or a folder of inputs.")],
     second: Annotated[Optional[str], typer.Argument(help="The second text of a pair.")] = None,
     out: Annotated[Optional[str], typer.Option("--out", help="A .csv or .jsonl file for the answers.")] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",

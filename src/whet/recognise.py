@@ -8,7 +8,7 @@ from whet import catalog
 from whet.data.columns import ColumnSummary, describe_columns, require_columns
 from whet.data.markers import is_marker
 from whet.data.rows import Columns, Finding, Rows, spread
-from whet.data.tables import is_list
+from whet.data.tables import is_list, stated_target
 from whet.data.times import parse_times
 from whet.earlier import EarlierRun
 from whet.errors import ConfigError, DataError, closest
@@ -40,7 +40,7 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any, missing: st
         DataError: a named column is not there, or no column is like an input.
         ConfigError: no target is named, or more inputs than a pair.
     """
-    target = names_of(data.get("target"))
+    target = names_of(data.get("target") or stated_target(rows.table.schema))
     summaries = describe_columns(rows)
     if not target:
         unknown = f"; there is no run {missing!r} that would know it" if missing else ""

@@ -482,6 +482,6 @@ def run_name(wanted: Mapping[str, Any]) -> str:
     """The name of a run: what it learns from and what it predicts."""
     data = wanted.get("data", {})
     source = Path(str(data.get("source") or "rows")).name.split(".")[0] or "rows"
-    target = data.get("target") or ["target"]
-    first = target[0] if isinstance(target, list | tuple) else target
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in f"{source}-{first}")[:80]
+    target = data.get("target") or ([] if data.get("source") else ["target"])
+    first = target[:1] if isinstance(target, list | tuple) else [target]
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in "-".join([source, *first]))[:80]

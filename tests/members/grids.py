@@ -158,6 +158,9 @@ class GridNet:
         config = json.loads((folder / "config.json").read_text())
         return float(modality == "grid" and config["model_type"] == "grid-net")
 
+    def adopt(self, file: Path, place: Path) -> bool:
+        return False
+
     def load(self, folder: Path, *, outputs: int, seed: int) -> Backbone:
         config, body = read_net(folder)
         example = {"grid": torch.ones(2, 1, config["side"], config["side"])}

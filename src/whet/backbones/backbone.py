@@ -169,6 +169,10 @@ class Family(Protocol):
         """How well the family suits a model folder and a kind of input, 0 if not at all; loads no weights."""
         ...
 
+    def adopt(self, file: Path, place: Path) -> bool:
+        """Make a model folder at ``place`` for a bare file of tensors; False where the family knows none."""
+        ...
+
     def load(self, folder: Path, *, outputs: int, seed: int) -> Backbone:
         """The model in ``folder`` with a new head of ``outputs``."""
         ...

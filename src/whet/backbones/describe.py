@@ -24,7 +24,7 @@ def describe(model: HeadedModel, created: tuple[str, ...], example: Mapping[str,
         example: A tiny batch that the model takes.
         ragged: Whether what crosses a cut is (B, T, ...), as long as each example is.
     """
-    listed, passing = find_chain(model), find_passing(model, example)
+    listed, passing = find_chain(model), find_passing(model, example, layers=not ragged)
     staged = len(passing.blocks) > len(listed)
     chain = passing.blocks if staged else listed
     traced = trace_chain(model, chain, example) if chain else None

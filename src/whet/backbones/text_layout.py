@@ -69,10 +69,8 @@ def save_pooled(model: HeadedModel, head: nn.Linear, folder: Path, source: Path,
     write_json(folder / "config_sentence_transformers.json", {"prompts": {}, "default_prompt_name": None})
 
 
-def save_native(
-    model: HeadedModel, head: nn.Linear, folder: Path, source: Path, meaning: Meaning, max_length: int | None
-) -> None:
-    """A transformers sequence classifier with its own head, labels and problem type in its config."""
+def save_native(model: HeadedModel, head: nn.Linear, folder: Path, source: Path, meaning: Meaning) -> None:
+    """A classifier of the transformers library with its own head, labels and problem type in its config."""
     body, inner = _parts(model), transformer_folder(source)
     parent, _, leaf = body.head_name.rpartition(".")
     holder = body.model.get_submodule(parent)
@@ -89,7 +87,6 @@ def save_native(
         )
     finally:
         setattr(holder, leaf, nn.Identity())
-    write_tokenizer(folder, inner, max_length)
 
 
 def write_encoder(encoder: nn.Module, folder: Path, source: Path, **changes: Any) -> None:
