@@ -4,16 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import whet
-from plain import PLAIN
+from plain import PLAIN, finetuned, rows_of
 from whet.errors import ConfigError, DataError, RunError
 from whet.report.section_use import commands, python_with_whet
-from whet.testing import tiny_rows
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +19,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
-
-
-def rows_of(kind: Any = "classification", rows: int = 90, **more: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = tiny_rows(kind, rows, **more)[0].table.to_pylist()
-    return found
-
-
-def finetuned(rows: Any, model: Path, **wanted: Any) -> whet.Result:
-    given: dict[str, Any] = {"method": "probe", "settings": PLAIN, "out": "run", **wanted}
-    return whet.finetune(rows, "target", model=model, **given)
 
 
 def test_a_folder_reached_by_way_of_one_that_is_not_there_is_looked_into(here: Path, tiny_model: Path) -> None:

@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import whet
-from plain import PLAIN
+from plain import PLAIN, finetuned, rows_of
 from whet import catalog, listing
 from whet.errors import ConfigError, DataError, ModelError
 from whet.run import write_predictions
 from whet.tasks.predictions import Predictions
 from whet.telling import curve_of
-from whet.testing import tiny_rows
 
 
 @pytest.fixture(autouse=True)
@@ -26,16 +25,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
-
-
-def rows_of(kind: Any, rows: int = 90, **more: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = tiny_rows(kind, rows, **more)[0].table.to_pylist()
-    return found
-
-
-def finetuned(rows: Any, model: Path, **wanted: Any) -> whet.Result:
-    given: dict[str, Any] = {"method": "probe", "settings": PLAIN, "out": "run", **wanted}
-    return whet.finetune(rows, "target", model=model, **given)
 
 
 def test_the_run_folder_holds_what_it_should(here: Path, tiny_model: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from whet.data.checks import run_checks, view_of
 from whet.data.clean import clean
-from whet.data.columns import require_columns
+from whet.data.columns import describe_columns, require_columns
 from whet.data.fingerprints import input_hashes
 from whet.data.markers import is_numeric, markers_missing, spoiled_number
 from whet.data.read import Sources, read
@@ -118,7 +118,8 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
     named = named_model(wanted.get("model") or {})
     missing = named if named is not None and not Path(named).expanduser().exists() else None
     kind = wanted.get("modality") or (None if run is None else run.modality)
-    columns = find_columns(sources.train, data, kind, missing)
+    summaries = describe_columns(sources.train)
+    columns = find_columns(sources.train, summaries, data, kind, missing)
     require_columns(sources.train, columns)
     task = with_loss(find_task(sources.train, columns, wanted.get("task"), run), objects.loss)
     for rows in (sources.valid, *sources.tests.values()):
@@ -128,7 +129,7 @@ def divide(wanted: Mapping[str, Any], objects: Objects, scratch: Path) -> Checke
         sources = markers_missing(sources, columns)
     spoiled = spoiled_number(sources.train, columns) if task.kind == "classification" else []
     doubts = [] if run is not None or wanted.get("task") else doubtful_task(task, sources.train, columns)
-    findings = [*sources.findings, *spoiled, *doubts, *passed_over(sources.train, columns, data)]
+    findings = [*sources.findings, *spoiled, *doubts, *passed_over(sources.train, summaries, columns, data)]
     sources = clean(sources, columns, several=task.kind == "multi-label")
     findings += [finding for finding in sources.findings if finding not in findings]
     separator = separator_of_task(task, sources.train, columns)

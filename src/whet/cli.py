@@ -304,7 +304,7 @@ def inspect(
     console = make_console()
     if found.data is not None:
         terminal.print_data(found.data, console)
-        terminal.print_findings(found.data.findings, console, "warning")
+        terminal.print_findings(found.data.findings, console, "warning", "told by `whet check`")
         console.print()
     terminal.print_inspection(found, console)
 

@@ -5,34 +5,31 @@ from dataclasses import replace
 from typing import Any
 
 from whet import catalog
-from whet.data.columns import ColumnSummary, describe_columns, require_columns
-from whet.data.markers import is_marker
+from whet.data.columns import ColumnSummary, require_columns
 from whet.data.rows import Columns, Finding, Rows, spread
 from whet.data.tables import is_list, stated_target
 from whet.data.times import parse_times
 from whet.earlier import EarlierRun
 from whet.errors import ConfigError, DataError, closest
 from whet.plan import member_of
-from whet.tasks.regression import number_of
 from whet.tasks.task import Task
 from whet.wanted import names_of
 
 SAMPLE_ROWS = 2000
 """Rows, evenly spread, from which the task is recognised."""
 MOST_INPUTS = 2
-MOST_CLASS_NUMBERS = 200
-"""Different whole numbers up to which they may be names of classes."""
-FEWEST_GRADES = 5
-"""Different whole numbers from which classes may be grades, such as stars."""
 SHARE_OF_BEST = 0.25
 LEAST_LENGTH = 20
 """A column that suits a quarter as well as the chosen input, and is as long as a short sentence, may be one too."""
 
 
-def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any, missing: str | None = None) -> Columns:
+def find_columns(
+    rows: Rows, summaries: list[ColumnSummary], data: Mapping[str, Any], modality: Any, missing: str | None = None
+) -> Columns:
     """The columns as named; the input column and what it is read as are inferred where they were not.
 
     Args:
+        summaries: Of all columns (``describe_columns``).
         modality: Its name, a mapping of name and settings, or itself; None to find out.
         missing: What was named to start from, and is no folder.
 
@@ -41,7 +38,6 @@ def find_columns(rows: Rows, data: Mapping[str, Any], modality: Any, missing: st
         ConfigError: no target is named, or more inputs than a pair.
     """
     target = names_of(data.get("target") or stated_target(rows.table.schema))
-    summaries = describe_columns(rows)
     if not target:
         unknown = f"; there is no run {missing!r} that would know it" if missing else ""
         raise ConfigError(
@@ -110,46 +106,26 @@ def find_task(rows: Rows, columns: Columns, named: Any, run: EarlierRun | None =
 
 
 def doubtful_task(task: Task, rows: Rows, columns: Columns) -> list[Finding]:
-    """A word where whole numbers could be names of classes as well as a quantity, for where nobody named the task."""
-    if len(columns.target) > 1 or task.kind == "multi-label":
+    """A word where the targets suit another task as well, for where nobody named one."""
+    if len(columns.target) > 1:
         return []
-    sampled = rows.select(spread(len(rows), SAMPLE_ROWS))
-    values = [value for value in sampled.values(columns.target[0]) if value is not None and not is_marker(value)]
-    numbers = [number_of(value) for value in values]
-    found = {number for number in numbers if number is not None}
-    if not found or None in numbers or any(number != round(number) for number in found):
+    sampled = rows.select(spread(len(rows), SAMPLE_ROWS)).values(columns.target[0])
+    doubt = task.doubt(sampled)
+    if doubt is None:
         return []
-    quantity = task.kind == "regression"
-    most, fewest = (MOST_CLASS_NUMBERS, 1) if quantity else (len(found), FEWEST_GRADES)
-    if not fewest <= len(found) <= most or len(numbers) < 5 * len(found):
-        return []
-    taken, other, name = ("a quantity", "names of classes", "classification")
-    if not quantity:
-        taken, other, name = ("names of classes", "a quantity, or grades", "regression")
-    return [
-        Finding(
-            check="task",
-            level="warning" if quantity else "info",
-            message=f"The target holds {len(found)} different whole numbers, which are taken for {taken}.",
-            where=f"{rows.source}, column {columns.target[0]!r}",
-            fix=f"if they are {other}, add --set task={name}",
-        )
-    ]
+    where = f"{rows.source}, column {columns.target[0]!r}"
+    return [Finding("task", doubt.level, doubt.message, where, doubt.fix)]
 
 
-def passed_over(rows: Rows, columns: Columns, data: Mapping[str, Any]) -> list[Finding]:
+def passed_over(rows: Rows, summaries: list[ColumnSummary], columns: Columns, data: Mapping[str, Any]) -> list[Finding]:
     """A word on a column that could be the input as well as the one that was chosen."""
     if names_of(data.get("inputs")):
         return []
     taken = {*columns.inputs, *columns.target, columns.group, columns.time}
-    summaries = {summary.name: summary for summary in describe_columns(rows)}
     score = columns.modality.recognise
-    best = score(summaries[columns.inputs[0]])
-    others = [
-        name
-        for name, summary in summaries.items()
-        if name not in taken and score(summary) >= SHARE_OF_BEST * best and summary.mean_length >= LEAST_LENGTH
-    ]
+    best = max(score(one) for one in summaries if one.name in columns.inputs)
+    free = [one for one in summaries if one.name not in taken and one.mean_length >= LEAST_LENGTH]
+    others = [one.name for one in free if score(one) >= SHARE_OF_BEST * best]
     if not others:
         return []
     listed = ", ".join(map(repr, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else "")

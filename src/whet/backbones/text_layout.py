@@ -16,6 +16,7 @@ from torch import nn
 
 from whet.backbones.backbone import HeadedModel, Meaning
 from whet.backbones.pooling import read_modules
+from whet.data.kind import in_python
 from whet.modalities.model_folder import read_json, transformer_folder
 
 PROBLEMS = {
@@ -185,8 +186,6 @@ def python_native(folder: str, example: Sequence[str], meaning: Meaning) -> str:
 
 def python_pooled(folder: str, example: Sequence[str], meaning: Meaning) -> str:
     """How the sentence-transformers library answers."""
-    quoted = ", ".join(f'"{part}"' for part in example)
-    given = quoted if len(example) == 1 else f"({quoted})"
     answer = {
         "classification": "print(labels[str(outputs[0].argmax())])  # softmax(outputs) gives probabilities",
         "multi-label": "# 1 / (1 + exp(-outputs)) gives a probability for each label",
@@ -196,4 +195,4 @@ def python_pooled(folder: str, example: Sequence[str], meaning: Meaning) -> str:
     if meaning.kind != "regression":
         stated = f"{folder}/whet.json"
         lines = ["import json", "", *lines, f'labels = json.load(open({stated!r}, encoding="utf-8"))["id2label"]']
-    return "\n".join([*lines, f"outputs = model.encode([{given}])", answer])
+    return "\n".join([*lines, f"outputs = model.encode([{in_python(example)}])", answer])

@@ -76,3 +76,9 @@ class InputKind(Protocol):
     def near(self, tables: list[Rows], hashes: list[Array], columns: Columns) -> Near:
         """Pairs of nearly equal inputs of one or two tables, given the hashes of their keys."""
         ...
+
+
+def in_python(example: Sequence[str]) -> str:
+    """The inputs of one row as Python spells them: one value, or a tuple of several."""
+    quoted = ", ".join(f'"{part}"' for part in example)
+    return quoted if len(example) == 1 else f"({quoted})"

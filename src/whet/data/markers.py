@@ -49,6 +49,15 @@ def is_number_text(value: str) -> bool:
         return False
 
 
+def whole_numbers(values: Iterable[Any]) -> list[float]:
+    """The values as numbers, without markers and missing ones; none unless every one of them is whole."""
+    kept = [value for value in values if value is not None and not is_marker(value)]
+    if any(isinstance(value, bool) or not is_number_text(str(value)) for value in kept):
+        return []
+    numbers = [float(value) for value in kept]
+    return numbers if all(number.is_integer() for number in numbers) else []
+
+
 def tallies(rows: Rows, columns: Columns) -> Iterator[dict[str, int]]:
     """How often each value is there, for a batch of rows at a time; nothing unless one column of text is the target."""
     name = columns.target[0]

@@ -1,8 +1,8 @@
 """How do I use it, where does it come from, and what do the words on this page mean?"""
 
 import shlex
-from collections.abc import Sequence
 
+from whet.data.kind import in_python
 from whet.report.markup import Html, details, join, paragraphs, tag
 from whet.report.story import Story
 from whet.report.words import account_words, clean, count, day, duration, short_count
@@ -32,19 +32,13 @@ def commands(story: Story) -> str:
     return f"whet predict {run} {example}\nwhet predict {run} new_rows.csv\nwhet evaluate {run} more_test_rows.csv"
 
 
-def spelled_in_python(example: Sequence[str]) -> str:
-    """One value, or a tuple of several."""
-    quoted = ", ".join(f'"{part}"' for part in example)
-    return quoted if len(example) == 1 else f"({quoted})"
-
-
 def shell_quoted(text: str) -> str:
     """In double quotes where need be: every shell knows them."""
     return text if shlex.quote(text) == text else f'"{text}"'
 
 
 def python_with_whet(story: Story) -> str:
-    example = spelled_in_python(story.data.words.example)
+    example = in_python(story.data.words.example)
     return f"import whet\n\nmodel = whet.load({clean(story.path)!r})\nmodel.predict([{example}])"
 
 

@@ -46,10 +46,16 @@ def print_data(data: DataFacts, console: "Console") -> None:
     show(data_lines(data), console)
 
 
-def print_findings(findings: Sequence[Finding], console: "Console", level: str = "info") -> None:
-    """What the checks found, from ``level`` ("error", "warning", "info") up; one line when there is nothing."""
+def print_findings(
+    findings: Sequence[Finding], console: "Console", level: str = "info", place: str = "in the report"
+) -> None:
+    """What the checks found, from ``level`` ("error", "warning", "info") up; one line when there is nothing.
+
+    Args:
+        place: Where those below the level are told.
+    """
     lines, hidden = finding_lines(findings, _width(console), level), len(findings)
-    noted = f" {plural(hidden, 'note')} {'is' if hidden == 1 else 'are'} in the report." if hidden else ""
+    noted = f" {plural(hidden, 'note')} {'is' if hidden == 1 else 'are'} {place}." if hidden else ""
     show(lines or [[("  ✓ ", "bold green"), (f"The checks found nothing to mend.{noted}", "")]], console)
 
 

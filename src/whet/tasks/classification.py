@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from whet.data.markers import whole_numbers
 from whet.data.rows import Columns, Finding, Rows
 from whet.errors import ConfigError, DataError
 from whet.modalities.modality import Processor
@@ -21,9 +22,11 @@ from whet.tasks.focal import check_gamma, focus
 from whet.tasks.growth import grown_labels
 from whet.tasks.labels import label_text, natural_order
 from whet.tasks.predictions import Kind, Predictions
-from whet.tasks.task import Array, Examples, Growth, State, Term
+from whet.tasks.task import Array, Doubt, Examples, Growth, State, Term
 
 MOST_CLASSES = 10_000
+FEWEST_GRADES = 5
+"""Different whole numbers from which classes may be grades."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,15 @@ class Classification:
         if columns != 1 or any(isinstance(value, list) for value in values):
             return 0.0
         return 1.0
+
+    def doubt(self, values: Sequence[Any]) -> Doubt | None:
+        """Several whole numbers could be grades, such as stars, or a quantity."""
+        numbers = whole_numbers(values)
+        different = len(set(numbers))
+        if different < FEWEST_GRADES or len(numbers) < 5 * different:
+            return None
+        message = f"The target holds {different} different whole numbers, which are taken for names of classes."
+        return Doubt("info", message, "if they are a quantity, or grades, add --set task=regression")
 
     def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
         """The class names in natural order, and how often each occurs."""

@@ -24,7 +24,7 @@ from whet.tasks.focal import check_gamma, focus
 from whet.tasks.growth import grown_labels
 from whet.tasks.labels import label_text, natural_order
 from whet.tasks.predictions import Kind, Predictions
-from whet.tasks.task import Array, Examples, Growth, State, Term
+from whet.tasks.task import Array, Doubt, Examples, Growth, State, Term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,10 @@ class MultiLabel:
         if columns > 1 or any(isinstance(value, list) for value in values):
             return 3.0
         return 2.0 if separator_of([value for value in values if isinstance(value, str)]) else 0.0
+
+    def doubt(self, values: Sequence[Any]) -> Doubt | None:
+        """Several labels a row are nothing else."""
+        return None
 
     def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
         """The label names, how often each occurs, and how they are written."""

@@ -11,15 +11,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from whet.data.markers import is_marker
+from whet.data.markers import is_marker, whole_numbers
 from whet.data.rows import Columns, Finding, Rows
 from whet.errors import DataError
 from whet.modalities.modality import Processor
 from whet.tasks.divergence import between_numbers
 from whet.tasks.encode import encode_rows
 from whet.tasks.predictions import Kind, Predictions
-from whet.tasks.task import Array, Examples, Growth, State, Term
+from whet.tasks.task import Array, Doubt, Examples, Growth, State, Term
 
+MOST_CLASS_NUMBERS = 200
+"""Different whole numbers up to which they may be names of classes."""
 FARTHEST_MEAN = 1e3
 """A mean, in spreads, beyond which float32 weights in the target's own unit would round its answers."""
 FEWEST_VALUES = 20
@@ -48,6 +50,15 @@ class Regression:
             return 0.0
         distinct = len(set(numbers))
         return 2.0 if distinct > FEWEST_VALUES and distinct > 0.02 * len(numbers) else 0.0
+
+    def doubt(self, values: Sequence[Any]) -> Doubt | None:
+        """Whole numbers, few and often repeated, could be names of classes."""
+        numbers = whole_numbers(values)
+        different = len(set(numbers))
+        if not 0 < different <= MOST_CLASS_NUMBERS or len(numbers) < 5 * different:
+            return None
+        message = f"The target holds {different} different whole numbers, which are taken for a quantity."
+        return Doubt("warning", message, "if they are names of classes, add --set task=classification")
 
     def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
         """Mean and spread of the target, by which it is standardised."""

@@ -153,6 +153,15 @@ class Growth:
     absent: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """A word on targets that could mean something else: how grave, what they are taken for, what to do if they do."""
+
+    level: Literal["info", "warning"]
+    message: str
+    fix: str
+
+
 class Task(Protocol):
     """The only thing that knows what the data mean. Stateless: what training data taught lies in ``State``.
 
@@ -204,6 +213,10 @@ class Task(Protocol):
 
     def recognise(self, values: Sequence[Any], columns: int) -> float:
         """How well a sample of target values suits, 0 (not at all) and up; ``columns`` counts target columns."""
+        ...
+
+    def doubt(self, values: Sequence[Any]) -> "Doubt | None":
+        """What to say where a sample of target values suits another task as well."""
         ...
 
     def prepare(self, train: Rows, columns: Columns) -> tuple[State, list[Finding]]:
