@@ -20,7 +20,7 @@ class Member(NamedTuple):
     """Where a member lives (``module:attribute``), what it is in a phrase, and how it is written in a sentence.
 
     ``modality`` names the one kind of input that it is for; empty where it is for any. A learner of one kind is a
-    baseline of every run on that kind.
+    baseline of every run on that kind, and augmentations of a kind are what rows of it are asked about.
     """
 
     path: str
@@ -60,6 +60,28 @@ CHECKS = {
 MODALITIES = {
     "text": Member("whet.modalities.text:Text", "one or two pieces of text to token ids"),
     "image": Member("whet.modalities.image:Image", "a picture to pixels"),
+}
+
+AUGMENTATIONS = {
+    "crop": Member("whet.modalities.augmentations.crop:Crop", "a part, sized up", modality="image"),
+    "flip": Member("whet.modalities.augmentations.flip:Flip", "left and right exchanged", modality="image"),
+    "flip-vertical": Member(
+        "whet.modalities.augmentations.flip:FlipVertical", "up and down exchanged", modality="image"
+    ),
+    "rotate": Member("whet.modalities.augmentations.rotate:Rotate", "turned a little", modality="image"),
+    "colour": Member("whet.modalities.augmentations.colour:Colour", "brightness, contrast, colour", modality="image"),
+    "blur": Member("whet.modalities.augmentations.blur:Blur", "out of focus", modality="image"),
+    "noise": Member("whet.modalities.augmentations.noise:Noise", "grain", modality="image"),
+    "erase": Member("whet.modalities.augmentations.erase:Erase", "a rectangle in the way", modality="image"),
+    "trivial": Member(
+        "whet.modalities.augmentations.trivial:TrivialAugment",
+        "one of fourteen operations, of any strength",
+        "TrivialAugment",
+        modality="image",
+    ),
+    "rand": Member(
+        "whet.modalities.augmentations.rand:RandAugment", "two of fourteen operations", "RandAugment", modality="image"
+    ),
 }
 
 BACKBONES = {
@@ -139,6 +161,12 @@ METRICS = {
     "exact-match": Member(
         "whet.evaluation.classification:ExactMatch", "share of rows with every label right", "exact match"
     ),
+    "auc": Member("whet.evaluation.ranking:AUC", "area under the ROC curve", "AUC"),
+    "sensitivity-at-95-specificity": Member(
+        "whet.evaluation.ranking:SensitivityAtSpecificity",
+        "share of the class that is found where 95% of the others are left alone",
+        "sensitivity at 95% specificity",
+    ),
     "log-loss": Member("whet.evaluation.classification:LogLoss", "mean negative log-likelihood, nats"),
     "calibration-error": Member(
         "whet.evaluation.calibration:CalibrationError", "debiased expected calibration error", "calibration error"
@@ -159,6 +187,7 @@ TABLES: dict[str, dict[str, Member]] = {
     "reader": READERS,
     "check": CHECKS,
     "modality": MODALITIES,
+    "augmentation": AUGMENTATIONS,
     "backbone": BACKBONES,
     "architecture": ARCHITECTURES,
     "task": TASKS,

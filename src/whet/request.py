@@ -16,6 +16,7 @@ from whet.evaluation.metric import FunctionMetric, Metric
 from whet.plan import Auto, DataPlan, build, member_dict, member_of, plain, read_partial, set_value, trackers_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import FILLED, Training
+from whet.training.views import USUAL_VIEWS
 from whet.wanted import method_of, named_model
 
 USUAL_SHARES = (0.0, VALID_SHARE, VALID_SHARE_OF_MANY)
@@ -265,6 +266,7 @@ def filled_in(before: Mapping[str, Any]) -> set[str]:
     found = {"schedule"} if training.schedule == training.optimizer.schedule else set()
     if before["forecast"].get("fitting"):
         found |= {"micro_batch_size", "gradient_checkpointing"}
+    found |= {"views", "augment"} if training.views in (1, USUAL_VIEWS) else set()
     if isinstance(method, Auto) or not method.epochs:
         return found
     usual = replace(training, learning_rate=None).rate(method.learning_rate)

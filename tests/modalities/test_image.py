@@ -14,9 +14,10 @@ from whet.data.columns import describe_columns
 from whet.data.fingerprints import input_hashes
 from whet.data.rows import Columns, Rows
 from whet.errors import ConfigError, DataError, ModelError
+from whet.modalities.glance import glances
 from whet.modalities.image import Image
 from whet.modalities.image_processor import INPUT, image_processor
-from whet.modalities.picture import examine, open_picture
+from whet.modalities.picture import open_picture
 from whet.testing import check_modality
 
 COLUMNS = Columns(("image",), (), modality=Image())
@@ -155,7 +156,7 @@ def test_a_picture_that_claims_too_many_pixels_is_refused_unopened(tmp_path: Pat
 
     content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
     path.write_bytes(bytes(content))
-    (found,) = examine([path])
+    (found,) = glances([path])
     assert "200,000 x 200,000 pixels" in getattr(found, "why", "")
 
 

@@ -5,7 +5,6 @@ kind of file, the brightness of its border. If such a thing alone tells the clas
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,10 @@ import numpy as np
 from whet.data.checks import CheckView, examples, part_of
 from whet.data.clean import counted
 from whet.data.rows import Columns, Finding, Rows, raw_values, spread
-from whet.errors import DataError
-from whet.modalities.picture import by_all_cores, open_picture
+from whet.modalities.glance import NOTHING, Failed, Glance, glances
 
 Array = np.ndarray[Any, Any]
 LARGEST_SAMPLE = 20_000
-SIDE = 32
 FLAT = 2.0
 """Standard deviation of brightness, of 255, below which a picture is blank."""
 LONG = 3.0
@@ -70,29 +67,14 @@ def check_pictures(view: CheckView) -> list[Finding]:
 def glimpses(rows: Rows, columns: Columns) -> Glimpses:
     """Look at every picture, or at a sample of many, from afar."""
     positions = spread(len(rows), LARGEST_SAMPLE)
-    parts = []
+    found: list[Glance] = []
     for batch in rows.select(positions).batches(columns.inputs, 1024):
-        parts += by_all_cores(glimpse, [value for (value, *_) in raw_values(rows, columns, batch)])
-    table = np.array([part[:3] + part[4:] for part in parts], np.float64).reshape(len(parts), 6)
-    endings = np.unique(np.array([part[3] for part in parts], dtype=object).astype(str), return_inverse=True)[1]
-    width, height, size, brightness, deviation, border = table.T
+        looks = glances([value for (value, *_) in raw_values(rows, columns, batch)])
+        found += [NOTHING if isinstance(look, Failed) else look for look in looks]
+    numbers = [(*one.seen.size, one.bytes, one.brightness, one.spread, one.border) for one in found]
+    width, height, size, brightness, deviation, border = np.array(numbers, np.float64).reshape(len(found), 6).T
+    endings = np.unique(np.array([one.ending for one in found], dtype=object).astype(str), return_inverse=True)[1]
     return Glimpses(positions, width, height, size, endings, brightness, deviation, border)
-
-
-def glimpse(value: Any) -> tuple[float, float, float, str, float, float, float]:
-    """Width, height, bytes, ending, brightness, its spread and that of the border of one picture."""
-    from PIL import Image
-
-    try:
-        image, seen = open_picture(value)
-    except DataError:  # told elsewhere
-        return 0.0, 0.0, 0.0, "", 0.0, 255.0, 0.0
-    small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
-    edge = np.concatenate([small[0], small[-1], small[1:-1, 0], small[1:-1, -1]])
-    size = value.stat().st_size if isinstance(value, Path) else len(value) if isinstance(value, bytes) else 0
-    ending = value.suffix.lower() if isinstance(value, Path) else ""
-    full = np.asarray(image.convert("L").reduce(max(1, min(seen.size) // 256)), np.float64)
-    return float(seen.size[0]), float(seen.size[1]), float(size), ending, small.mean(), float(full.std()), edge.mean()
 
 
 def blank(rows: Rows, seen: Glimpses, split: str) -> list[Finding]:

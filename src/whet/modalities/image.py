@@ -15,13 +15,16 @@ import pyarrow as pa
 from whet.data.clean import counted
 from whet.data.columns import ColumnSummary
 from whet.data.near import Near
+from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.tables import is_nested, is_raw, is_text
 from whet.errors import ConfigError, DataError
-from whet.modalities.picture import ENDINGS, Failed, examine, require_pillow
+from whet.modalities.glance import Failed, digest, glances
+from whet.modalities.picture import ENDINGS, require_pillow
 
 if TYPE_CHECKING:
     from whet.modalities.image_processor import ImageProcessor
+    from whet.modalities.modality import Augmentation
 
 SURE = 1e6
 EXAMPLES = 5
@@ -81,11 +84,11 @@ class Image:
         told: dict[str, list[int]] = {}
         done = 0
         for batch in rows.batches([name], 1024):
-            for place, found in enumerate(examine([one for (one,) in self.values(batch.columns, rows.folder)]), done):
+            for place, found in enumerate(glances([one for (one,) in self.values(batch.columns, rows.folder)]), done):
                 if isinstance(found, Failed):
                     failed.append((place, found))
                 else:
-                    for what in found.told:
+                    for what in found.seen.told:
                         told.setdefault(what, []).append(place)
             done += batch.num_rows
         findings = [self._told(rows, name, what, places) for what, places in told.items()]
@@ -129,8 +132,8 @@ class Image:
         return path.name.lower().endswith(ENDINGS)
 
     def keys(self, columns: Sequence[pa.Array], folder: Path | None) -> list[bytes]:
-        """The bytes of files: equal files are equal pictures, whatever they are called."""
-        return [b"\x1f".join(map(content, row)) for row in self.values(columns, folder)]
+        """Hashes of what files hold: equal files are equal pictures, whatever they are called."""
+        return [b"".join(map(digest, row)) for row in self.values(columns, folder)]
 
     def sizes(self, columns: Sequence[pa.Array], folder: Path | None) -> list[int]:
         """Bytes of the files; every picture is as large as any other once the model reads it."""
@@ -144,6 +147,18 @@ class Image:
         from whet.modalities.image_near import near_images
 
         return near_images(tables, hashes, columns)
+
+    def augment(
+        self, inputs: dict[str, Ragged], chosen: "Sequence[Augmentation]", draws: Sequence[np.random.Generator]
+    ) -> dict[str, Ragged]:
+        """Pixels of 8 bits, changed."""
+        import torch
+
+        from whet.modalities.image_views import changed
+
+        ((name, ragged),) = inputs.items()
+        pixels = changed(torch.from_numpy(np.stack(list(ragged))), chosen, draws).numpy()
+        return {name: Ragged.of(pixels.ravel(), np.array(ragged.shapes))}
 
     def processor(self, folder: Path, *, max_length: int | None, pairs: bool) -> "ImageProcessor":
         """The image processor of the model in ``folder``."""
@@ -196,11 +211,6 @@ TOLD = {
     ),
 }  # fmt: skip
 """What is said of one image, of several, and what to do about it."""
-
-
-def content(value: Path | bytes | None) -> bytes:
-    """The bytes of one picture's file."""
-    return value.read_bytes() if isinstance(value, Path) else value or b""
 
 
 def unreadable(rows: Rows, name: str, failed: list[tuple[int, Failed]]) -> DataError:

@@ -11,11 +11,10 @@ import numpy as np
 
 from whet.data.near import Near, to_compare
 from whet.data.rows import Columns, Rows, raw_values
-from whet.modalities.picture import by_all_cores
+from whet.modalities.glance import CELLS, NOTHING, Failed, glances
 
 Array = np.ndarray[Any, Any]
 LARGEST_SAMPLE = 30_000
-SIDE = 16
 CLEARLY = 4
 """Levels of 255 between neighbours."""
 MOST_BITS = 32
@@ -39,7 +38,7 @@ def near_images(tables: list[Rows], hashes: list[Array], columns: Columns) -> Ne
     owners, positions = to_compare(hashes, min(1.0, LARGEST_SAMPLE / max(1, total)))
     cells = np.concatenate(
         [
-            np.zeros((0, SIDE, SIDE + 1), np.uint8),
+            np.zeros((0, *CELLS), np.uint8),
             *(cells_of(rows, columns, positions[owners == table]) for table, rows in enumerate(tables)),
         ]
     )
@@ -50,25 +49,11 @@ def near_images(tables: list[Rows], hashes: list[Array], columns: Columns) -> Ne
 
 def cells_of(rows: Rows, columns: Columns, positions: Array) -> Array:
     """(N, 16, 17) uint8 brightness of the pictures at ``positions``."""
-    found = [np.zeros((0, SIDE, SIDE + 1), np.uint8)]
+    found = [np.zeros((0, *CELLS), np.uint8)]
     for batch in rows.select(positions).batches(columns.inputs, 1024):
-        values = [value for (value, *_) in raw_values(rows, columns, batch)]
-        found.append(np.stack(by_all_cores(brightness, values)))
+        looks = glances([value for (value, *_) in raw_values(rows, columns, batch)])
+        found.append(np.stack([(NOTHING if isinstance(one, Failed) else one).cells for one in looks]))
     return np.concatenate(found)
-
-
-def brightness(value: Any) -> Array:
-    """(16, 17) uint8: a picture as a few grey cells; black where there is none."""
-    from PIL import Image
-
-    from whet.errors import DataError
-    from whet.modalities.picture import open_picture
-
-    try:
-        small = open_picture(value)[0].convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
-    except DataError:
-        return np.zeros((SIDE, SIDE + 1), np.uint8)
-    return np.asarray(small, np.uint8)
 
 
 def alike(cells: Array) -> Array:

@@ -46,14 +46,6 @@ class Seen:
     told: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Failed:
-    """A picture that cannot be read: its file, and why."""
-
-    name: str
-    why: str
-
-
 def require_pillow() -> None:
     """Refuse pictures where nothing can open them.
 
@@ -66,34 +58,21 @@ def require_pillow() -> None:
         )
 
 
-def open_picture(value: Any) -> tuple[Any, Seen]:
+def open_picture(value: Any, *, enough: int | None = None) -> tuple[Any, Seen]:
     """A picture of the pillow library in the mode RGB, and what was found.
 
     Args:
         value: A path, the bytes of a file, an array (H, W) or (H, W, C), or a picture of that library.
+        enough: Pixels of the sides that suffice: a JPEG is then decoded at a fraction of its size that is no smaller.
 
     Raises:
         DataError: it cannot be read; the message names the file.
     """
     try:
-        return _opened(value)
+        return _opened(value, enough)
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, IndexError) as error:
         why = reason(error)
         raise DataError(f"The image cannot be read: {why}.", where=name_of(value), fix="replace the file") from error
-
-
-def examine(values: Sequence[Any]) -> list[Seen | Failed]:
-    """What is found on opening each, in order, by all cores."""
-
-    def one(value: Any) -> Seen | Failed:
-        if value is None:
-            return Seen((0, 0), ())  # a row without an input is told elsewhere
-        try:
-            return open_picture(value)[1]
-        except DataError as error:
-            return Failed(name_of(value), error.what.removeprefix("The image cannot be read: ").rstrip("."))
-
-    return by_all_cores(one, values)
 
 
 def by_all_cores(work: Callable[[Any], Found], values: Sequence[Any]) -> list[Found]:
@@ -120,7 +99,7 @@ def reason(error: Exception) -> str:
     return said[:120]
 
 
-def _opened(value: Any) -> tuple[Any, Seen]:
+def _opened(value: Any, enough: int | None) -> tuple[Any, Seen]:
     from PIL import Image
 
     if isinstance(value, np.ndarray):
@@ -130,12 +109,12 @@ def _opened(value: Any) -> tuple[Any, Seen]:
     if isinstance(value, Path) and value.suffix.lower() == ".npy":
         return of_array(np.load(value, allow_pickle=False))
     if isinstance(value, Image.Image):
-        return _plain(value, None)
+        return _plain(value, None, enough)
     with _file(value) as image:
-        return _plain(image, value if isinstance(value, Path) else None)
+        return _plain(image, value if isinstance(value, Path) else None, enough)
 
 
-def _plain(image: Any, path: Path | None) -> tuple[Any, Seen]:
+def _plain(image: Any, path: Path | None, enough: int | None) -> tuple[Any, Seen]:
     """What every picture becomes, and what was found on the way."""
     from PIL import Image, ImageOps
 
@@ -146,7 +125,9 @@ def _plain(image: Any, path: Path | None) -> tuple[Any, Seen]:
         told.append("animated")
         image.seek(0)
     if image.format == "JPEG" and size[0] * size[1] > REDUCED_PIXELS:
-        image.draft("RGB", (REDUCED_SIDE, REDUCED_SIDE))
+        enough = min(enough or REDUCED_SIDE, REDUCED_SIDE)
+    if image.format == "JPEG" and enough is not None:
+        image.draft(None, (enough, enough))
     image.load()
     told += ["turned"] if image.getexif().get(ORIENTATION, 1) != 1 else []
     upright = ImageOps.exif_transpose(image)
