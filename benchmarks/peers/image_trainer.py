@@ -1,4 +1,4 @@
-"""Peer (d): the transformers Trainer on a folder of pictures, as its image classification guide has it: defaults, 5 epochs."""
+"""Peer (d): the transformers Trainer on a folder of pictures, as its guide has it: at its defaults, for 5 epochs."""
 
 import argparse
 from pathlib import Path

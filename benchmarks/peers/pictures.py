@@ -1,4 +1,4 @@
-"""Pictures of a benchmark from folders of classes, and answers to a file; shared by the peers, which know nothing of whet."""
+"""Pictures from folders of classes, and answers to a file; shared by the peers, which know nothing of whet."""
 
 import json
 from pathlib import Path

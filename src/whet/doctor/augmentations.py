@@ -1,8 +1,8 @@
 """Which random changes leave targets what they are? Asked of the training rows.
 
 A probe is fitted out of fold on the features of rows as they are, and answers those rows and changed copies of them. A
-change is safe if the log-loss (or whatever the task's loss is) surely rises by less than 2%: the upper bound of the rise,
-paired by row and corrected for the number of changes, after Holm 1979. What cannot be told is kept only if it is mild.
+change is safe if the task's loss surely rises by less than 2%: the upper bound of the rise, paired by row and corrected
+for the number of changes, after Holm 1979. What cannot be told is kept only if it is mild.
 The copies go into the same solve with a weight of zero, so that no head is fitted to them.
 """
 

@@ -1,7 +1,7 @@
 """How pictures are changed at random: many at once, each by its own draws.
 
-What moves pixels (crops, flips, rotations) is put together to one map, so that a picture is resampled once; what changes
-their values follows in the order it was named.
+What moves pixels (crops, flips, rotations) is put together to one map, so that a picture is resampled once; what
+changes their values follows in the order it was named.
 """
 
 from collections.abc import Callable, Sequence

@@ -52,8 +52,8 @@ class Training:
         sampling: "rows" takes every row once an epoch; "balanced" draws as many, every class equally often.
         views: Of each training example, looked at by one epoch after another and over again: the example as it is, and
             augmented ones. None takes four where some augmentation is safe, else one.
-        augment: What changes the augmented views, by catalog names, or objects of ``whet.modalities.augmentations``, which have
-            settings of their own; () changes nothing. None asks the training rows which are safe.
+        augment: What changes the augmented views, by catalog names, or objects of ``whet.modalities.augmentations``,
+            which have settings of their own; () changes nothing. None asks the training rows which are safe.
         most_seconds: Clock limit of a stage, with what it took before it was resumed; a stop by the clock is said and
             stored as a decision. 0 is none.
     """

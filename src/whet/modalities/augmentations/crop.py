@@ -1,4 +1,4 @@
-"""A part of the picture, sized up to the whole: what stands at its edge, how large and how wide it is, should not matter.
+"""A part of the picture, sized up to the whole: where its subject stands and how large it is should not matter.
 
 Source: Szegedy et al. 2015, "Going Deeper with Convolutions", arXiv:1409.4842, section 6, with larger parts.
 """
