@@ -71,6 +71,9 @@ class Grid:
             return value if value.ndim == 3 else None
         return Path(value) if isinstance(value, str | Path) else None
 
+    def thumbnail(self, value: tuple[Any, ...]) -> str:
+        return ""
+
     def held_in(self, path: Path) -> bool:
         return path.suffix == ".npy"
 

@@ -4,6 +4,8 @@ Every check asks for the same look, so each picture is decoded once for all of t
 size. Looks are kept for as long as the process lives, by the file's name, size and time, or by the bytes.
 """
 
+import base64
+import io
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ CELLS = (16, 17)
 ENOUGH = 256
 """Pixels of the shorter side from which a picture is no larger to look at."""
 MOST_KEPT = 200_000
+SHOWN, QUALITY = 112, 80
+"""Pixels of the longer side of a picture in a report, and how well it is kept as a JPEG."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,3 +133,15 @@ def looked_at(value: Any) -> Glance | Failed:
         border=float(edge.mean()),
         cells=np.asarray(grey.resize(CELLS[::-1], Image.Resampling.BOX), np.uint8),
     )
+
+
+def shrunk(value: Any) -> str:
+    """A picture as a small JPEG in a ``data:`` address; empty where it cannot be read."""
+    try:
+        image, _ = open_picture(value, enough=SHOWN)
+    except DataError:
+        return ""
+    image.thumbnail((SHOWN, SHOWN))
+    held = io.BytesIO()
+    image.save(held, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()

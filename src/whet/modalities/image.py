@@ -131,6 +131,12 @@ class Image:
         """By the ending of its name."""
         return path.name.lower().endswith(ENDINGS)
 
+    def thumbnail(self, value: tuple[Any, ...]) -> str:
+        """A JPEG of at most 112 pixels a side; nothing where the picture cannot be read."""
+        from whet.modalities.glance import shrunk
+
+        return "" if value[0] is None else shrunk(value[0])
+
     def keys(self, columns: Sequence[pa.Array], folder: Path | None) -> list[bytes]:
         """Hashes of what files hold: equal files are equal pictures, whatever they are called."""
         return [b"".join(map(digest, row)) for row in self.values(columns, folder)]
