@@ -4,7 +4,7 @@ Each function answers for one part of a Plan, and refuses what could not work wi
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,7 @@ def find_backbone(
     if "name" not in settings:
         settings = {"name": find_family(model, [modality])} | settings
     settable = {entry.name for entry in fields(catalog.find("backbone", str(settings["name"])))}
+    settings |= shared_settings(settings, settable, modality)
     if "attention" in settable - set(settings):
         config = read_shape(model)
         kernel = choose_attention(
@@ -126,6 +127,24 @@ def find_backbone(
         )
         settings = {**settings, "attention": kernel}
     return member_of("backbone", settings)
+
+
+def shared_settings(settings: Mapping[str, Any], settable: Set[str], modality: Modality) -> dict[str, Any]:
+    """Settings that a family and a kind of input have in common, such as how many channels there are: the input's.
+
+    Raises:
+        ConfigError: both are named, and differ.
+    """
+    named = {entry.name: getattr(modality, entry.name) for entry in fields(modality)}  # type: ignore[arg-type]
+    shared = {name: value for name, value in named.items() if name in settable and value is not None}
+    for name, value in shared.items():
+        if settings.get(name, value) not in (None, value):
+            raise ConfigError(
+                f"backbone.{name} is {settings[name]!r}, and modality.{name} is {value!r}.",
+                where=f"backbone.{name}",
+                fix="name it once, in modality",
+            )
+    return shared
 
 
 def find_family(model: ModelSource, modalities: Sequence[Modality]) -> str:

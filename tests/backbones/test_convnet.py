@@ -6,19 +6,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
+from networks import TINY, tensors_of
 from pictures import picture
 from whet import catalog
 from whet.backbones.backbone import Meaning
 from whet.backbones.convnet import ConvNet, recognised
 from whet.backbones.convnets.architecture import Architecture
-from whet.backbones.convnets.cifar_resnet import CifarResNet
-from whet.backbones.convnets.mobilenet_v2 import MobileNetV2
-from whet.backbones.convnets.mobilenet_v3 import Inverted, MobileNetV3
 from whet.backbones.convnets.resnet import ResNet, Stage
-from whet.backbones.convnets.squeezenet import SqueezeNet
-from whet.backbones.convnets.vgg import VGG
 from whet.backbones.cut import ChainCut
 from whet.backbones.source import find_model
 from whet.errors import ModelError
@@ -26,43 +21,12 @@ from whet.modalities.image_processor import image_processor
 from whet.testing import check_backbone
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
-V2 = tuple((4 * n, 4 + 4 * (n // 4)) for n in range(1, 18))
-V3 = tuple(Inverted(8 + 4 * n, 8 + 4 * (n // 4), 3 if n % 2 else 5, 4 if n % 3 else 0) for n in range(1, 12))
-TINY: dict[str, Architecture] = {
-    "resnet": ResNet(8, 7, 3, False, (Stage(2, 8, 8, projected=False), Stage(2, 16, 16))),
-    "resnet-small-pictures": ResNet(8, 3, 1, False, (Stage(1, 8, 8, projected=False), Stage(1, 16, 16))),
-    "bottleneck": ResNet(8, 7, 3, True, (Stage(2, 4, 16), Stage(2, 8, 32))),
-    "resnext": ResNet(8, 7, 3, True, (Stage(1, 8, 16, 4), Stage(2, 16, 32, 4))),
-    "cifar-resnet": CifarResNet((2, 2, 2), (8, 16, 32)),
-    "vgg": VGG(3, ((4,), (8, 8)), False, (16, 12)),
-    "vgg-norms": VGG(3, ((4, 4), (8,)), True, (16, 12)),
-    "mobilenet-v2": MobileNetV2(3, 4, V2, 32),
-    "mobilenet-v3": MobileNetV3(3, 8, V3, 32, 40),
-    "squeezenet-1.0": SqueezeNet("1_0", 8, 3, ((4, 8, 8),) * 8),
-    "squeezenet-1.1": SqueezeNet("1_1", 8, 3, ((4, 8, 8),) * 8),
-}
 FULL: dict[str, Architecture] = {
     "resnet18": ResNet(64, 7, 3, False, tuple(Stage(2, w, w, projected=w > 64) for w in (64, 128, 256, 512))),
     "resnet50": ResNet(64, 7, 3, True, tuple(Stage(n, 64 * 2**i, 256 * 2**i) for i, n in enumerate((3, 4, 6, 3)))),
 }  # fmt: skip
 NUMBERS = {"resnet18": 11_176_512, "resnet50": 23_508_032}
 """Parameters without the last layer, as the papers' networks have them."""
-
-
-def tensors_of(architecture: Architecture, classes: int = 5) -> dict[str, Tensor]:
-    """Random weights and statistics under the names that such files have."""
-    torch.manual_seed(0)
-    body = architecture.body()
-    body.train()
-    with torch.no_grad():
-        side = 64
-        for _ in range(2):
-            width = body(torch.randn(4, next(iter(body.parameters())).shape[1], side, side)).shape[1]
-    head = {
-        f"{architecture.head}.weight": torch.randn(classes, width),
-        f"{architecture.head}.bias": torch.randn(classes),
-    }
-    return {name: tensor.clone() for name, tensor in body.state_dict().items()} | head
 
 
 def written(path: Path, architecture: Architecture, **changes: Any) -> Path:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from whet import catalog
 from whet.backbones.backbone import Backbone, HeadedModel, Meaning
+from whet.backbones.channels import read_channels
 from whet.backbones.convnets.architecture import Architecture, Pictures, Shapes
 from whet.backbones.describe import describe, feature_width, folded_head
 from whet.backbones.weights import read_header, read_tensors
@@ -28,6 +29,7 @@ MODEL_TYPE = "whet-convnet"
 WEIGHTS = "model.safetensors"
 PROCESSOR = "preprocessor_config.json"
 INPUT = "pixel_values"
+CHANNELS = "num_channels"
 SEVERAL = "module."
 """What training on several devices puts before every name."""
 
@@ -38,9 +40,11 @@ class ConvNet:
 
     Args:
         dropout: Before the last layer, while training; None keeps that of the architecture.
+        channels: Of the pictures; None is what it was trained on, for any other number its first layer is adapted.
     """
 
     dropout: float | None = None
+    channels: int | None = None
     library: ClassVar[str] = "torch"
 
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
@@ -77,7 +81,8 @@ class ConvNet:
         last = tensors.get(f"{architecture.head}.weight")
         place.mkdir(parents=True)
         config = {"model_type": MODEL_TYPE, "architectures": [type(architecture).__name__], "architecture": name}
-        write_json(place / "config.json", config | {"classes": None if last is None else len(last)})
+        known = {"classes": None if last is None else len(last), CHANNELS: architecture.channels}
+        write_json(place / "config.json", config | known)
         write_json(place / PROCESSOR, processor_config(architecture.pictures))
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(place / WEIGHTS))
         return True
@@ -90,11 +95,13 @@ class ConvNet:
         """
         architecture = architecture_in(folder)
         body = filled(architecture, load_file(folder / WEIGHTS))
+        if self.channels is not None:
+            read_channels(body, self.channels, str(folder))
         for module in body.modules():
             if isinstance(module, nn.Dropout) and self.dropout is not None:
                 module.p = self.dropout
         side = architecture.pictures.side
-        channels = next(iter(body.parameters())).shape[1]
+        channels = self.channels or architecture.channels
         example = {INPUT: torch.randn((2, channels, side, side), generator=torch.Generator().manual_seed(0))}
         model = HeadedModel(body, feature_width(body, example, "pixels"), outputs).eval()
         digest = xxhash.xxh3_128_hexdigest((folder / "config.json").read_bytes())
@@ -111,6 +118,7 @@ class ConvNet:
         save_file(body | {name: tensor.cpu().contiguous() for name, tensor in head.items()}, str(folder / WEIGHTS))
         labels = meaning.labels or ("value",)
         config = read_json(source / "config.json") | {"classes": len(labels)}
+        config |= {CHANNELS: architecture_in(folder).channels}
         write_json(folder / "config.json", config | {"id2label": dict(enumerate(labels))})
         write_json(folder / PROCESSOR, read_json(source / PROCESSOR))
 

@@ -15,6 +15,7 @@ import xxhash
 from torch import Tensor, nn
 
 from whet.backbones.backbone import Backbone, HeadedModel, Meaning
+from whet.backbones.channels import read_channels
 from whet.backbones.describe import describe, feature_width, folded_head
 from whet.backbones.native import NativeBody, last_linear
 from whet.backbones.text_layout import quiet_transformers, save_native
@@ -38,11 +39,13 @@ class ImageEncoder:
         attention: Kernel of those that have attention.
         dropout: On hidden states while training; None keeps what the model states.
         attention_dropout: On attention weights; zero by default, as for text.
+        channels: Of the pictures; None is what it was trained on, for any other number its first layer is adapted.
     """
 
     attention: Literal["eager", "sdpa"] = "sdpa"
     dropout: float | None = None
     attention_dropout: float = 0.0
+    channels: int | None = None
     library: ClassVar[str] = "transformers"
 
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
@@ -73,6 +76,8 @@ class ImageEncoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             classifier, missing = self._classifier(inner, outputs)
+        if self.channels is not None:
+            read_channels(classifier, self.channels, str(inner))
         name = last_linear(classifier, outputs, inner)
         lacking = [key for key in missing if not key.startswith(name + ".")]
         body = NativeBody(classifier, name)
@@ -147,7 +152,7 @@ class ImageEncoder:
         """Two pictures of noise in the size that the model is given."""
         from whet.modalities.image_processor import INPUT, image_processor
 
-        shape = image_processor(folder, pairs=False).shape
+        shape = image_processor(folder, pairs=False, channels=self.channels).shape
         return {INPUT: torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))}
 
 

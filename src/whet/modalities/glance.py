@@ -116,7 +116,7 @@ def looked_at(value: Any) -> Glance | Failed:
     from PIL import Image
 
     try:
-        image, seen = open_picture(value, enough=ENOUGH)
+        image, seen = open_picture(value, enough=ENOUGH, channels=None)
     except DataError as error:
         return Failed(name_of(value), error.what.removeprefix("The image cannot be read: ").rstrip("."))
     grey = image.convert("L")
@@ -138,7 +138,7 @@ def looked_at(value: Any) -> Glance | Failed:
 def shrunk(value: Any) -> str:
     """A picture as a small JPEG in a ``data:`` address; empty where it cannot be read."""
     try:
-        image, _ = open_picture(value, enough=SHOWN)
+        image, _ = open_picture(value, enough=SHOWN, channels=None)
     except DataError:
         return ""
     image.thumbnail((SHOWN, SHOWN))

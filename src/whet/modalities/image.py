@@ -21,6 +21,7 @@ from whet.data.tables import is_nested, is_raw, is_text
 from whet.errors import ConfigError, DataError
 from whet.modalities.glance import Failed, digest, glances
 from whet.modalities.picture import ENDINGS, require_pillow
+from whet.numeric import require_numbers
 
 if TYPE_CHECKING:
     from whet.modalities.image_processor import ImageProcessor
@@ -36,10 +37,13 @@ class Image:
 
     Args:
         root: Folder below which the files lie that rows name; empty for that of the table.
+        channels: That images are read with: 1 is grey, 3 is RGB, 4 is RGBA, any other number is of arrays. The first
+            layer of a model that was trained on others is adapted. None reads what the model was trained on.
         unreadable: What becomes of rows whose file is missing or cannot be read: "refuse" or "drop".
     """
 
     root: str = ""
+    channels: int | None = None
     unreadable: Literal["refuse", "drop"] = "refuse"
 
     nouns: ClassVar[tuple[str, str]] = ("image", "images")
@@ -50,6 +54,11 @@ class Image:
     hub_task: ClassVar[str] = "image-classification"
 
     def __post_init__(self) -> None:
+        require_numbers(self, "modality")
+        if self.channels is not None and self.channels < 1:
+            raise ConfigError(
+                f"Images cannot have {self.channels} channels.", where="modality.channels", fix="use 1 or more"
+            )
         if self.unreadable not in ("refuse", "drop"):
             raise ConfigError(
                 f"There is no way {self.unreadable!r} to take unreadable images.",
@@ -88,10 +97,14 @@ class Image:
                 if isinstance(found, Failed):
                     failed.append((place, found))
                 else:
-                    for what in found.seen.told:
+                    for what in sorted({*found.seen.told} - ({"transparent"} if self.channels == 4 else set())):
                         told.setdefault(what, []).append(place)
             done += batch.num_rows
         findings = [self._told(rows, name, what, places) for what, places in told.items()]
+        if self.channels is not None:
+            message = f"Images are read with {counted(self.channels, 'channel', 'channels')}; "
+            message += "the first layer of a model that was trained on others is adapted."
+            findings.append(Finding("images", "info", message, f"{rows.source}, column {name!r}", "nothing"))
         if not failed:
             return rows, findings
         if self.unreadable == "refuse":
@@ -170,7 +183,7 @@ class Image:
         """The image processor of the model in ``folder``."""
         from whet.modalities.image_processor import image_processor
 
-        return image_processor(folder, pairs=pairs)
+        return image_processor(folder, pairs=pairs, channels=self.channels)
 
     def _refuse_outside(self, rows: Rows, name: str) -> None:
         base = self._place(rows.folder).resolve()

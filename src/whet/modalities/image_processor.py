@@ -24,8 +24,11 @@ CONFIGS = ("preprocessor_config.json", "processor_config.json")
 INPUT = "pixel_values"
 
 
-def image_processor(root: Path, *, pairs: bool) -> "ImageProcessor":
+def image_processor(root: Path, *, pairs: bool, channels: int | None = None) -> "ImageProcessor":
     """The image processor of the model in ``root``.
+
+    Args:
+        channels: That pictures are read with; None reads what the model was trained on.
 
     Raises:
         ModelError: nothing there says how pictures become tensors, or it is damaged.
@@ -47,7 +50,8 @@ def image_processor(root: Path, *, pairs: bool) -> "ImageProcessor":
     from transformers import AutoImageProcessor
 
     try:
-        return ImageProcessor(AutoImageProcessor.from_pretrained(str(folder), backend="pil"), read_json(stated))
+        library, own = AutoImageProcessor.from_pretrained(str(folder), backend="pil"), own_channels(folder)
+        return ImageProcessor(library, read_json(stated), channels or own)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise ModelError(
             f"The model's image processor cannot be used: {str(error).splitlines()[0]}",
@@ -56,19 +60,26 @@ def image_processor(root: Path, *, pairs: bool) -> "ImageProcessor":
         ) from error
 
 
+def own_channels(folder: Path) -> int:
+    """The channels that the model in ``folder`` was trained on; three where it states none."""
+    return int(read_json(folder / "config.json").get("num_channels") or 3)
+
+
 class ImageProcessor:
     """Pictures to pixels for one model.
 
     Args:
         library: The transformers library's processor, which sizes and crops.
         stated: What the model's folder states of it.
+        channels: Of the pictures as they are read; other than three, each is sized by itself.
     """
 
     unit = "patches"
 
-    def __init__(self, library: Any, stated: dict[str, Any]) -> None:
+    def __init__(self, library: Any, stated: dict[str, Any], channels: int = 3) -> None:
         self.library = library
         self.stated = stated
+        self.channels = 3
         tried = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)
         whole = np.asarray(library(tried, return_tensors="np")[INPUT])
         self.shape: tuple[int, ...] = whole.shape[1:]
@@ -79,6 +90,8 @@ class ImageProcessor:
         again = self._normal(torch.from_numpy(kept[None])).numpy()
         if kept.dtype != np.uint8 or not np.allclose(again, whole, rtol=1e-5, atol=1e-5):
             raise ValueError("it does more than size, crop, scale and normalise pictures")
+        self.channels, self.shape = channels, (channels, *self.shape[1:])
+        self.scale, self.shift = self._affine()
 
     def fingerprint(self) -> str:
         """A hash of everything that is stated, and of the class that does it."""
@@ -91,7 +104,7 @@ class ImageProcessor:
         Raises:
             DataError: one cannot be read; the message names its file.
         """
-        pixels = by_all_cores(lambda value: self._sized(open_picture(value)[0]), [value for (value,) in values])
+        pixels = by_all_cores(self._read, [value for (value,) in values])
         for (value,), found in zip(values, pixels, strict=True):
             if found.shape != self.shape:
                 raise DataError(f"The image became {found.shape} and not {self.shape}.", name_of(value), "leave it out")
@@ -123,9 +136,12 @@ class ImageProcessor:
     def record(self) -> dict[str, Any]:
         return {"shape": list(self.shape)}
 
+    def _read(self, value: Any) -> np.ndarray[Any, Any]:
+        return self._sized(open_picture(value, channels=self.channels)[0])
+
     def walk(self, value: tuple[Any, ...]) -> list[tuple[str, str]]:
         """What one picture becomes: its file, size and mode, pixels after sizing, numbers after normalising."""
-        image, seen = open_picture(value[0])
+        image, seen = open_picture(value[0], channels=self.channels)
         sized = self._sized(image)
         normal = self._normal(torch.from_numpy(sized[None]))
         return [
@@ -145,7 +161,7 @@ class ImageProcessor:
         mean, deviation = np.zeros(channels), np.ones(channels)
         if self.library.do_normalize:
             mean, deviation = (
-                np.broadcast_to(np.asarray(one, np.float64), channels)
+                spread_over(np.asarray(one, np.float64), channels)
                 for one in (self.library.image_mean, self.library.image_std)
             )
         shape = (1, channels, 1, 1)
@@ -157,5 +173,27 @@ class ImageProcessor:
 
     def _sized(self, image: Any) -> np.ndarray[Any, Any]:
         """(C, H, W) uint8."""
+        if self.channels == 3:
+            return self._whole(image)
+        return np.stack([self._whole(plane.convert("RGB"))[0] for plane in planes_of(image)])
+
+    def _whole(self, image: Any) -> np.ndarray[Any, Any]:
+        """(3, H, W) uint8."""
         found = self.library(image, return_tensors="np", do_rescale=False, do_normalize=False)[INPUT][0]
         return np.ascontiguousarray(found)
+
+
+def spread_over(numbers: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
+    """(C,) a number for each channel: as they are, or their mean where there are others."""
+    if numbers.size == channels:
+        return numbers.reshape(channels)
+    return np.full(channels, float(numbers.mean()))
+
+
+def planes_of(image: Any) -> list[Any]:
+    """The channels of a picture, or of an array (H, W, C), each as a grey picture."""
+    from PIL import Image
+
+    if isinstance(image, np.ndarray):
+        return [Image.fromarray(np.ascontiguousarray(image[:, :, place])) for place in range(image.shape[2])]
+    return list(image.split())

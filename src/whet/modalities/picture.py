@@ -26,6 +26,8 @@ MOST_PIXELS = 1_000_000_000
 REDUCED_PIXELS = 50_000_000
 """A larger JPEG is decoded at a fraction of its size."""
 REDUCED_SIDE = 2048
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""How the pillow library calls pictures of so many channels."""
 NUMPY = b"\x93NUMPY"
 ORIENTATION = 0x0112
 """The EXIF tag."""
@@ -58,18 +60,21 @@ def require_pillow() -> None:
         )
 
 
-def open_picture(value: Any, *, enough: int | None = None) -> tuple[Any, Seen]:
-    """A picture of the pillow library in the mode RGB, and what was found.
+def open_picture(value: Any, *, enough: int | None = None, channels: int | None = 3) -> tuple[Any, Seen]:
+    """A picture of the pillow library, or an array (H, W, C) of 8 bits where it has no mode for so many channels; and
+    what was found.
 
     Args:
         value: A path, the bytes of a file, an array (H, W) or (H, W, C), or a picture of that library.
         enough: Pixels of the sides that suffice: a JPEG is then decoded at a fraction of its size that is no smaller.
+        channels: 1 is grey, 3 is RGB, 4 is RGBA, and any other number takes arrays of as many; None shows whatever it
+            is as RGB.
 
     Raises:
         DataError: it cannot be read; the message names the file.
     """
     try:
-        return _opened(value, enough)
+        return _opened(value, enough, channels)
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, IndexError) as error:
         why = reason(error)
         raise DataError(f"The image cannot be read: {why}.", where=name_of(value), fix="replace the file") from error
@@ -99,22 +104,22 @@ def reason(error: Exception) -> str:
     return said[:120]
 
 
-def _opened(value: Any, enough: int | None) -> tuple[Any, Seen]:
+def _opened(value: Any, enough: int | None, channels: int | None) -> tuple[Any, Seen]:
     from PIL import Image
 
     if isinstance(value, np.ndarray):
-        return of_array(value)
+        return of_array(value, channels)
     if isinstance(value, bytes) and value.startswith(NUMPY):
-        return of_array(np.load(io.BytesIO(value), allow_pickle=False))
+        return of_array(np.load(io.BytesIO(value), allow_pickle=False), channels)
     if isinstance(value, Path) and value.suffix.lower() == ".npy":
-        return of_array(np.load(value, allow_pickle=False))
+        return of_array(np.load(value, allow_pickle=False), channels)
     if isinstance(value, Image.Image):
-        return _plain(value, None, enough)
+        return _plain(value, None, enough, channels)
     with _file(value) as image:
-        return _plain(image, value if isinstance(value, Path) else None, enough)
+        return _plain(image, value if isinstance(value, Path) else None, enough, channels)
 
 
-def _plain(image: Any, path: Path | None, enough: int | None) -> tuple[Any, Seen]:
+def _plain(image: Any, path: Path | None, enough: int | None, channels: int | None) -> tuple[Any, Seen]:
     """What every picture becomes, and what was found on the way."""
     from PIL import Image, ImageOps
 
@@ -134,9 +139,11 @@ def _plain(image: Any, path: Path | None, enough: int | None) -> tuple[Any, Seen
     if upright.mode.startswith("I") or upright.mode == "F":
         told.append("deep")
         upright = Image.fromarray(to_bytes(np.asarray(upright)))
-    elif "A" in upright.getbands() or "transparency" in upright.info:
+    elif channels != 4 and ("A" in upright.getbands() or "transparency" in upright.info):
         told.append("transparent")
-    return upright.convert("RGB"), Seen(size, tuple(told))
+    if channels is not None and channels not in MODES:
+        raise ValueError(f"it has {len(upright.getbands())} channels, and {channels} are read")
+    return upright.convert(MODES[channels or 3]), Seen(size, tuple(told))
 
 
 def _file(value: Path | bytes) -> Any:
@@ -154,8 +161,8 @@ def _file(value: Path | bytes) -> Any:
     return image
 
 
-def of_array(array: np.ndarray[Any, Any]) -> tuple[Any, Seen]:
-    """An array (H, W) or (H, W, C) of one or three channels; numbers above 8 bits are scaled.
+def of_array(array: np.ndarray[Any, Any], channels: int | None) -> tuple[Any, Seen]:
+    """An array (H, W) or (H, W, C); numbers above 8 bits are scaled.
 
     Raises:
         ValueError: of another shape.
@@ -164,10 +171,16 @@ def of_array(array: np.ndarray[Any, Any]) -> tuple[Any, Seen]:
 
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
+    own = 1 if array.ndim == 2 else array.shape[-1]
+    if array.ndim not in (2, 3) or not array.size:
         raise ValueError(f"an array of the shape {array.shape} is no picture")
-    told = () if array.dtype == np.uint8 else ("deep",)
-    return Image.fromarray(to_bytes(array)).convert("RGB"), Seen((array.shape[1], array.shape[0]), told)
+    if own != channels and channels is not None and not {own, channels} <= set(MODES):
+        raise ValueError(f"it has {own} channels, and {channels} are read")
+    seen = Seen((array.shape[1], array.shape[0]), () if array.dtype == np.uint8 else ("deep",))
+    numbers = to_bytes(array)
+    if own in MODES:
+        return Image.fromarray(numbers).convert(MODES[channels or 3]), seen
+    return (Image.fromarray(numbers.mean(2).astype(np.uint8)).convert("RGB") if channels is None else numbers), seen
 
 
 def to_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

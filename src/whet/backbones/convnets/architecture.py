@@ -42,6 +42,11 @@ class Architecture(Protocol):
         ...
 
     @property
+    def channels(self) -> int:
+        """Of the pictures that it reads."""
+        ...
+
+    @property
     def pictures(self) -> Pictures:
         """How pictures are given to it."""
         ...
