@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from whet.backbones.own_module import Module, give
 from whet.catalog import name_of
 from whet.checking import Checked, Objects
 from whet.checking import check as check_rows
@@ -123,7 +124,7 @@ def finetune(
     target: str | Sequence[str] | None = None,
     *,
     text: str | Sequence[str] | None = None,
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     rehearse: tuple[str | Path, float] | None = None,
     method: Any = None,
     test: Any = None,
@@ -335,7 +336,7 @@ def plan(
     target: str | Sequence[str] | None = None,
     *,
     text: str | Sequence[str] | None = None,
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     rehearse: tuple[str | Path, float] | None = None,
     method: Any = None,
     test: Any = None,
@@ -373,7 +374,7 @@ def find_rate(
     *,
     method: Any = None,
     text: str | Sequence[str] | None = None,
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     test: Any = None,
     valid: Any = None,
     out: str | Path | None = None,
@@ -428,7 +429,7 @@ def rates_of(prepared: Prepared) -> Any:
 
 
 def inspect(
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     data: Any = None,
     target: str | Sequence[str] | None = None,
     *,
@@ -473,9 +474,15 @@ def inspect(
         return observed(inspect_model(wanted, given_objects(data, test, valid, metric), scratch), observers)  # type: ignore[no-any-return]
 
 
-def load(folder: str | Path, *, device: str = "cpu") -> Predictor:
-    """The packaged model of a run."""
+def load(folder: str | Path, *, model: Any = None, device: str = "cpu") -> Predictor:
+    """The packaged model of a run.
+
+    Args:
+        model: The ``torch.nn.Module`` that the run was given as an object, for whose class no file has the code.
+    """
     refuse_unfinished(Path(folder))
+    if model is not None:
+        give(model)
     return Predictor.load(Path(folder), device=device)
 
 

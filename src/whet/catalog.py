@@ -88,6 +88,7 @@ BACKBONES = {
     "text-encoder": Member("whet.backbones.text_encoder:TextEncoder", "a transformers encoder with pooling and head"),
     "image-encoder": Member("whet.backbones.image_encoder:ImageEncoder", "a transformers image classifier"),
     "convnet": Member("whet.backbones.convnet:ConvNet", "a bare state dict of a convolutional network"),
+    "own-module": Member("whet.backbones.own_module:OwnModule", "any torch.nn.Module, given as an object"),
 }
 
 ARCHITECTURES = {

@@ -153,6 +153,7 @@ class GridNet:
     """The family of ``Net``: config.json and model.safetensors, with the head once it is tuned."""
 
     library: ClassVar[str] = "torch"
+    portable: ClassVar[bool] = True
 
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
         return ""

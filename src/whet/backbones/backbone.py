@@ -157,6 +157,11 @@ class Family(Protocol):
         """Name of the library that loads what ``save`` wrote, as the hub calls it."""
         ...
 
+    @property
+    def portable(self) -> bool:
+        """Whether another process can load a model from its folder alone."""
+        ...
+
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
         """Lines that load what ``save`` wrote without whet, and ask it for an example; empty if no library does.
 

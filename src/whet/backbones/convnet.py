@@ -46,6 +46,7 @@ class ConvNet:
     dropout: float | None = None
     channels: int | None = None
     library: ClassVar[str] = "torch"
+    portable: ClassVar[bool] = True
 
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
         """By torchvision, where it has the network; pictures are given to it as ``preprocessor_config.json`` says."""

@@ -47,6 +47,7 @@ class ImageEncoder:
     attention_dropout: float = 0.0
     channels: int | None = None
     library: ClassVar[str] = "transformers"
+    portable: ClassVar[bool] = True
 
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
         top = f'from transformers import pipeline\n\nclassify = pipeline("image-classification", model={folder!r})\n'

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import xxhash
@@ -58,6 +58,7 @@ class TextEncoder:
     attention: Literal["eager", "sdpa"] = "sdpa"
     dropout: float | None = None
     attention_dropout: float = 0.0
+    portable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.head not in ("pooled", "native"):
