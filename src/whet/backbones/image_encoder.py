@@ -92,7 +92,8 @@ class ImageEncoder:
         self, model: HeadedModel, folder: Path, *, source: Path, meaning: Meaning, max_length: int | None = None
     ) -> None:
         """The classifier with the tuned head, and the source's image processor."""
-        save_native(model, folded_head(model), folder, source, meaning)
+        adapted = {} if self.channels is None else {"num_channels": self.channels}
+        save_native(model, folded_head(model), folder, source, meaning, **adapted)
         for name in CONFIGS:
             if (transformer_folder(source) / name).is_file():
                 shutil.copyfile(transformer_folder(source) / name, folder / name)

@@ -70,8 +70,10 @@ def save_pooled(model: HeadedModel, head: nn.Linear, folder: Path, source: Path,
     write_json(folder / "config_sentence_transformers.json", {"prompts": {}, "default_prompt_name": None})
 
 
-def save_native(model: HeadedModel, head: nn.Linear, folder: Path, source: Path, meaning: Meaning) -> None:
-    """A classifier of the transformers library with its own head, labels and problem type in its config."""
+def save_native(
+    model: HeadedModel, head: nn.Linear, folder: Path, source: Path, meaning: Meaning, **changes: Any
+) -> None:
+    """A classifier of the transformers library with its own head, labels, problem type and ``changes`` in its config."""
     body, inner = _parts(model), transformer_folder(source)
     parent, _, leaf = body.head_name.rpartition(".")
     holder = body.model.get_submodule(parent)
@@ -85,6 +87,7 @@ def save_native(model: HeadedModel, head: nn.Linear, folder: Path, source: Path,
             id2label={str(i): label for i, label in enumerate(labels)},
             label2id={label: i for i, label in enumerate(labels)},
             problem_type=PROBLEMS[meaning.kind],
+            **changes,
         )
     finally:
         setattr(holder, leaf, nn.Identity())

@@ -24,7 +24,7 @@ class Blur:
     """A Gaussian blur of half of the pictures.
 
     Args:
-        most: Standard deviation in pixels of a picture of 224, at most.
+        most: Standard deviation in pixels of a picture of 224, at most; of others it grows with the root of their side.
     """
 
     most: float = 1.5
@@ -42,7 +42,7 @@ class Blur:
         from kornia.filters import gaussian_blur2d
 
         side = min(pixels.shape[2:])
-        most = max(2 * LEAST, self.most * side / SIDE)
+        most = max(2 * LEAST, self.most * math.sqrt(side / SIDE))
         widths = torch.tensor([draw.uniform(LEAST, most) for draw in draws], dtype=torch.float32)
         reach = min(math.ceil(3 * most), (side - 1) // 2)
         if reach < 1:

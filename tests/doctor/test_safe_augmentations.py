@@ -89,8 +89,7 @@ def test_arrows_lose_their_mirror_and_the_report_says_so(tmp_path: Path, monkeyp
     result = whet.finetune(
         arrows(tmp_path / "arrows", 150), model=model, method="top-layers", settings=settings, out="run"
     )
-    chosen = [type(one).__name__ for one in result.story.plan.training.augment]
-    assert "Flip" not in chosen
+    assert "flip" not in [one["name"] for one in result.story.plan["training"]["augment"]]
     assert "Left out: " in (tmp_path / "run" / "report.html").read_text()
-    (found,) = [one for one in result.story.findings if one.check == "augmentations"]
+    (found,) = [one for one in result.story.data.findings if one.check == "augmentations"]
     assert "flip (loss +" in found.message
