@@ -467,7 +467,7 @@ def inspect(
         data, target, text=text, model=model, test=test, valid=valid, seed=seed, metric=metric, max_length=max_length,
         device=device, group=group, time_column=time_column, encoding=encoding, head=head, settings=settings,
     )  # fmt: skip
-    if model is not None:
+    if isinstance(model, str | Path):
         refuse_unfinished(Path(model).expanduser())
     refuse_unread(wanted, [name for name, value in given.items() if value is not None], with_rows=data is not None)
     with scratch_folder() as scratch:

@@ -19,7 +19,6 @@ from whet.backbones.own_module import OwnModule
 from whet.errors import ConfigError, ModelError
 from whet.testing import check_backbone
 
-
 PLAIN = tuple(one for one in EVERY if not one.startswith("backbone."))
 
 

@@ -87,7 +87,8 @@ class Excitation(nn.Module):
         self.activation, self.scale_activation = nn.ReLU(), nn.Hardsigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale_activation(self.fc2(self.activation(self.fc1(self.avgpool(x)))))
+        scale: Tensor = self.scale_activation(self.fc2(self.activation(self.fc1(self.avgpool(x)))))
+        return x * scale
 
 
 class Block(nn.Module):

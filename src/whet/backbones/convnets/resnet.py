@@ -87,7 +87,7 @@ class ResNet:
         return Body(self)
 
 
-NAMED = {
+NAMED: dict[tuple[int, ...], int] = {
     (2, 2, 2, 2, False): 18, (3, 4, 6, 3, False): 34, (3, 4, 6, 3, True): 50, (3, 4, 23, 3, True): 101,
     (3, 8, 36, 3, True): 152,
 }  # fmt: skip

@@ -60,7 +60,7 @@ class VGG:
         return Body(self)
 
 
-NAMED = {(1, 1, 2, 2, 2): 11, (2, 2, 2, 2, 2): 13, (2, 2, 3, 3, 3): 16, (2, 2, 4, 4, 4): 19}
+NAMED: dict[tuple[int, ...], int] = {(1, 1, 2, 2, 2): 11, (2, 2, 2, 2, 2): 13, (2, 2, 3, 3, 3): 16, (2, 2, 4, 4, 4): 19}
 """Convolutions a stage -> how deep the network is called."""
 
 
