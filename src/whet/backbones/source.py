@@ -232,7 +232,7 @@ def _packaged() -> ModelSource:
 def _bare_file(path: Path) -> Path | None:
     """The file of tensors that is all there is of a model: the path itself, or the only such file in a folder."""
     if path.is_file():
-        return path if path.suffix in WEIGHT_ENDINGS else None
+        return path if path.suffix in WEIGHT_ENDINGS and not (path.parent / "config.json").exists() else None
     held = any((path / name).exists() for name in ("config.json", "modules.json", "model"))
     files = [] if held else [one for one in sorted(path.iterdir()) if one.is_file() and one.suffix in WEIGHT_ENDINGS]
     return files[0] if len(files) == 1 else None
@@ -268,7 +268,7 @@ def _unknown_tensors(file: Path) -> ModelError:
     first = list(read_shapes(file))[:3]
     known = ", ".join(catalog.title("architecture", name) for name in catalog.members("architecture"))
     return ModelError(
-        f"The tensors of {file.name} fit no network that is known; they are called {', '.join(map(repr, first))}, ...",
+        f"There is no config.json, and the tensors of {file.name} fit no network that is known; they are called {', '.join(map(repr, first))}, ...",
         where=str(file),
         fix=f"give a state dict as torchvision names it ({known}), or the folder that save_pretrained wrote",
     )

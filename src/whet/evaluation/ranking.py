@@ -43,7 +43,7 @@ class AUC:
 class SensitivityAtSpecificity:
     """Share of a class's rows that are found where 95% of the others are left alone.
 
-    The threshold is the lowest score that leaves at least so many alone; rows at it are not found.
+    The height of the ROC curve there: where scores tie, or rows are few, lots are drawn between two thresholds.
     """
 
     name = "sensitivity-at-95-specificity"
@@ -60,7 +60,7 @@ class SensitivityAtSpecificity:
         return scores_and_sides(predictions)
 
     def combine(self, statistics: Array) -> Array:
-        """The mean over classes; 0 where no class has rows on both sides."""
+        """The mean over classes; a twentieth, as by chance, where no class has rows on both sides."""
         return over_classes(statistics, found_share)
 
 
@@ -79,7 +79,7 @@ def over_classes(statistics: Array, value: Callable[[Array, Array], float]) -> A
     scores, sides = np.split(statistics, 2, axis=1)
     both = [place for place in range(scores.shape[1]) if 0 < sides[:, place].sum() < len(sides)]
     found = [value(scores[sides[:, place] > 0, place], scores[sides[:, place] == 0, place]) for place in both]
-    return np.asarray(np.mean(found) if found else value(np.zeros(1), np.zeros(1)))
+    return np.asarray(np.mean(found) if found else value(np.zeros(1), np.zeros(1)))  # as by chance
 
 
 def area(own: Array, others: Array) -> float:
@@ -89,7 +89,9 @@ def area(own: Array, others: Array) -> float:
 
 
 def found_share(own: Array, others: Array) -> float:
-    """The share of ``own`` above the threshold that leaves enough of ``others`` alone."""
-    ranked = np.sort(others)
-    threshold = ranked[int(np.ceil(SPECIFICITY * len(ranked))) - 1]
-    return float((own > threshold).mean())
+    """The height of the ROC curve at the specificity: between two thresholds lots are drawn."""
+    thresholds = np.unique(np.concatenate([own, others]))[::-1]
+    alarms, found = (
+        np.concatenate([[0.0], 1 - np.searchsorted(np.sort(side), thresholds) / len(side)]) for side in (others, own)
+    )
+    return float(np.interp(1 - SPECIFICITY, alarms, np.maximum.accumulate(found)))

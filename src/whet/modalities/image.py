@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from whet.modalities.modality import Augmentation
 
 SURE = 1e6
+ARRAYS = ".npy"
 EXAMPLES = 5
 
 
@@ -70,8 +71,10 @@ class Image:
         """Names of files with an ending of pictures, or bytes that begin as such files do."""
         if column.kind == "bytes":
             return SURE
-        named = [value.lower().endswith(ENDINGS) for value in column.examples]
-        return SURE if column.kind == "text" and named and all(named) else 0.0
+        names = [value.lower() for value in column.examples]
+        if column.kind != "text" or not names or not all(name.endswith(ENDINGS) for name in names):
+            return 0.0
+        return SURE / 2 if all(name.endswith(ARRAYS) for name in names) else SURE  # an array may be anything
 
     def admit(self, rows: Rows, name: str) -> tuple[Rows, list[Finding]]:
         """Every file is opened and decoded once; what cannot be is listed.
