@@ -268,7 +268,8 @@ def _unknown_tensors(file: Path) -> ModelError:
     first = list(read_shapes(file))[:3]
     known = ", ".join(catalog.title("architecture", name) for name in catalog.members("architecture"))
     return ModelError(
-        f"There is no config.json, and the tensors of {file.name} fit no network that is known; they are called {', '.join(map(repr, first))}, ...",
+        f"There is no config.json, and the tensors of {file.name} fit no network that is known; "
+        f"they are called {', '.join(map(repr, first))}, ...",
         where=str(file),
         fix=f"give a state dict as torchvision names it ({known}), or the folder that save_pretrained wrote",
     )

@@ -73,7 +73,7 @@ def save_pooled(model: HeadedModel, head: nn.Linear, folder: Path, source: Path,
 def save_native(
     model: HeadedModel, head: nn.Linear, folder: Path, source: Path, meaning: Meaning, **changes: Any
 ) -> None:
-    """A classifier of the transformers library with its own head; labels, problem type and ``changes`` in its config."""
+    """A classifier of the transformers library with its own head; labels, problem type, ``changes`` in its config."""
     body, inner = _parts(model), transformer_folder(source)
     parent, _, leaf = body.head_name.rpartition(".")
     holder = body.model.get_submodule(parent)
