@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-text bench-engine bench-faults clean
+.PHONY: help demo test check bench-text bench-engine bench-image bench-faults clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -35,6 +35,9 @@ bench-text: $(READY)  ## measure text classification beside its peers
 bench-engine: $(READY)  ## measure the engine beside its peers, and every method's accuracy
 	$(BIN)/python benchmarks/bench_engine.py
 
+bench-image: $(READY)  ## measure image classification beside its peers
+	$(BIN)/python benchmarks/bench_image.py
+
 bench-faults: $(READY)  ## kill runs of every method at random points, damage checkpoints, and compare bytes
 	$(BIN)/python benchmarks/bench_faults.py
 
@@ -51,5 +54,5 @@ $(BIN)/pip:
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo 'Installing into .venv; the first time takes some minutes.'
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev,lora,schedule-free,tensorboard,energy]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev,image,lora,schedule-free,tensorboard,energy]'
 	@touch $@

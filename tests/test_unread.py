@@ -23,7 +23,8 @@ OTHER: dict[str, str] = {
     "batch_size": "8", "micro_batch_size": "4", "gradient_checkpointing": "true", "warmup": "0.2",
     "schedule": "cosine", "weight_decay": "0.1", "clip": "2", "patience": "1", "evaluations_per_epoch": "1",
     "freeze": "[embeddings]", "average": "ema", "dropout": "0.2",
-    "mixup": "0.2", "r_drop": "1", "sampling": "balanced", "most_seconds": "60",
+    "mixup": "0.2", "r_drop": "1", "sampling": "balanced", "most_seconds": "60", "views": "4",
+    "augment": "[flip]",
 }  # fmt: skip
 """A value of each training setting that is not its default."""
 

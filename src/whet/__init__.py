@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whet import backbones as backbones
     from whet import methods as methods
     from whet import trackers as trackers
     from whet import training as training
@@ -34,6 +35,7 @@ _PLACES = {
     "Result": "whet.api",
     "Training": "whet.training.settings",
     "WhetError": "whet.errors",
+    "backbones": "whet.backbones",
     "check": "whet.api",
     "evaluate": "whet.api",
     "find_rate": "whet.api",
@@ -52,6 +54,7 @@ __all__ = [
     "Result",
     "Training",
     "WhetError",
+    "backbones",
     "check",
     "evaluate",
     "find_rate",

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from whet.backbones.own_module import Module, give
 from whet.catalog import name_of
 from whet.checking import Checked, Objects
 from whet.checking import check as check_rows
@@ -123,7 +124,7 @@ def finetune(
     target: str | Sequence[str] | None = None,
     *,
     text: str | Sequence[str] | None = None,
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     rehearse: tuple[str | Path, float] | None = None,
     method: Any = None,
     test: Any = None,
@@ -335,7 +336,7 @@ def plan(
     target: str | Sequence[str] | None = None,
     *,
     text: str | Sequence[str] | None = None,
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     rehearse: tuple[str | Path, float] | None = None,
     method: Any = None,
     test: Any = None,
@@ -373,7 +374,7 @@ def find_rate(
     *,
     method: Any = None,
     text: str | Sequence[str] | None = None,
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     test: Any = None,
     valid: Any = None,
     out: str | Path | None = None,
@@ -428,7 +429,7 @@ def rates_of(prepared: Prepared) -> Any:
 
 
 def inspect(
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     data: Any = None,
     target: str | Sequence[str] | None = None,
     *,
@@ -466,16 +467,22 @@ def inspect(
         data, target, text=text, model=model, test=test, valid=valid, seed=seed, metric=metric, max_length=max_length,
         device=device, group=group, time_column=time_column, encoding=encoding, head=head, settings=settings,
     )  # fmt: skip
-    if model is not None:
+    if isinstance(model, str | Path):
         refuse_unfinished(Path(model).expanduser())
     refuse_unread(wanted, [name for name, value in given.items() if value is not None], with_rows=data is not None)
     with scratch_folder() as scratch:
         return observed(inspect_model(wanted, given_objects(data, test, valid, metric), scratch), observers)  # type: ignore[no-any-return]
 
 
-def load(folder: str | Path, *, device: str = "cpu") -> Predictor:
-    """The packaged model of a run."""
+def load(folder: str | Path, *, model: Any = None, device: str = "cpu") -> Predictor:
+    """The packaged model of a run.
+
+    Args:
+        model: The ``torch.nn.Module`` that the run was given as an object, for whose class no file has the code.
+    """
     refuse_unfinished(Path(folder))
+    if model is not None:
+        give(model)
     return Predictor.load(Path(folder), device=device)
 
 
@@ -526,7 +533,7 @@ def predict_file(
 
 
 def is_file_of_rows(text: str, folder: str | Path) -> bool:
-    """Whether a text is rather the path of a file of rows than something that the run in ``folder`` answers.
+    """Whether a text is rather the path of a file of rows, or of a folder of inputs, than what the run answers itself.
 
     Raises:
         DataError: it looks like one, and there is no such file.
@@ -535,11 +542,13 @@ def is_file_of_rows(text: str, folder: str | Path) -> bool:
     from whet.data.reader import readers
     from whet.deploy.predictor import modality_of, model_folder
 
-    is_file = False
+    is_file = is_folder = False
     with suppress(OSError, ValueError):  # a text may be longer than a name can be
         is_file = bool(Path(text).suffix) and Path(text).is_file()
-    if is_file:
-        return not modality_of(model_folder(Path(folder))).held_in(Path(text))
+        is_folder = Path(text).is_dir()
+    if is_file or is_folder:
+        kind = modality_of(model_folder(Path(folder)))
+        return kind.by_name if is_folder else not kind.held_in(Path(text))
     if not any(letter.isspace() for letter in text) and any(reader.reads(text) for reader in readers().values()):
         raise DataError(f"There is no file {text!r}.", where="whet predict", fix="check the path")
     return False

@@ -20,7 +20,7 @@ class Member(NamedTuple):
     """Where a member lives (``module:attribute``), what it is in a phrase, and how it is written in a sentence.
 
     ``modality`` names the one kind of input that it is for; empty where it is for any. A learner of one kind is a
-    baseline of every run on that kind.
+    baseline of every run on that kind, and augmentations of a kind are what rows of it are asked about.
     """
 
     path: str
@@ -35,6 +35,7 @@ READERS = {
     "parquet": Member("whet.data.read_arrow:read_parquet", "Parquet"),
     "arrow": Member("whet.data.read_arrow:read_arrow", "Arrow IPC file or stream"),
     "folder": Member("whet.data.read_folder:read_folder", "a folder with train, valid and test files"),
+    "class-folders": Member("whet.data.read_class_folders:read_class_folders", "a folder of files for each class"),
     "objects": Member("whet.data.read_objects:read_objects", "frames, datasets and lists of dicts in memory"),
 }
 
@@ -48,15 +49,61 @@ CHECKS = {
         "whet.data.check_markup:check_markup", "HTML, control characters and damaged text", modality="text"
     ),
     "lengths": Member("whet.data.check_lengths:check_lengths", "very long and very short texts", modality="text"),
+    "pictures": Member(
+        "whet.modalities.check_pictures:check_pictures",
+        "blank and long images, mixed sizes, telling marks",
+        modality="image",
+    ),
     "leaking-columns": Member("whet.data.check_columns:check_columns", "other columns that give the target away"),
 }
 
 MODALITIES = {
     "text": Member("whet.modalities.text:Text", "one or two pieces of text to token ids"),
+    "image": Member("whet.modalities.image:Image", "a picture to pixels"),
+}
+
+AUGMENTATIONS = {
+    "crop": Member("whet.modalities.augmentations.crop:Crop", "a part, sized up", modality="image"),
+    "flip": Member("whet.modalities.augmentations.flip:Flip", "left and right exchanged", modality="image"),
+    "flip-vertical": Member(
+        "whet.modalities.augmentations.flip:FlipVertical", "up and down exchanged", modality="image"
+    ),
+    "rotate": Member("whet.modalities.augmentations.rotate:Rotate", "turned a little", modality="image"),
+    "colour": Member("whet.modalities.augmentations.colour:Colour", "brightness, contrast, colour", modality="image"),
+    "blur": Member("whet.modalities.augmentations.blur:Blur", "out of focus", modality="image"),
+    "noise": Member("whet.modalities.augmentations.noise:Noise", "grain", modality="image"),
+    "erase": Member("whet.modalities.augmentations.erase:Erase", "a rectangle in the way", modality="image"),
+    "trivial": Member(
+        "whet.modalities.augmentations.trivial:TrivialAugment",
+        "one of fourteen operations, of any strength",
+        "TrivialAugment",
+        modality="image",
+    ),
+    "rand": Member(
+        "whet.modalities.augmentations.rand:RandAugment", "two of fourteen operations", "RandAugment", modality="image"
+    ),
 }
 
 BACKBONES = {
     "text-encoder": Member("whet.backbones.text_encoder:TextEncoder", "a transformers encoder with pooling and head"),
+    "image-encoder": Member("whet.backbones.image_encoder:ImageEncoder", "a transformers image classifier"),
+    "convnet": Member("whet.backbones.convnet:ConvNet", "a bare state dict of a convolutional network"),
+    "own-module": Member("whet.backbones.own_module:OwnModule", "any torch.nn.Module, given as an object"),
+}
+
+ARCHITECTURES = {
+    "resnet": Member("whet.backbones.convnets.resnet:ResNet", "ResNet, wide ResNet and ResNeXt", "ResNet"),
+    "cifar-resnet": Member(
+        "whet.backbones.convnets.cifar_resnet:CifarResNet", "the small ResNets of CIFAR-10", "CIFAR ResNet"
+    ),
+    "vgg": Member("whet.backbones.convnets.vgg:VGG", "VGG, with norms or without", "VGG"),
+    "mobilenet-v2": Member(
+        "whet.backbones.convnets.mobilenet_v2:MobileNetV2", "MobileNetV2 of any width", "MobileNetV2"
+    ),
+    "mobilenet-v3": Member(
+        "whet.backbones.convnets.mobilenet_v3:MobileNetV3", "MobileNetV3, large and small", "MobileNetV3"
+    ),
+    "squeezenet": Member("whet.backbones.convnets.squeezenet:SqueezeNet", "SqueezeNet 1.0 and 1.1", "SqueezeNet"),
 }
 
 TASKS = {
@@ -115,6 +162,12 @@ METRICS = {
     "exact-match": Member(
         "whet.evaluation.classification:ExactMatch", "share of rows with every label right", "exact match"
     ),
+    "auc": Member("whet.evaluation.ranking:AUC", "area under the ROC curve", "AUC"),
+    "sensitivity-at-95-specificity": Member(
+        "whet.evaluation.ranking:SensitivityAtSpecificity",
+        "share of the class that is found where 95% of the others are left alone",
+        "sensitivity at 95% specificity",
+    ),
     "log-loss": Member("whet.evaluation.classification:LogLoss", "mean negative log-likelihood, nats"),
     "calibration-error": Member(
         "whet.evaluation.calibration:CalibrationError", "debiased expected calibration error", "calibration error"
@@ -135,7 +188,9 @@ TABLES: dict[str, dict[str, Member]] = {
     "reader": READERS,
     "check": CHECKS,
     "modality": MODALITIES,
+    "augmentation": AUGMENTATIONS,
     "backbone": BACKBONES,
+    "architecture": ARCHITECTURES,
     "task": TASKS,
     "method": METHODS,
     "optimizer": OPTIMIZERS,

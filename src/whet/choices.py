@@ -4,7 +4,7 @@ Each function answers for one part of a Plan, and refuses what could not work wi
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,9 @@ def find_backbone(
     given = wanted.get("backbone") or {}
     settings = {"name": given} if isinstance(given, str) else dict(given)
     if "name" not in settings:
-        settings = {"name": find_family(model, modality)} | settings
+        settings = {"name": find_family(model, [modality])} | settings
     settable = {entry.name for entry in fields(catalog.find("backbone", str(settings["name"])))}
+    settings |= shared_settings(settings, settable, modality)
     if "attention" in settable - set(settings):
         config = read_shape(model)
         kernel = choose_attention(
@@ -128,16 +129,33 @@ def find_backbone(
     return member_of("backbone", settings)
 
 
-def find_family(model: ModelSource, modality: Modality) -> str:
-    """The family that suits a model folder best."""
-    kind = catalog.name_of("modality", modality)
-    scored = {
-        name: catalog.find("backbone", name)().recognise(model.folder, kind) for name in catalog.members("backbone")
-    }
+def shared_settings(settings: Mapping[str, Any], settable: Set[str], modality: Modality) -> dict[str, Any]:
+    """Settings that a family and a kind of input have in common, such as how many channels there are: the input's.
+
+    Raises:
+        ConfigError: both are named, and differ.
+    """
+    named = {entry.name: getattr(modality, entry.name) for entry in fields(modality)}  # type: ignore[arg-type]
+    shared = {name: value for name, value in named.items() if name in settable and value is not None}
+    for name, value in shared.items():
+        if settings.get(name, value) not in (None, value):
+            raise ConfigError(
+                f"backbone.{name} is {settings[name]!r}, and modality.{name} is {value!r}.",
+                where=f"backbone.{name}",
+                fix="name it once, in modality",
+            )
+    return shared
+
+
+def find_family(model: ModelSource, modalities: Sequence[Modality]) -> str:
+    """The family that suits a model folder best, for one of these kinds of input."""
+    kinds = [catalog.name_of("modality", modality) for modality in modalities]
+    families = {name: catalog.find("backbone", name)() for name in catalog.members("backbone")}
+    scored = {name: max(family.recognise(model.folder, kind) for kind in kinds) for name, family in families.items()}
     best = max(scored, key=lambda name: scored[name])
     if scored[best] <= 0:
         raise ModelError(
-            f"No family of models knows how to load this folder for {kind}.",
+            f"No family of models knows how to load this folder for {' or '.join(kinds)}.",
             where=str(model.folder),
             fix="`whet models` lists what is here; name a family with --set backbone.name=...",
         )
@@ -147,8 +165,13 @@ def find_family(model: ModelSource, modality: Modality) -> str:
 def read_shape(model: ModelSource) -> tuple[int, int]:
     """Attention heads and the width of each."""
     config = read_json(transformer_folder(model.folder) / "config.json")
-    heads = int(config.get("num_attention_heads") or config.get("n_heads") or 12)
-    width = int(config.get("hidden_size") or config.get("dim") or 768)
+    stated = (
+        config.get("num_attention_heads") or config.get("n_heads"),
+        config.get("hidden_size") or config.get("dim"),
+    )
+    heads, width = (
+        int(value) if isinstance(value, int) else usual for value, usual in zip(stated, (12, 768), strict=True)
+    )
     return heads, max(1, width // heads)
 
 

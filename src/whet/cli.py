@@ -53,6 +53,7 @@ Valid = Annotated[Optional[str], typer.Option("--valid", help="Validation file."
 Seed = Annotated[Optional[int], typer.Option("--seed", help="Of every random draw (default 0).")]
 Metric = Annotated[Optional[str], typer.Option("--metric", help="What selects and decides.")]
 MaxLength = Annotated[Optional[int], typer.Option("--max-length", help="Tokens a window; longer texts are pooled.")]
+Views = Annotated[Optional[int], typer.Option("--views", help="Of each training image (default 4, if any is safe).")]
 Device = Annotated[Optional[str], typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Time = Annotated[Optional[str], typer.Option("--time", help="Budget of auto, such as 90s, 5m or 1h.")]
 Group = Annotated[Optional[str], typer.Option("--group", help="Column whose equal values stay on one side.")]
@@ -86,6 +87,7 @@ def finetune(
     seed: Seed = None,
     metric: Metric = None,
     max_length: MaxLength = None,
+    views: Views = None,
     device: Device = None,
     time: Time = None,
     group: Group = None,
@@ -129,7 +131,7 @@ def finetune(
             head=head,
             track=track or (),
             plan=plan,
-            settings=settings or (),
+            settings=with_views(settings, views),
             resume=resume,
             observers=[observer],
             on_plan=None if shown is None else lambda prepared: show_prepared(prepared, console, "warning"),
@@ -197,6 +199,7 @@ def plan_command(
     seed: Seed = None,
     metric: Metric = None,
     max_length: MaxLength = None,
+    views: Views = None,
     device: Device = None,
     time: Time = None,
     group: Group = None,
@@ -216,7 +219,7 @@ def plan_command(
     found = api.plan(
         rows, target, text=text, model=model, rehearse=rehearse, method=method, test=test, valid=valid, seed=seed,
         metric=metric, max_length=max_length, device=device, time=time, group=group, time_column=time_column,
-        encoding=encoding, head=head, track=track or (), plan=plan, settings=settings or (), began=began,
+        encoding=encoding, head=head, track=track or (), plan=plan, settings=with_views(settings, views), began=began,
     )  # fmt: skip
     api.write_plan(found, Path(out))
     if as_json:
@@ -225,6 +228,11 @@ def plan_command(
     console = make_console()
     show_prepared(found, console, "info")
     console.print(f"\n  plan    {out}\n  use     whet finetune --plan {out}", highlight=False, markup=False)
+
+
+def with_views(settings: Optional[list[str]], views: Optional[int]) -> list[str]:
+    """Settings with a number of views, if one is named."""
+    return [*(settings or ()), *([] if views is None else [f"training.views={views}"])]
 
 
 @app.command("find-rate")
@@ -312,7 +320,7 @@ def inspect(
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="A run folder.")],
-    what: Annotated[str, typer.Argument(help="A text, or a file of rows.")],
+    what: Annotated[str, typer.Argument(help="A text or another input, a file of rows, or a folder of inputs.")],
     second: Annotated[Optional[str], typer.Argument(help="The second text of a pair.")] = None,
     out: Annotated[Optional[str], typer.Option("--out", help="A .csv or .jsonl file for the answers.")] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",

@@ -30,7 +30,7 @@ from whet.training.memory import watched_peak
 from whet.training.objective import ReplaySource, answers
 from whet.training.precision import Working
 from whet.training.recompute import recomputed
-from whet.training.replay import activations, pick, run_prefix, set_training
+from whet.training.replay import activations, feed, pick, run_prefix, set_training, to_device
 from whet.training.trouble import NotFiniteError
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +38,8 @@ TIMED_TOKENS, WARM_TOKENS, LEAST_SECONDS = 2048, 256, 0.5
 """Of a forward: those that are timed, those that prepare kernels before, and the time from which one pass is enough."""
 WARM_STEPS, TIMED_STEPS, TIMED_SECONDS = 1, 4, 6.0
 """Steps that prepare kernels; those that are timed after them, at most; and when so much went by, one is enough."""
+TIMED_FORWARDS = 3
+"""Of unequal blocks, whole and above a cut."""
 STILL = 1e-9
 """A learning rate that is none."""
 
@@ -48,7 +50,7 @@ class StageCost:
 
     Args:
         share: Of the method's epochs that the stage takes.
-        moving: Blocks above what it leaves frozen, of ``blocks`` in all.
+        above: Share of a forward that lies above what it leaves frozen: of equal blocks their share, else as timed.
         trained: Numbers that move, embedding tables whole.
         tables: Of each such table the input that it looks up, its rows and its width.
         remembered: Numbers that the optimizer keeps between updates, by number that moves.
@@ -59,8 +61,7 @@ class StageCost:
     """
 
     share: float
-    moving: int
-    blocks: int
+    above: float
     trained: int
     tables: tuple[tuple[str, int, int], ...]
     remembered: float
@@ -183,6 +184,9 @@ def measure_stage(
         timed.alike = None
     largest.alike = None
     cut = replayed_from(descent.cut(backbone), fitted, (timed, largest, held_out))
+    if cut is None:  # views are made anew whenever they are looked at
+        timed.shown, largest.shown = descent.views(fitted, timed.examples), descent.views(fitted, largest.examples)
+    above = share_above(backbone, lowest_cut(backbone, names), working, timed if cut is not None else None)
     tables = trained_tables(backbone, names)
     with ExitStack() as stack:
         stack.enter_context(drawn_head(working.live))
@@ -205,12 +209,10 @@ def measure_stage(
         remembered = state.optimizer.numbers() / sum(len(group) for group in state.groups)
         state.release(working)
     every = dict(backbone.model.named_parameters())
-    blocks = max(1, len(backbone.blocks))
     shapes = [(column, *every[f"{table}.weight"].shape) for table, column in tables.items()]
     return StageCost(
         share=stage.fit.share,
-        moving=moving_blocks(backbone, lowest_cut(backbone, names)) or blocks,
-        blocks=blocks,
+        above=above,
         trained=sum(every[name].numel() for name in names),
         tables=tuple((str(column), int(rows), int(width)) for column, rows, width in shapes),
         remembered=remembered,
@@ -219,6 +221,37 @@ def measure_stage(
         held_bytes=bytes_held(timed) / float(timed.examples.lengths.sum()),
         prepare_seconds=sum(s - fastest * tokens for s, tokens in took) if machinery.compile == "on" else 0.0,
     )
+
+
+def share_above(backbone: Backbone, cut: Cut | None, working: Working, replayed: ReplaySource | None) -> float:
+    """The share of a forward that lies above a cut: that of the blocks where they are equal, else as timed.
+
+    Args:
+        replayed: Examples with what crosses the cut; None where nothing is replayed, and blocks are counted.
+    """
+    blocks, moving = len(backbone.blocks), moving_blocks(backbone, cut)
+    sizes = {sum(p.numel() for p in backbone.model.get_submodule(name).parameters()) for name in backbone.blocks}
+    if cut is None or replayed is None or len(sizes) < 2:
+        return moving / blocks if blocks and moving else 1.0
+    index = np.arange(min(replayed.batch_size, len(replayed.examples)))
+    live, batch = working.live.eval(), replayed.with_inputs().batch(index)
+    device = next(live.parameters()).device
+    inputs = to_device(batch.inputs, device)
+    with torch.no_grad():
+        whole = quickest(lambda: live(**inputs))
+        with cut.inject(live) as holder:
+            feed(holder, batch, device)
+            return min(1.0, quickest(lambda: live(**inputs)) / whole)
+
+
+def quickest(run: Callable[[], Any]) -> float:
+    """Seconds of the quickest of a few runs."""
+    found = []
+    for _ in range(TIMED_FORWARDS):
+        began = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - began)
+    return min(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +290,7 @@ def replayed_from(cut: Cut | None, fitted: NeuralFitted, sources: tuple[ReplaySo
     try:
         for source in sources:
             found = activations(live, cut, source.examples, fitted.processor, None, stage="plan", most_tokens=most)
-            source.cached, source.ragged = drain(found), cut.ragged
+            source.cached, source.ragged = [drain(found)], cut.ragged
     except (TypeError, ValueError, AttributeError, RuntimeError, LookupError) as error:  # the run says why
         if out_of_memory(error):
             raise
@@ -269,7 +302,7 @@ def replayed_from(cut: Cut | None, fitted: NeuralFitted, sources: tuple[ReplaySo
 
 def bytes_held(source: ReplaySource) -> int:
     """What is replayed of a source's examples."""
-    return sum(ragged.nbytes for ragged in (source.cached or {}).values())
+    return sum(ragged.nbytes for view in source.cached or () for ragged in view.values())
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -221,8 +221,7 @@ class Speeds:
         return found
 
     def _evaluation(self, stage: StageCost) -> float:
-        moving = stage.moving / stage.blocks if self.replays(stage) else 1.0
-        return self.valid_tokens / self.forward * moving
+        return self.valid_tokens / self.forward * (stage.above if self.replays(stage) else 1.0)
 
     def replays(self, stage: StageCost) -> bool:
         """Whether the run will replay what is frozen: it was when it was tried, and all of it fits the cache."""
@@ -231,8 +230,7 @@ class Speeds:
 
     def token_seconds(self, stage: StageCost) -> float:
         """Of a step, by tokens: as it was timed, with what is frozen where the run will not replay that."""
-        frozen = 1 - stage.moving / stage.blocks
-        added = frozen / self.forward if stage.replayed and not self.replays(stage) else 0.0
+        added = (1 - stage.above) / self.forward if stage.replayed and not self.replays(stage) else 0.0
         return stage.token_seconds + added
 
     def trained(self, stage: StageCost) -> int:
@@ -254,12 +252,18 @@ class Speeds:
         if not method.epochs:
             return self.solve_seconds
         cost = self.cost(method)
-        features = cost.moved + sum(1 - stage.moving / stage.blocks for stage in cost.descents if self.replays(stage))
-        features += 0.0 if self.cached else cost.searches + cost.starts - cost.moved
+        frozen = sum(1 - stage.above for stage in cost.descents if self.replays(stage))
+        features = cost.moved + (0.0 if self.cached else cost.searches + cost.starts - cost.moved)
         solves = (cost.searches + START_SHARE * cost.starts) * self.solve_seconds
         passes = sum(stage.prepare_seconds for stage in cost.descents)
         passes += self.steps_seconds(method, epochs) if epochs else 0.0
-        return solves + features * self.features_seconds + passes
+        viewed = frozen * (self.viewed_tokens + self.valid_tokens) / self.forward
+        return solves + features * self.features_seconds + viewed + passes
+
+    @property
+    def viewed_tokens(self) -> float:
+        """Tokens of training rows in all views that are replayed."""
+        return self.tokens * (self.training.views or 1)
 
     def certain_seconds(self, method: Method, epochs: float) -> float:
         """What so many passes of gradient steps certainly take, from no step: three frozen forwards of what moves.
@@ -297,7 +301,7 @@ def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = 
     """Seconds, memory and disk of the whole run."""
     parts = {"predict": speeds.predict_seconds, "baselines": speeds.judge_seconds(method)}
     parts |= {"before": speeds.spent, "after": speeds.after_seconds, "features": speeds.fresh_seconds}
-    gain, sooner = "", 0.0
+    bound, sooner = 0.0, 0.0
     if isinstance(method, Auto):
         fits = max(1, method.folds or 0)
         for number, rung in enumerate(method.rungs):
@@ -309,7 +313,7 @@ def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = 
         epochs = training.epochs or method.epochs
         parts["start"] = speeds.rung_seconds(method, 0)
         parts["steps"] = speeds.steps_seconds(method, epochs) if method.epochs else 0.0
-        gain = replay_bound(speeds, method, training)
+        bound = replay_bound(speeds, method, training)
     chosen = [rung.method for rung in method.rungs] if isinstance(method, Auto) else [method]
     each = [checkpoint_bytes(speeds, one, passes) for one, passes in descents(method, training)]
     kept = sum(each)
@@ -325,7 +329,8 @@ def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = 
         disk_bytes=in_run + in_cache,
         run_disk_bytes=in_run,
         parts={name: round(value, 1) for name, value in parts.items() if value},
-        replay_gain=gain,
+        replay_gain=f"at most {bound:.1f} times faster by replay" if bound else "",
+        replay_bound=round(bound, 3),
         fitting=fitting,
         compiling=compiling,
     )
@@ -373,13 +378,13 @@ def extra_bytes(speeds: Speeds, stage: StageCost) -> int:
 def cache_bytes(speeds: Speeds, methods: list[Method]) -> int:
     """What methods leave in the cache: features, and the activations of every cut that is replayed."""
     stages = [stage for method in methods for stage in speeds.stages(method) if speeds.replays(stage)]
-    cuts = {stage.moving: replayed_bytes(speeds, stage) for stage in stages}
+    cuts = {stage.above: replayed_bytes(speeds, stage) for stage in stages}
     return int(speeds.pieces * speeds.width * NUMBER_BYTES) + sum(cuts.values())
 
 
 def replayed_bytes(speeds: Speeds, stage: StageCost) -> int:
     """What a stage replays of all rows that it learns from or is stopped by."""
-    return int(stage.held_bytes * (speeds.tokens + speeds.valid_tokens))
+    return int(stage.held_bytes * (speeds.viewed_tokens + speeds.valid_tokens))
 
 
 def descents(method: Any, training: Training) -> list[tuple[Method, float]]:
@@ -405,10 +410,10 @@ def state_numbers(stage: StageCost, average: NoAverage) -> float:
     return 2 * (1 + stage.remembered + 1) + average.copies
 
 
-def replay_bound(speeds: Speeds, method: Method, training: Training) -> str:
-    """The most that replay can gain, in words; nothing where it will not be used."""
+def replay_bound(speeds: Speeds, method: Method, training: Training) -> float:
+    """The most that replay can gain; 0 where it will not be used."""
     epochs, stages = training.epochs or method.epochs, speeds.stages(method)
     if not any(map(speeds.replays, stages)):
-        return ""
-    gain = gain_of_stages((stage.blocks, stage.moving, stage.share * epochs) for stage in stages)
-    return f"at most {gain:.1f} times faster by replay" if gain >= LEAST_GAIN else ""
+        return 0.0
+    gain = gain_of_stages(((one.above, one.share * epochs) for one in stages), training.views or 1)
+    return gain if gain >= LEAST_GAIN else 0.0

@@ -170,6 +170,7 @@ class Forecast:
         disk_bytes: All that is written; run_disk_bytes: what of it lies in the run folder, the rest in the cache.
         parts: Seconds of each part: "before" the fit, until the plan stands; "after" it, judging and packaging; "steps"
             are what an early end shortens; a ladder has "start of rung 1" and so on.
+        replay_gain: How many times faster replay makes the steps at most, in words; replay_bound: the number.
         fitting: How a batch was made to fit memory, in words; nothing where it fitted as it was.
         compiling: What a trial of compiled blocks showed, in words; nothing where none was worth it.
     """
@@ -181,6 +182,7 @@ class Forecast:
     least_seconds: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     replay_gain: str = ""
+    replay_bound: float = 0.0
     fitting: str = ""
     compiling: str = ""
 
@@ -488,7 +490,9 @@ def plain(value: Any) -> Any:
 def plain_field(entry: Field[Any], value: Any) -> Any:
     """One field of a dataclass; a member of the catalog by its name, if the field says of which kind."""
     kind = entry.metadata.get("member")
-    return member_dict(kind, value) if kind else plain(value)
+    if kind is None or value is None:
+        return plain(value)
+    return [member_dict(kind, one) for one in value] if isinstance(value, tuple) else member_dict(kind, value)
 
 
 def build(hint: Any, value: Any, where: str) -> Any:
@@ -539,12 +543,26 @@ def build_dataclass(kind: Any, value: Any, where: str) -> Any:
     members = {entry.name: entry.metadata["member"] for entry in fields(kind) if "member" in entry.metadata}
     return kind(
         **{
-            key: member_of(members[key], inner)
-            if key in members and isinstance(inner, str | Mapping)
+            key: members_of(members[key], inner, several=get_origin(some(hints[key])) is tuple)
+            if key in members and isinstance(inner, str | Mapping | list | tuple)
             else build(hints[key], inner, f"{where}.{key}")
             for key, inner in value.items()
         }
     )
+
+
+def some(hint: Any) -> Any:
+    """A hint without its None."""
+    inner = [kind for kind in get_args(hint) if kind is not NoneType]
+    return inner[0] if get_origin(hint) in (Union, UnionType) and len(inner) == 1 else hint
+
+
+def members_of(kind: str, value: Any, *, several: bool) -> Any:
+    """A member of the catalog, or a tuple of them, from names and mappings."""
+    if not several:
+        return member_of(kind, value)
+    given = value if isinstance(value, list | tuple) else [value]
+    return tuple(member_of(kind, one) if isinstance(one, str | Mapping) else one for one in given)
 
 
 def unknown_key(key: str, known: list[str], where: str) -> ConfigError:

@@ -7,7 +7,7 @@ from typing import Any
 from whet import catalog
 from whet.data.columns import ColumnSummary, require_columns
 from whet.data.rows import Columns, Finding, Rows, spread
-from whet.data.tables import is_list
+from whet.data.tables import is_list, stated_target
 from whet.data.times import parse_times
 from whet.earlier import EarlierRun
 from whet.errors import ConfigError, DataError, closest
@@ -37,7 +37,7 @@ def find_columns(
         DataError: a named column is not there, or no column is like an input.
         ConfigError: no target is named, or more inputs than a pair.
     """
-    target = names_of(data.get("target"))
+    target = names_of(data.get("target") or stated_target(rows.table.schema))
     if not target:
         unknown = f"; there is no run {missing!r} that would know it" if missing else ""
         raise ConfigError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from whet import catalog
+from whet.backbones.own_module import Module
 from whet.checking import Objects
 from whet.data.read_objects import parts_of
 from whet.data.reader import refuse_idle_encoding
@@ -16,7 +17,8 @@ from whet.evaluation.metric import FunctionMetric, Metric
 from whet.plan import Auto, DataPlan, build, member_dict, member_of, plain, read_partial, set_value, trackers_of
 from whet.rungs import VALID_SHARE, VALID_SHARE_OF_MANY
 from whet.training.settings import FILLED, Training
-from whet.wanted import method_of, named_model
+from whet.training.views import USUAL_VIEWS
+from whet.wanted import cache_folder, method_of, named_model
 
 USUAL_SHARES = (0.0, VALID_SHARE, VALID_SHARE_OF_MANY)
 """Shares of validation rows that a plan has where the user named none."""
@@ -25,6 +27,7 @@ IN_MEMORY = "rows"
 
 KINDS: dict[str, tuple[Any, str]] = {
     "text": (str | Sequence, "the name of a column, or several"),
+    "model": (str | Path | Module, "a name, a folder, a hub id, or a whet.backbones.Module(net, ...)"),
     "target": (str | Sequence, "the name of a column, or several"),
     "group": (str, "the name of a column"),
     "time_column": (str, "the name of a column"),
@@ -56,7 +59,7 @@ def partial_plan(
     target: str | Sequence[str] | None,
     *,
     text: str | Sequence[str] | None = None,
-    model: str | Path | None = None,
+    model: str | Path | Module | None = None,
     rehearse: tuple[str | Path, float] | None = None,
     method: Any = None,
     test: Any = None,
@@ -79,7 +82,7 @@ def partial_plan(
     """What was named, as a partial plan: the plan file first, then arguments, then ``settings``."""
     require_kinds(
         {"text": text, "target": target, "group": group, "time_column": time_column, "encoding": encoding,
-         "max_length": max_length, "training": training, "plan": plan}
+         "max_length": max_length, "training": training, "plan": plan, "model": model}
     )  # fmt: skip
     before: dict[str, Any] = read_partial(Path(plan)) if plan is not None else {}
     wanted = deepcopy(before)
@@ -99,7 +102,7 @@ def partial_plan(
     }
     parts: dict[str, dict[str, Any]] = {
         "data": data,
-        "model": {"name": None if model is None else str(model)},
+        "model": {"name": str(model) if isinstance(model, str | Path) else None},
         "machinery": {"device": device},
         "evaluation": {"metric": metric if own is None else own.name},
     }
@@ -107,7 +110,7 @@ def partial_plan(
         named = {key: value for key, value in values.items() if value is not None}
         if named:
             wanted[part] = {**wanted.get(part, {}), **named}
-    if model is not None:
+    if isinstance(model, str | Path):
         wanted["model"] = {"name": str(model)}
     if rehearse is not None:
         wanted["earlier"] = rehearsed(rehearse)
@@ -130,6 +133,8 @@ def partial_plan(
         wanted["seed"] = seed_of(seed)
     for setting in settings:
         set_value(wanted, setting)
+    if isinstance(model, Module):
+        wanted["model"] = {"name": str(model.written(cache_folder(wanted)))}
     if time is not None:
         wanted["method"] = with_budget(wanted.get("method"), seconds_of(time))
     if track:
@@ -265,6 +270,7 @@ def filled_in(before: Mapping[str, Any]) -> set[str]:
     found = {"schedule"} if training.schedule == training.optimizer.schedule else set()
     if before["forecast"].get("fitting"):
         found |= {"micro_batch_size", "gradient_checkpointing"}
+    found |= {"views", "augment"} if training.views in (1, USUAL_VIEWS) else set()
     if isinstance(method, Auto) or not method.epochs:
         return found
     usual = replace(training, learning_rate=None).rate(method.learning_rate)
@@ -482,6 +488,6 @@ def run_name(wanted: Mapping[str, Any]) -> str:
     """The name of a run: what it learns from and what it predicts."""
     data = wanted.get("data", {})
     source = Path(str(data.get("source") or "rows")).name.split(".")[0] or "rows"
-    target = data.get("target") or ["target"]
-    first = target[0] if isinstance(target, list | tuple) else target
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in f"{source}-{first}")[:80]
+    target = data.get("target") or ([] if data.get("source") else ["target"])
+    first = target[:1] if isinstance(target, list | tuple) else [target]
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in "-".join([source, *first]))[:80]

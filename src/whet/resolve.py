@@ -27,6 +27,7 @@ from whet.choices import (
 )
 from whet.data.rows import Columns, Finding
 from whet.data.split import Split
+from whet.doctor.augmentations import with_views
 from whet.earlier import Answers, growth_words, refuse_other_record
 from whet.errors import DataError
 from whet.evaluation.metric import Metric
@@ -106,6 +107,9 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
     training = replace(training, schedule=training.schedule or training.optimizer.schedule)
     refuse_unread(training, method, checked, pretrained, task.outputs(state))
     require_held_out(training, method, checked)
+    if takes_steps(method):
+        training, said = with_views(training, task, state, columns, split.train, pretrained)
+        findings += said
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     metric = find_metric(evaluation.metric, objects.metric, checked, state)
     sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
@@ -152,13 +156,18 @@ def find_pretrained(
     machinery = find_machinery(wanted, cache)
     if checked.run is not None:
         wanted = {**wanted, "backbone": checked.run.family(wanted.get("backbone"))}
-    descends = isinstance(method, Auto) or method.epochs > 0
+    descends = takes_steps(method)
     length = usual_length(processor, checked.split.train, checked.columns)
     family = find_backbone(wanted, machinery, model, checked.columns.modality, cache, descends=descends, length=length)
     compiling, seed = machinery.compile, int(wanted.get("seed", 0))
     machinery = replace(machinery, compile="off" if compiling == "auto" else compiling)
     kept = activations_folder(wanted, cache)
     return Pretrained(family, model.folder, processor, machinery, seed, kept, start), compiling
+
+
+def takes_steps(method: Any) -> bool:
+    """Whether a method, or a ladder, may take gradient steps."""
+    return isinstance(method, Auto) or method.epochs > 0
 
 
 def settled(method: Any, speeds: Speeds, checked: Checked, began: float) -> tuple[Any, Training, Speeds, str]:

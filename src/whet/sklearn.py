@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from whet.api import is_auto
+from whet.backbones.own_module import Module
 from whet.checking import Objects
 from whet.data.markers import LITERAL
 from whet.data.tables import column_of, text_of, whole_characters
@@ -57,7 +58,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         method: Any = "probe",
-        model: str | Path | None = None,
+        model: str | Path | Module | None = None,
         seed: int = 0,
         metric: str | Metric | Callable[[Any, Any], float] | None = None,
         *,

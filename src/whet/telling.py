@@ -14,7 +14,7 @@ import numpy as np
 from whet import catalog
 from whet.backbones.backbone import Meaning
 from whet.checking import Checked
-from whet.data.rows import Columns, Finding, Rows
+from whet.data.rows import Columns, Finding, Rows, raw_values
 from whet.data.split import Split
 from whet.evaluation.records import Judgement
 from whet.folder import MODEL, TRACKS, read_events
@@ -216,8 +216,9 @@ def examples_of(
     for part, row_id in list(pointed)[:40]:
         table = parts.get(part)
         if table is not None and row_id in table.ids:
-            text = text_of(prepared, table.at(np.array([row_id])))
-            found.append(Example(source=part, row_id=row_id, text=text))
+            row = table.at(np.array([row_id]))
+            text, small = text_of(prepared, row), thumbnail_of(prepared, row)
+            found.append(Example(source=part, row_id=row_id, text=text, thumbnail=small))
     return tuple(found)
 
 
@@ -228,10 +229,12 @@ def worst_example(prepared: Prepared, test: str, rows: Rows, predictions: Predic
     confidence = None
     if predictions.kind == "classification":
         confidence = float(predictions.scores[position, int(decided)])
+    row = rows.select(np.array([position]))
     return Example(
         source=test,
         row_id=int(predictions.row_ids[position]),
-        text=text_of(prepared, rows.select(np.array([position]))),
+        text=text_of(prepared, row),
+        thumbnail=thumbnail_of(prepared, row),
         target=words(predictions, target),
         predicted=words(predictions, decided),
         confidence=confidence,
@@ -252,6 +255,13 @@ def text_of(prepared: Prepared, row: Rows) -> str:
     texts = [row.values(name)[0] for name in prepared.columns.inputs]
     text = " | ".join("" if value is None else str(value) for value in texts)
     return text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + "…"
+
+
+def thumbnail_of(prepared: Prepared, row: Rows) -> str:
+    """One row's input as a small picture, where its kind has any."""
+    columns = prepared.columns
+    found: str = columns.modality.thumbnail(raw_values(row, columns, next(row.batches(columns.inputs, 1)))[0])
+    return found
 
 
 def curve_of(folder: Path) -> tuple[CurvePoint, ...]:

@@ -21,6 +21,7 @@ from whet import catalog
 from whet.backbones.backbone import Backbone, Family, HeadedModel, Meaning
 from whet.backbones.text_encoder import TextEncoder
 from whet.data.columns import describe_columns
+from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Rows
 from whet.evaluation.metric import Metric, value_of
 from whet.learners.descent import undecayed
@@ -28,7 +29,7 @@ from whet.learners.learner import Learner, Material
 from whet.learners.majority import Majority
 from whet.learners.neural import Pretrained
 from whet.methods.method import STATED, Method, OnLadder, Place, RateGroup, Size, Solve, Stage, TopDown, within
-from whet.modalities.modality import Modality
+from whet.modalities.modality import Augmentable, Augmentation, Modality
 from whet.modalities.text import Text
 from whet.tasks.predictions import Kind, Predictions
 from whet.tasks.task import Examples, State, Task
@@ -383,6 +384,40 @@ def check_modality(
                 f"encode() must treat each value on its own; {name!r} differs when values come alone",
             )
         require(len(processor.walk(some[-1])) > 0, "walk() must show at least one step")
+
+
+def check_augmentation(augmentation: Augmentation, modality: Augmentable, inputs: Mapping[str, Ragged]) -> None:
+    """Change some pieces, as views do.
+
+    Checks that shapes and types stay; that equal draws give equal pieces, whatever lies beside them, but for a rounding
+    of 8 bits; that something changes; and that its settings say all that decides, for views are known by them.
+
+    Args:
+        inputs: A dozen pieces or so, as a processor of the modality encodes them.
+    """
+    require(isinstance(augmentation.mild, bool) and isinstance(augmentation.usual, bool), "mild and usual must be bool")
+    settings = {one.name: getattr(augmentation, one.name) for one in fields(augmentation)}  # type: ignore[arg-type]
+    require(type(augmentation)(**settings) == augmentation, "settings must be all that a frozen dataclass holds")
+    number = len(next(iter(inputs.values())))
+
+    def changed(some: Sequence[int]) -> dict[str, Ragged]:
+        draws = [np.random.default_rng([7, place]) for place in some]
+        taken = {name: ragged.take(np.array(some)) for name, ragged in inputs.items()}
+        return modality.augment(taken, (augmentation,), draws)
+
+    every, again, last = changed(range(number)), changed(range(number)), changed([number - 1])
+    moved = False
+    for name, ragged in inputs.items():
+        for place, before in enumerate(ragged):
+            after = every[name][place]
+            require(after.shape == before.shape and after.dtype == before.dtype, f"{name!r} must keep shape and type")
+            require(np.array_equal(after, again[name][place]), "equal draws must give equal pieces")
+            moved = moved or not np.array_equal(before, after)
+        apart = np.abs(every[name][number - 1].astype(np.float64) - last[name][0].astype(np.float64))
+        require(
+            float(apart.max(initial=0.0)) <= 1.0, "a piece must follow from its own draws, not from those beside it"
+        )
+    require(moved, "an augmentation must change something")
 
 
 def check_column(modality: Modality, cells: list[str]) -> None:

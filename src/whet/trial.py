@@ -68,7 +68,7 @@ class Trial:
             ConfigError: the method cannot work with this model, task or plan.
         """
         limit = limit_bytes(self.pretrained.machinery)
-        usual = self.pretrained.machinery.device == "cpu"
+        usual = self.pretrained.machinery.device == "cpu" and self.pretrained.family.portable
         if usual and sys.executable and held_bytes() + self._generous_bytes(training) > NEAR * limit:
             return self._in_child(method, training, limit)
         try:

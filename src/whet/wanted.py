@@ -22,7 +22,7 @@ def names_of(value: Any) -> tuple[str, ...]:
 
 def named_model(given: Mapping[str, Any]) -> str | None:
     """What the model part names: a name, a folder or a hub id; None for the packaged model."""
-    moved = given.get("origin") in ("packaged", "hub")  # these are found by name, wherever they lie by now
+    moved = given.get("origin") in ("packaged", "hub", "file")  # these are found by name, wherever they lie by now
     name = given.get("name") if moved else given.get("folder") or given.get("name")
     return None if name is None else str(name)
 

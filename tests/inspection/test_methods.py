@@ -37,7 +37,7 @@ def test_the_bound_of_replay_is_the_one_that_a_plan_prints(tmp_path: Path) -> No
     found = {one.name: one for one in whet.inspect(folder).methods}
     top, full = found["top-layers"], found["full"]
     assert (top.moving, top.blocks) == (2, 6)
-    assert top.replay_gain == gain_of_stages([(6, 2, methods.TopLayers().epochs)])
+    assert top.replay_gain == gain_of_stages([(2 / 6, methods.TopLayers().epochs)])
     assert full.replay_gain is None
 
 

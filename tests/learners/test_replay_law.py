@@ -234,7 +234,7 @@ def test_verifying_leaves_weights_modes_and_buffers_as_they_were(tiny_model: Pat
     replace(learner, 2, CountsCalls(block(learner, 2)))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     cached = drain(activations(model, cut, rows.train, learner.processor, None, stage="x", most_tokens=64))
-    source = ReplaySource(rows.train, learner.processor, 8, 8, 0, cached=cached)
+    source = ReplaySource(rows.train, learner.processor, 8, 8, 0, cached=[cached])
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not any(name.startswith(prefix) for prefix in cut.below))
     modes = [module.training for module in model.modules()]

@@ -71,6 +71,9 @@ class Grid:
             return value if value.ndim == 3 else None
         return Path(value) if isinstance(value, str | Path) else None
 
+    def thumbnail(self, value: tuple[Any, ...]) -> str:
+        return ""
+
     def held_in(self, path: Path) -> bool:
         return path.suffix == ".npy"
 
@@ -150,6 +153,7 @@ class GridNet:
     """The family of ``Net``: config.json and model.safetensors, with the head once it is tuned."""
 
     library: ClassVar[str] = "torch"
+    portable: ClassVar[bool] = True
 
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
         return ""
@@ -157,6 +161,9 @@ class GridNet:
     def recognise(self, folder: Path, modality: str) -> float:
         config = json.loads((folder / "config.json").read_text())
         return float(modality == "grid" and config["model_type"] == "grid-net")
+
+    def adopt(self, file: Path, place: Path) -> bool:
+        return False
 
     def load(self, folder: Path, *, outputs: int, seed: int) -> Backbone:
         config, body = read_net(folder)

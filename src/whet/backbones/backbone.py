@@ -157,6 +157,11 @@ class Family(Protocol):
         """Name of the library that loads what ``save`` wrote, as the hub calls it."""
         ...
 
+    @property
+    def portable(self) -> bool:
+        """Whether another process can load a model from its folder alone."""
+        ...
+
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
         """Lines that load what ``save`` wrote without whet, and ask it for an example; empty if no library does.
 
@@ -167,6 +172,10 @@ class Family(Protocol):
 
     def recognise(self, folder: Path, modality: str) -> float:
         """How well the family suits a model folder and a kind of input, 0 if not at all; loads no weights."""
+        ...
+
+    def adopt(self, file: Path, place: Path) -> bool:
+        """Make a model folder at ``place`` for a bare file of tensors; False where the family knows none."""
         ...
 
     def load(self, folder: Path, *, outputs: int, seed: int) -> Backbone:

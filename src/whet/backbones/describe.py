@@ -16,17 +16,25 @@ from whet.backbones.passing import find_passing
 from whet.errors import ModelError
 
 
-def describe(model: HeadedModel, created: tuple[str, ...], example: Mapping[str, Tensor], *, ragged: bool) -> Backbone:
+def describe(
+    model: HeadedModel,
+    created: tuple[str, ...],
+    example: Mapping[str, Tensor],
+    *,
+    ragged: bool,
+    blocks: tuple[str, ...] = (),
+) -> Backbone:
     """Find the chain of blocks, what lies around it, and where the model can be cut.
 
     Args:
         created: Parameters that the pre-trained weights did not hold, the head apart.
         example: A tiny batch that the model takes.
         ragged: Whether what crosses a cut is (B, T, ...), as long as each example is.
+        blocks: Names of the chain of blocks, where it is known; none looks for it.
     """
-    listed, passing = find_chain(model), find_passing(model, example)
-    staged = len(passing.blocks) > len(listed)
-    chain = passing.blocks if staged else listed
+    listed, passing = find_chain(model), find_passing(model, example, layers=not ragged)
+    staged = bool(blocks) or len(passing.blocks) > len(listed)
+    chain = blocks or (passing.blocks if staged else listed)
     traced = trace_chain(model, chain, example) if chain else None
     if traced is None:
         chain = ()

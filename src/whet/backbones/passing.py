@@ -23,7 +23,8 @@ class Passing:
     """What hands one tensor on.
 
     Args:
-        modules: Names in the order of their calls, from the input on, up to the last block.
+        modules: Names in the order of their calls, up to the last block; from the input on, or behind the last module
+            before the blocks that gives more than the tensor, since what else it gives would be missed.
         blocks: Those of them that count as blocks: of a class that occurs again, and whatever between them has weights.
     """
 
@@ -33,11 +34,12 @@ class Passing:
 
 @dataclass(eq=False)
 class Call:
-    """One call of a module: everything that came in, what went out first, and the calls inside."""
+    """One call of a module: everything that came in, what went out first, whether alone, and the calls inside."""
 
     name: str
     taken: tuple[Stamp, ...]
     gave: Stamp | None = None
+    bare: bool = False
     inside: "list[Call]" = field(default_factory=list)
 
     @property
@@ -46,21 +48,34 @@ class Call:
         return self.taken[0] if self.taken else None
 
 
-def find_passing(model: nn.Module, inputs: Mapping[str, Tensor]) -> Passing:
-    """The modules that hand one tensor on; none where no class of module occurs again among them."""
+def find_passing(model: nn.Module, inputs: Mapping[str, Tensor], *, layers: bool = False) -> Passing:
+    """The modules that hand one tensor on; none where no class of module occurs again among them.
+
+    Args:
+        layers: Whether single layers count as blocks where no module with parts occurs again, as in plain stacks of
+            convolutions.
+    """
     calls = calls_of(model, inputs)
     names = Counter(call.name for call in every(calls))
-    taken, _ = taken_apart(model, calls, kept_whole(model, calls), names.total() // 2)
+    whole, most = kept_whole(model, calls), names.total() // 2
+    taken, _ = taken_apart(model, calls, whole, most)
+    single = layers and not any(made_of_parts(model.get_submodule(call.name)) for call in taken)
+    if single:
+        taken, _ = taken_apart(model, calls, whole, most, rows=True)
     steps = [call.name for call in taken]
     if any(names[name] > 1 for name in steps):  # weights that run more than once are no chain
         return Passing((), ())
-    kinds = Counter(type(model.get_submodule(name)) for name in steps if made_of_parts(model.get_submodule(name)))
-    again = [place for place, name in enumerate(steps) if kinds[type(model.get_submodule(name))] > 1]
+    modules = [model.get_submodule(name) for name in steps]
+    kinds = Counter(type(module) for module in modules if made_of_parts(module))
+    if single:
+        kinds = Counter(type(module) for module in modules if any(p.dim() > 1 for p in module.parameters()))
+    again = [place for place, module in enumerate(modules) if kinds[type(module)] > 1]
     if not again:
         return Passing((), ())
     between = steps[again[0] : again[-1] + 1]
     blocks = tuple(name for name in between if any(True for _ in model.get_submodule(name).parameters()))
-    return Passing(tuple(steps[: again[-1] + 1]), blocks)
+    more = [place for place, call in enumerate(taken[: again[0]], start=1) if not call.bare]
+    return Passing(tuple(steps[max(more, default=0) : again[-1] + 1]), blocks)
 
 
 def calls_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Call:
@@ -74,7 +89,8 @@ def calls_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Call:
         open_calls.append(call)
 
     def leave(output: Any) -> None:
-        open_calls.pop().gave = next(iter(stamps(output)), None)
+        call = open_calls.pop()
+        call.gave, call.bare = next(iter(stamps(output)), None), isinstance(output, Tensor)
 
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
@@ -129,11 +145,16 @@ def kept_whole(model: nn.Module, root: Call) -> set[type]:
     return {kind for kind in apart if sum(type(module) is kind for module in model.modules()) > 1}
 
 
-def taken_apart(model: nn.Module, call: Call, whole: set[type], most: int) -> tuple[list[Call], bool]:
+def taken_apart(
+    model: nn.Module, call: Call, whole: set[type], most: int, *, rows: bool = False
+) -> tuple[list[Call], bool]:
     """The calls on the way through one, and whether they lead to its end.
 
     A module is taken apart if what it passes on goes through modules with parts. One that holds most of the network
     is taken apart even if its end is not handed on as it is, but pooled: there the chain ends.
+
+    Args:
+        rows: Whether rows of single layers are taken apart, too.
     """
     inside = way_through(call)
     ends = inside is not None
@@ -141,11 +162,13 @@ def taken_apart(model: nn.Module, call: Call, whole: set[type], most: int) -> tu
         inside = on_the_way(call) if sum(1 for _ in every(call)) > most else []
     module = model.get_submodule(call.name)
     parts = [model.get_submodule(inner.name) for inner in inside]
-    if type(module) in whole or not any(isinstance(part, nn.Sequential) or made_of_parts(part) for part in parts):
+    opens = any(isinstance(part, nn.Sequential) or made_of_parts(part) for part in parts)
+    opens = opens or (rows and isinstance(module, nn.Sequential) and bool(parts))
+    if type(module) in whole or not opens:
         return [call], True
     found: list[Call] = []
     for inner in inside:
-        steps, goes_on = taken_apart(model, inner, whole, most)
+        steps, goes_on = taken_apart(model, inner, whole, most, rows=rows)
         found += steps
         if not goes_on:
             return found, False

@@ -16,7 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from whet.backbones.weights import RECORD, check_file, combine, hash_file, known_hash, stored_numbers, weight_files
+from whet.backbones.weights import (
+    RECORD,
+    check_file,
+    combine,
+    hash_file,
+    known_hash,
+    read_shapes,
+    stored_numbers,
+    weight_files,
+)
 from whet.errors import ConfigError, MachineError, ModelError, closest
 from whet.modalities.model_folder import PACKAGED, has_processor, read_json, stated_modules, transformer_folder
 
@@ -34,6 +43,7 @@ __all__ = [
 _PACKAGED_NAMES = (PACKAGED, PACKAGED.partition("/")[2])
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_TIMEOUT_SECONDS = 5.0
+WEIGHT_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".th")
 _CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 
 
@@ -49,7 +59,7 @@ class ModelSource:
 
     name: str
     folder: Path
-    origin: Literal["packaged", "folder", "hub", "run"]
+    origin: Literal["packaged", "folder", "file", "hub", "run"]
     revision: str | None
     sha256: str
     licence: str | None
@@ -69,7 +79,7 @@ def find_model(name_or_folder: str | Path | None, *, revision: str | None = None
         ModelError: there is no such model, or it is incomplete, damaged, altered, or brings its own code.
         ConfigError: a revision is asked of a folder.
     """
-    source = _locate(name_or_folder, revision)
+    source = _locate(name_or_folder, revision, cache)
     _refuse_code(source)
     check_weights(source.folder)
     recorded = verify_recorded(source.folder)
@@ -188,7 +198,7 @@ def _require_unaltered(folder: Path, what: str, recorded: dict[str, str], actual
     )
 
 
-def _locate(name_or_folder: str | Path | None, revision: str | None) -> ModelSource:
+def _locate(name_or_folder: str | Path | None, revision: str | None, cache: Path) -> ModelSource:
     if name_or_folder is None:
         return _packaged()
     name = str(name_or_folder)
@@ -198,7 +208,8 @@ def _locate(name_or_folder: str | Path | None, revision: str | None) -> ModelSou
             raise ConfigError(
                 f"A folder has no revision {revision!r}.", where="model", fix="leave the revision out, or give a hub id"
             )
-        return _from_folder(path, name)
+        file = _bare_file(path)
+        return _from_folder(path, name) if file is None else _from_file(file, name, cache)
     if isinstance(name_or_folder, Path) or name.startswith((".", "~", "/")) or not _HUB_ID.fullmatch(name):
         raise _unknown(name, "no such folder")
     repository = PACKAGED if name in _PACKAGED_NAMES else name
@@ -218,6 +229,52 @@ def _packaged() -> ModelSource:
     return _describe(Path(package.get_model_path()), PACKAGED, "packaged", str(package.__version__))
 
 
+def _bare_file(path: Path) -> Path | None:
+    """The file of tensors that is all there is of a model: the path itself, or the only such file in a folder."""
+    if path.is_file():
+        return path if path.suffix in WEIGHT_ENDINGS and not (path.parent / "config.json").exists() else None
+    held = any((path / name).exists() for name in ("config.json", "modules.json", "model"))
+    files = [] if held else [one for one in sorted(path.iterdir()) if one.is_file() and one.suffix in WEIGHT_ENDINGS]
+    return files[0] if len(files) == 1 else None
+
+
+def _from_file(file: Path, name: str, cache: Path) -> ModelSource:
+    """A bare file of tensors, by way of a model folder in the cache that some family makes for it.
+
+    Raises:
+        ModelError: no family knows a network with such tensors.
+    """
+    from whet import catalog
+
+    check_file(file)
+    place = cache / "adopted" / hash_file(file, cache)[:32]
+    if not place.exists():
+        beside = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            families = [catalog.find("backbone", member)() for member in catalog.members("backbone")]
+            if not any(family.adopt(file, beside) for family in families):
+                raise _unknown_tensors(file)
+            with suppress(OSError):  # another run was as quick
+                beside.rename(place)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    found = _describe(place, name, "file")
+    return ModelSource(**{**vars(found), "licence": _licence(file.parent)})
+
+
+def _unknown_tensors(file: Path) -> ModelError:
+    from whet import catalog
+
+    first = list(read_shapes(file))[:3]
+    known = ", ".join(catalog.title("architecture", name) for name in catalog.members("architecture"))
+    return ModelError(
+        f"There is no config.json, and the tensors of {file.name} fit no network that is known; "
+        f"they are called {', '.join(map(repr, first))}, ...",
+        where=str(file),
+        fix=f"give a state dict as torchvision names it ({known}), or the folder that save_pretrained wrote",
+    )
+
+
 def _from_folder(path: Path, name: str) -> ModelSource:
     if not path.is_dir():
         raise ModelError(f"{path.name} is a file, not a model folder.", where=str(path), fix=f"give {path.parent}")
@@ -228,7 +285,7 @@ def _from_folder(path: Path, name: str) -> ModelSource:
 
 
 def _describe(
-    folder: Path, name: str, origin: Literal["packaged", "folder", "hub", "run"], revision: str | None = None
+    folder: Path, name: str, origin: Literal["packaged", "folder", "file", "hub", "run"], revision: str | None = None
 ) -> ModelSource:
     """Everything about a model but its hash."""
     config = read_json(transformer_folder(folder) / "config.json")

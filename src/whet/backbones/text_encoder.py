@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import xxhash
@@ -20,8 +20,16 @@ from whet.backbones.cut import find_chain
 from whet.backbones.describe import describe, feature_width, folded_head
 from whet.backbones.dropout import quicken
 from whet.backbones.first_token import trim_last_block
+from whet.backbones.native import NativeBody, last_linear
 from whet.backbones.pooling import PooledBody, fill, read_modules
-from whet.backbones.text_layout import python_native, python_pooled, quiet_transformers, save_native, save_pooled
+from whet.backbones.text_layout import (
+    python_native,
+    python_pooled,
+    quiet_transformers,
+    save_native,
+    save_pooled,
+    write_tokenizer,
+)
 from whet.errors import ConfigError, ModelError
 from whet.modalities.model_folder import read_json, transformer_folder
 
@@ -50,6 +58,7 @@ class TextEncoder:
     attention: Literal["eager", "sdpa"] = "sdpa"
     dropout: float | None = None
     attention_dropout: float = 0.0
+    portable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.head not in ("pooled", "native"):
@@ -66,6 +75,10 @@ class TextEncoder:
 
     def recognise(self, folder: Path, modality: str) -> float:
         return 0.5 if modality == "text" and (transformer_folder(folder) / "config.json").is_file() else 0.0
+
+    def adopt(self, file: Path, place: Path) -> bool:
+        """Tensors alone do not tell how a model of the transformers library is built."""
+        return False
 
     def load(self, folder: Path, *, outputs: int, seed: int) -> Backbone:
         """The encoder in ``folder`` with a new head; parameters it lacks are drawn from ``seed``.
@@ -95,7 +108,8 @@ class TextEncoder:
         """
         head = folded_head(model)
         if self.head == "native":
-            save_native(model, head, folder, source, meaning, max_length)
+            save_native(model, head, folder, source, meaning)
+            write_tokenizer(folder, transformer_folder(source), max_length)
         else:
             save_pooled(model, head, folder, source, max_length)
 
@@ -182,43 +196,6 @@ class TextEncoder:
         for name in DROPOUTS if self.dropout is not None else ():
             if hasattr(config, name):
                 setattr(config, name, self.dropout)
-
-
-class NativeBody(nn.Module):
-    """A classifier of the transformers library whose last linear layer was taken out: returns what went into it.
-
-    Args:
-        model: The classifier; its layer called ``head`` is replaced by the identity.
-        head: Dotted name of that layer.
-    """
-
-    pooled = "as the family's own head reads it"
-
-    def __init__(self, model: nn.Module, head: str) -> None:
-        super().__init__()
-        self.model = model
-        self.head_name = head
-        linear = model.get_submodule(head)
-        assert isinstance(linear, nn.Linear)
-        self.width = linear.in_features
-        parent, _, leaf = head.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, nn.Identity())
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        features: Tensor = self.model(**inputs).logits
-        return features.float()
-
-
-def last_linear(model: nn.Module, outputs: int, folder: Path) -> str:
-    """The name of the classifier's last linear layer with ``outputs`` outputs."""
-    names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
-    if not names:
-        raise ModelError(
-            f"The {type(model).__name__} has no linear layer with {outputs} outputs at its end.",
-            where=str(folder),
-            fix="use backbone.head=pooled",
-        )
-    return str(names[-1])
 
 
 def arithmetic_of(folder: Path, inner: Path, model: nn.Module, head: str) -> str:

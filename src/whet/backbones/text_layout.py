@@ -71,9 +71,9 @@ def save_pooled(model: HeadedModel, head: nn.Linear, folder: Path, source: Path,
 
 
 def save_native(
-    model: HeadedModel, head: nn.Linear, folder: Path, source: Path, meaning: Meaning, max_length: int | None
+    model: HeadedModel, head: nn.Linear, folder: Path, source: Path, meaning: Meaning, **changes: Any
 ) -> None:
-    """A transformers sequence classifier with its own head, labels and problem type in its config."""
+    """A classifier of the transformers library with its own head; labels, problem type, ``changes`` in its config."""
     body, inner = _parts(model), transformer_folder(source)
     parent, _, leaf = body.head_name.rpartition(".")
     holder = body.model.get_submodule(parent)
@@ -87,10 +87,10 @@ def save_native(
             id2label={str(i): label for i, label in enumerate(labels)},
             label2id={label: i for i, label in enumerate(labels)},
             problem_type=PROBLEMS[meaning.kind],
+            **changes,
         )
     finally:
         setattr(holder, leaf, nn.Identity())
-    write_tokenizer(folder, inner, max_length)
 
 
 def write_encoder(encoder: nn.Module, folder: Path, source: Path, **changes: Any) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RECORD = "whet.json"  # in a model folder that whet wrote; its "weights" and "files" map relative names to sha256
 
-_PICKLED = (".bin", ".pt", ".pth")
+_PICKLED = (".bin", ".pt", ".pth", ".th")
 _NOT_WEIGHTS = ("adapter_", "training_args", "optimizer", "scheduler", "rng_state", "scaler")
 _LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
 _LFS_POINTER = b"version https://git-lfs"
@@ -115,6 +115,13 @@ def read_tensors(path: Path) -> "dict[str, torch.Tensor]":
 
         return load_file(path)
     return _unpickle(path, device="cpu")
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor by name; no tensor is read."""
+    if path.suffix == ".safetensors":
+        return {name: tuple(entry["shape"]) for name, entry in read_header(path).items()}
+    return {name: tuple(tensor.shape) for name, tensor in _unpickle(path, device="meta").items()}
 
 
 def stored_numbers(path: Path) -> dict[str, int]:

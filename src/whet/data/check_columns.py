@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from whet.data.checks import CheckView
 from whet.data.clean import spelled
 from whet.data.rows import Finding, Rows, spread
-from whet.data.tables import is_list, is_nested, is_text
+from whet.data.tables import is_list, is_nested, is_raw, is_text
 from whet.data.targets import target_numbers
 
 Array = np.ndarray[Any, Any]
@@ -44,7 +44,7 @@ def check_columns(view: CheckView) -> list[Finding]:
 
 
 def _simple(field: pa.Field) -> bool:
-    return not (is_nested(field) or is_list(field.type))
+    return not (is_nested(field) or is_list(field.type) or is_raw(field.type))
 
 
 def _told_classes(column: pa.Array, codes: Array, classes: int) -> list[int]:

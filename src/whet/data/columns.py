@@ -2,14 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from whet.data.rows import Columns, Rows, spread
-from whet.data.tables import is_bytes, is_list, is_nested, is_number, is_text
+from whet.data.tables import is_bytes, is_list, is_nested, is_number, is_raw, is_text
 from whet.errors import DataError, closest
 
 INVISIBLE = "\u200b\ufeff\u2060"
@@ -26,7 +26,7 @@ class ColumnSummary:
     """
 
     name: str
-    kind: Literal["text", "number", "list", "boolean", "other"]
+    kind: Literal["text", "number", "list", "boolean", "bytes", "other"]
     rows: int
     missing: int
     distinct: int
@@ -59,6 +59,12 @@ def require_columns(rows: Rows, columns: Columns) -> None:
     for name in dict.fromkeys(name for name in (*columns.target, columns.group, columns.time) if name is not None):
         field = rows.table.schema.field(name)
         nested = is_nested(field) and not is_bytes(field)
+        if is_raw(field.type):
+            raise DataError(
+                f"The column {name!r} holds bytes that spell no text.",
+                where=f"{rows.source}, column {name!r}",
+                fix="name a column of text or numbers",
+            )
         if nested or (is_list(field.type) and name not in columns.target):
             held = [value for value in rows.select(spread(len(rows), 100)).values(name) if value is not None]
             raise DataError(
@@ -133,7 +139,7 @@ def _summary(name: str, column: pa.Array, field: pa.Field) -> ColumnSummary:
     missing = missing_mask(column)
     there = column.filter(pa.array(~missing))
     kind = _kind(field)
-    as_text = there if is_text(column.type) else pa.array([str(value) for value in there.to_pylist()], pa.string())
+    as_text = there if is_text(column.type) else pa.array([_shown(value) for value in there.to_pylist()], pa.string())
     distinct = pc.count_distinct(as_text).as_py() if len(there) else 0
     lengths = pc.mean(pc.utf8_length(there)).as_py() if is_text(column.type) and len(there) else 0.0
     return ColumnSummary(
@@ -149,9 +155,15 @@ def _summary(name: str, column: pa.Array, field: pa.Field) -> ColumnSummary:
     )
 
 
-def _kind(field: pa.Field) -> Literal["text", "number", "list", "boolean", "other"]:
+def _shown(value: Any) -> str:
+    return f"{len(value):,} bytes, {value[:16].hex()}" if isinstance(value, bytes) else str(value)
+
+
+def _kind(field: pa.Field) -> Literal["text", "number", "list", "boolean", "bytes", "other"]:
     if is_nested(field):
         return "other"
+    if is_raw(field.type):
+        return "bytes"
     if is_text(field.type):
         return "text"
     if is_number(field.type):

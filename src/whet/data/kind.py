@@ -65,6 +65,10 @@ class InputKind(Protocol):
         """Whether a file by itself is one raw value, and no file of rows."""
         ...
 
+    def thumbnail(self, value: tuple[Any, ...]) -> str:
+        """One input as a small picture for reports, a ``data:`` address; empty where its words are all there is."""
+        ...
+
     def keys(self, columns: Sequence[pa.Array], folder: Path | None) -> list[bytes]:
         """What inputs are compared by, one a row: rows with equal keys have the same input."""
         ...

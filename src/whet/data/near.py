@@ -51,7 +51,7 @@ def near_pairs(tables: list[Rows], hashes: list[Array], columns: Columns, texts_
     """
     total = sum(len(rows) for rows in tables)
     share = min(1.0, LARGEST_SAMPLE / max(1, total))
-    owners, positions = _sample(hashes, share)
+    owners, positions = to_compare(hashes, share)
     marks = np.empty((len(owners), len(_MULTIPLIERS)), dtype=np.uint32)
     valid = np.zeros(len(owners), dtype=bool)
     start = 0
@@ -66,8 +66,8 @@ def near_pairs(tables: list[Rows], hashes: list[Array], columns: Columns, texts_
     return Near(np.concatenate(ends, axis=1), len(owners), total, len(likely) > _MOST_PAIRS)
 
 
-def _sample(hashes: list[Array], share: float) -> tuple[Array, Array]:
-    """Which rows to compare: one of equal ones, chosen by hash so that the choice is the same every time."""
+def to_compare(hashes: list[Array], share: float) -> tuple[Array, Array]:
+    """Table and position of the rows to compare: one of equal ones, chosen by hash, so every time the same."""
     chosen = [np.flatnonzero(_drawn(part, share)) for part in hashes]
     owners = np.concatenate([np.full(len(part), table, dtype=np.int64) for table, part in enumerate(chosen)])
     every = np.concatenate([part[places] for part, places in zip(hashes, chosen, strict=True)])

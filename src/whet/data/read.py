@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from whet import catalog
-from whet.data.reader import ReadOptions, may_be_text, reader_for, refuse_idle_encoding
+from whet.data.reader import PARTS, ReadOptions, folder_reader_for, may_be_text, reader_for, refuse_idle_encoding
 from whet.data.rows import Finding, Rows
+from whet.data.unpack import is_packed, unpacked
 from whet.errors import DataError, WhetError, closest
-
-_PART_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "val": "valid"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ def read(
     """Read everything that was given.
 
     Args:
-        source: A file, a folder with train, valid and test files, or an object in memory (see ``read_table``),
-            also a dict of splits such as a DatasetDict.
+        source: A file, a folder with train, valid and test files or with files in folders of classes (both also as a
+            zip), or an object in memory (see ``read_table``), also a dict of splits such as a DatasetDict.
         tests: Further test sets, named after their file, or "test", "test-2", ...; a dict gives names.
         valid: Validation rows; they replace those of a folder.
         encoding: Of the text files among them; None to find out.
@@ -45,10 +44,9 @@ def read(
     Raises:
         DataError: something cannot be read; the message names the file and row.
     """
-    parts = _parts(source)
+    parts, findings = _parts(source, spill)
     if valid is not None:
         parts["valid"] = valid
-    findings: list[Finding] = []
 
     def table(given: Any) -> Rows:
         rows, found = read_table(given, encoding=encoding if may_be_text(given) else None, spill=spill)
@@ -81,8 +79,8 @@ def read_table(source: Any, *, encoding: str | None = None, spill: Path | None =
         held: tuple[Rows, list[Finding]] = catalog.find("reader", "objects")(source)
         return held
     path = _existing(source)
-    if path.is_dir():
-        raise DataError("A file is needed here, and this is a folder.", where=str(path), fix=_inside(path))
+    if path.is_dir() or is_packed(path):
+        return _one_part(path, encoding, spill)
     reader = reader_for(path)
     try:
         rows, findings = reader(path, ReadOptions(encoding=encoding, spill=spill))
@@ -102,24 +100,45 @@ def read_table(source: Any, *, encoding: str | None = None, spill: Path | None =
         ) from error
 
 
-def _parts(source: Any) -> dict[str, Any]:
+def _one_part(path: Path, encoding: str | None, spill: Path | None) -> tuple[Rows, list[Finding]]:
+    """The rows of a folder (or a zip of one) that holds no more than one part.
+
+    Raises:
+        DataError: it holds several.
+    """
+    parts, findings = _parts(path, spill)
+    if len(parts) > 1:
+        what = "A file or a folder of one part is needed here, and this holds " + ", ".join(parts) + "."
+        raise DataError(what, where=str(path), fix=_inside(path))
+    rows, found = read_table(next(iter(parts.values())), encoding=encoding, spill=spill)
+    return rows, [*findings, *found]
+
+
+def _parts(source: Any, spill: Path | None) -> tuple[dict[str, Any], list[Finding]]:
     """'train' and perhaps 'valid'; all else are test sets."""
     if isinstance(source, str | Path):
         path = _existing(source)
-        return dict(catalog.find("reader", "folder")(path)) if path.is_dir() else {"train": path}
+        folder = unpacked(path, spill) if is_packed(path) else path
+        return folder_reader_for(folder)(folder) if folder.is_dir() else ({"train": path}, [])
     from whet.data.read_objects import parts_of
 
     splits = parts_of(source)
     if splits is None:
-        return {"train": source}
-    named = {_PART_OF.get(name.lower(), name): rows for name, rows in splits.items()}
+        return {"train": source}, []
+    named = {_part_of(name): rows for name, rows in splits.items()}
     if "train" not in named:
         raise DataError(
             f"There is no split 'train'; there are {', '.join(map(repr, splits))}.",
             where="rows",
             fix="name the training split 'train', or pass one split as the rows and others as tests",
         )
-    return named
+    return named, []
+
+
+def _part_of(name: str) -> str:
+    """The part that a split is, where its name says so; test splits keep their own."""
+    part = PARTS.get(name.lower(), name)
+    return name if part == "test" else part
 
 
 def _existing(source: str | Path) -> Path:
@@ -138,6 +157,8 @@ def _existing(source: str | Path) -> Path:
 
 
 def _inside(folder: Path) -> str:
+    if not folder.is_dir():
+        return "unpack it, and give one of its parts"
     names = sorted(entry.name for entry in folder.iterdir())[:10]
     return "give one of the files in it: " + ", ".join(names) if names else "give the path of a file"
 

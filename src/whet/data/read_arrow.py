@@ -9,7 +9,7 @@ from whet.data.columns import plain_names
 from whet.data.reader import STREAM_BYTES, ReadOptions, reads
 from whet.data.rows import Finding, Rows
 from whet.data.spill import map_rows, spill_batches
-from whet.data.tables import plain_schema, plain_table
+from whet.data.tables import PEEKED, plain_schema, plain_table, raw_columns
 from whet.errors import DataError
 
 
@@ -25,12 +25,13 @@ def read_arrow(path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]:
     rows = map_rows(path, path.name)
     plain_names(rows.names, str(path))
     _refuse_no_rows(len(rows), path)
-    if plain_schema(rows.table.schema) == rows.table.schema:
+    raw = raw_columns(rows.table)
+    if plain_schema(rows.table.schema, raw) == rows.table.schema:
         return rows, []
     if path.stat().st_size <= STREAM_BYTES:
-        return Rows(plain_table(rows.table), path.name), []
-    batches = _plain_batches(iter(rows.table.to_batches(max_chunksize=65536)))
-    return spill_batches(batches, plain_schema(rows.table.schema), path, options.spill), []
+        return Rows(plain_table(rows.table, raw), path.name), []
+    batches = _plain_batches(iter(rows.table.to_batches(max_chunksize=65536)), raw)
+    return spill_batches(batches, plain_schema(rows.table.schema, raw), path, options.spill), []
 
 
 @reads(".parquet", ".pq")
@@ -57,13 +58,14 @@ def read_parquet(path: Path, options: ReadOptions) -> tuple[Rows, list[Finding]]
         unpacked = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
         if unpacked <= STREAM_BYTES:
             return Rows(plain_table(file.read()), path.name), []
-        batches = _plain_batches(file.iter_batches(batch_size=65536))
-        return spill_batches(batches, plain_schema(schema), path, options.spill), []
+        raw = raw_columns(pa.Table.from_batches([next(file.iter_batches(batch_size=PEEKED))]))
+        batches = _plain_batches(file.iter_batches(batch_size=1024 if raw else 65536), raw)
+        return spill_batches(batches, plain_schema(schema, raw), path, options.spill), []
 
 
-def _plain_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _plain_batches(batches: Iterator[pa.RecordBatch], raw: frozenset[str]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        yield from plain_table(pa.Table.from_batches([batch])).to_batches()
+        yield from plain_table(pa.Table.from_batches([batch]), raw).to_batches()
 
 
 def _refuse_no_rows(count: int, path: Path) -> None:

@@ -1,33 +1,31 @@
 """A folder with train, valid and test files: which file is which, by its name."""
 
 from pathlib import Path
+from typing import Any
 
-from whet.data.reader import readers
+from whet.data.reader import PARTS, reads_folders, reads_rows
+from whet.data.rows import Finding
 from whet.errors import DataError
 
-_PARTS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "dev": "valid",
-    "val": "valid",
-    "test": "test",
-}
+
+def suits(folder: Path) -> float:
+    """Surely where a file is called train; perhaps where it holds a single file of rows, called after no part."""
+    parts = [part_of(path) for path in row_files(folder)]
+    return 2.0 if "train" in parts else 0.5 if parts == [None] else 0.0
 
 
-def read_folder(folder: Path) -> dict[str, Path]:
-    """The files of a folder by part: 'train', and 'valid' and 'test' where there are such.
+@reads_folders(suits)
+def read_folder(folder: Path) -> tuple[dict[str, Any], list[Finding]]:
+    """The files of a folder by part: 'train', and 'valid' and 'test' where there are such; a single one is train.
 
     Raises:
-        DataError: no file for train, or two files for one part; what is there is listed.
+        DataError: two files for one part.
     """
-    found: dict[str, Path] = {}
-    there = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    known = readers().values()
+    found: dict[str, Any] = {}
+    there = row_files(folder)
     for path in there:
-        part = _PARTS.get(path.name.split(".")[0].lower())
-        if part is None or not any(reader.reads(path.name) for reader in known):
+        part = part_of(path) or ("train" if len(there) == 1 else None)
+        if part is None:
             continue
         if part in found:
             raise DataError(
@@ -36,11 +34,15 @@ def read_folder(folder: Path) -> dict[str, Path]:
                 fix="remove one, or name the file to use instead of the folder",
             )
         found[part] = path
-    if "train" not in found:
-        names = ", ".join(path.name for path in there[:20]) or "nothing"
-        raise DataError(
-            f"The folder has no train file. It holds: {names}.",
-            where=str(folder),
-            fix="name one file in it train.csv (or .tsv, .jsonl, .parquet, ...), or give the path of a file",
-        )
-    return found
+    return found, []
+
+
+def row_files(folder: Path) -> list[Path]:
+    """Files that readers of rows answer for, by name."""
+    there = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    return [path for path in there if reads_rows(path)]
+
+
+def part_of(path: Path) -> str | None:
+    """The part that a file's name says."""
+    return PARTS.get(path.name.split(".")[0].lower())

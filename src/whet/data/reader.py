@@ -25,6 +25,18 @@ class ReadOptions:
 
 
 Load = Callable[[Path, ReadOptions], tuple[Rows, list[Finding]]]
+LoadFolder = Callable[[Path], tuple[dict[str, Any], list[Finding]]]
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "val": "valid",
+    "test": "test",
+    "testing": "test",
+}
+"""What files and folders of a part are called."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,26 @@ class Reader:
         return lowered.endswith(endings)
 
 
+@dataclass(frozen=True)
+class FolderReader:
+    """A function that finds the rows of a folder by part, as files or rows.
+
+    Args:
+        suits: How well it can read a folder; 0 if not at all.
+    """
+
+    load: LoadFolder
+    suits: Callable[[Path], float]
+
+    def __call__(self, folder: Path) -> tuple[dict[str, Any], list[Finding]]:
+        return self.load(folder)
+
+
+def reads_folders(suits: Callable[[Path], float]) -> Callable[[LoadFolder], FolderReader]:
+    """Declare which folders a reading function answers for."""
+    return lambda load: FolderReader(load, suits)
+
+
 def reads(*extensions: str, text: bool = False) -> Callable[[Load], Reader]:
     """Declare the file endings that a reading function answers for, of ``text`` also with ``.gz``."""
     return lambda load: Reader(load, extensions, text)
@@ -58,6 +90,26 @@ def readers() -> dict[str, Reader]:
     """Every reader of files in the catalog, by name."""
     found = {name: catalog.find("reader", name) for name in catalog.members("reader")}
     return {name: reader for name, reader in found.items() if isinstance(reader, Reader)}
+
+
+def folder_reader_for(folder: Path) -> FolderReader:
+    """The reader that suits a folder best.
+
+    Raises:
+        DataError: none does; what is there is listed.
+    """
+    known = [catalog.find("reader", name) for name in catalog.members("reader")]
+    scored = [(one.suits(folder), one) for one in known if isinstance(one, FolderReader)]
+    best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
+    if best[0] > 0 and best[1] is not None:
+        return best[1]
+    there = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    names = ", ".join(there[:20]) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+    raise DataError(
+        f"The folder has no train file, and no files in folders of classes. It holds: {names or 'nothing'}.",
+        where=str(folder),
+        fix="name one file in it train.csv (or .tsv, .jsonl, .parquet, ...), or give the path of a file",
+    )
 
 
 def reader_for(path: Path) -> Reader:
@@ -76,6 +128,11 @@ def reader_for(path: Path) -> Reader:
         where=str(path),
         fix="rename it to one of " + ", ".join(endings) + " (text formats also with .gz); see `whet check --help`",
     )
+
+
+def reads_rows(path: Path) -> bool:
+    """Whether some reader answers for the ending of a file's name."""
+    return any(reader.reads(path.name) for reader in readers().values())
 
 
 def may_be_text(source: Any) -> bool:

@@ -15,6 +15,10 @@ NESTED = {b"whet.nested": b"1"}
 """Marks a column whose values were objects or mixed lists, kept as JSON text; no one may train on it."""
 BYTES = {b"whet.nested": b"bytes"}
 """Marks one whose values were bytes, kept as the text that they spell in UTF-8: groups and targets, but no input."""
+TARGET = {b"whet.target": b"1"}
+"""Marks a column that is what rows are sorted by, such as folders of classes: the target where none is named."""
+PEEKED = 16
+"""Values of a column of bytes that tell whether they spell text."""
 
 Kind = Literal["null", "boolean", "integer", "number", "text", "empty list", "text list", "number list", "nested"]
 LISTS: tuple[Kind, ...] = ("empty list", "text list", "number list")
@@ -47,23 +51,58 @@ def is_nested(field: pa.Field) -> bool:
 
 
 def is_bytes(field: pa.Field) -> bool:
-    """Whether a column held bytes: see ``BYTES``."""
+    """Whether a column held bytes that spell text: see ``BYTES``."""
     return bool(field.metadata and field.metadata.get(b"whet.nested") == b"bytes")
 
 
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema that ``plain_table`` gives."""
+def stated_target(schema: pa.Schema) -> str | None:
+    """The column that is marked as the target, see ``TARGET``."""
+    return next((field.name for field in schema if field.metadata and b"whet.target" in field.metadata), None)
+
+
+def is_raw(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds bytes as they are, such as whole files."""
+    return bool(pa.types.is_large_binary(kind))
+
+
+def raw_columns(table: pa.Table) -> frozenset[str]:
+    """Columns of bytes, alone or beside the name of the file that they are of, whose first values spell no text."""
+    found = set()
+    for field in table.schema:
+        if _holds_bytes(field.type):
+            column = table.column(field.name)
+            some = column.filter(column.is_valid()).slice(0, PEEKED).to_pylist()
+            bare = [value["bytes"] if isinstance(value, dict) else value for value in some]
+            held = [value for value in bare if value is not None]
+            if held and not any(_spells_text(value) for value in held):
+                found.add(field.name)
+    return frozenset(found)
+
+
+def plain_schema(schema: pa.Schema, raw: frozenset[str] = frozenset()) -> pa.Schema:
+    """The schema that ``plain_table`` gives.
+
+    Args:
+        raw: Columns whose bytes stay as they are, see ``raw_columns``.
+    """
     fields = []
     for field in schema:
         kept = {key: value for key, value in (field.metadata or {}).items() if key.startswith(b"whet.")}
         nested = (BYTES if pa.types.is_binary(field.type) else NESTED) if _keeps_structure(field.type) else kept
-        fields.append(pa.field(field.name, _plain_type(field.type), metadata=nested or None))
+        if field.name in raw:
+            fields.append(pa.field(field.name, pa.large_binary()))
+        else:
+            fields.append(pa.field(field.name, _plain_type(field.type), metadata=nested or None))
     return pa.schema(fields)
 
 
-def plain_table(table: pa.Table) -> pa.Table:
-    """Text as ``string``, dictionaries as their values, structures as JSON text; other columns as they are."""
-    schema = plain_schema(table.schema)
+def plain_table(table: pa.Table, raw: frozenset[str] | None = None) -> pa.Table:
+    """Text as ``string``, dictionaries as their values, structures as JSON text; other columns as they are.
+
+    Args:
+        raw: Columns whose bytes stay as they are; None to look.
+    """
+    schema = plain_schema(table.schema, raw_columns(table) if raw is None else raw)
     columns = [_plain_column(table.column(i), field.type) for i, field in enumerate(schema)]
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -217,6 +256,25 @@ def _as_spelled(value: bytes) -> str:
         return str(value)
 
 
+def _spells_text(value: bytes) -> bool:
+    try:
+        return "\0" not in value.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Bytes, or an object of bytes and a path, as the datasets library keeps files."""
+    if pa.types.is_struct(kind):
+        names = {field.name: field.type for field in kind}
+        return set(names) <= {"bytes", "path"} and "bytes" in names and _is_binary(names["bytes"])
+    return _is_binary(kind)
+
+
 def _keeps_structure(kind: pa.DataType) -> bool:
     if is_list(kind):
         inner = kind.value_type.value_type if pa.types.is_dictionary(kind.value_type) else kind.value_type
@@ -243,6 +301,9 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 def _plain_column(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     if column.type == wanted:
         return column
+    if is_raw(wanted):
+        bare = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+        return pc.cast(bare, wanted)
     if _keeps_structure(column.type):
         spelled = _as_spelled if pa.types.is_binary(column.type) else _as_json
         return pa.chunked_array([_texts([None if value is None else spelled(value) for value in column.to_pylist()])])

@@ -8,7 +8,7 @@ labels only the likeliest are listed, as one object in both.
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,10 @@ import numpy as np
 from whet.atomic import written
 from whet.data.columns import missing_mask
 from whet.data.read import read_table
+from whet.data.read_class_folders import bare_rows
+from whet.data.reader import refuse_idle_encoding
 from whet.data.rows import Finding, Rows
+from whet.data.tables import is_raw
 from whet.deploy.predictor import CHUNK, Predictor, answers, values_of
 from whet.errors import ConfigError, RunError
 from whet.tasks.predictions import Predictions
@@ -49,9 +52,10 @@ def predict_file(
     """Answer every row of a file.
 
     Args:
-        source: CSV, TSV, JSON, JSON lines, Parquet or Arrow.
+        source: CSV, TSV, JSON, JSON lines, Parquet or Arrow; or a folder, for every input that a file in it or below
+            holds.
         out: A .csv, .tsv or .jsonl file, replaced once all is written; None for ``NAME.predicted.csv`` (or .jsonl
-            for JSON lines) beside the source.
+            for JSON lines) beside the source. Columns of bytes are left out of it.
 
     Raises:
         DataError: the source cannot be read, or lacks a column.
@@ -68,20 +72,30 @@ def predict_file(
         )
     if path.exists() and Path(source).exists() and path.samefile(source):
         raise ConfigError("The answers would replace the rows.", where=str(path), fix="choose another --out")
-    rows, findings = read_table(source, encoding=encoding)
+    rows, findings = rows_of(Path(source), predictor, encoding)
     predictor.check_columns(rows)
     lines = path.suffix.lower() in LINES
-    names = fresh_names(predictor, rows.names, lines)
+    kept = [name for name in rows.names if not is_raw(rows.table.schema.field(name).type)]
+    names = fresh_names(predictor, kept, lines)
     if out is None:
         refuse_foreign(path, names[0])
     empty = 0
     with written_beside(path) as file:
-        write = json_lines(file) if lines else delimited(file, DELIMITERS[path.suffix.lower()], [*rows.names, *names])
-        for given_rows, without, found in answered(predictor, rows):
+        write = json_lines(file) if lines else delimited(file, DELIMITERS[path.suffix.lower()], [*kept, *names])
+        for given_rows, without, found in answered(predictor, rows, kept):
             empty += without
             for given, answer in zip(given_rows, answer_cells(found, predictor, lines), strict=True):
                 write(given | dict(zip(names, answer, strict=True)))
     return Written(path, len(rows), empty, tuple(names), tuple(findings))
+
+
+def rows_of(source: Path, predictor: Predictor, encoding: str | None) -> tuple[Rows, list[Finding]]:
+    """The rows of a file, or one for every input in a folder."""
+    kind = predictor.columns.modality
+    if not (source.is_dir() and kind.by_name):
+        return read_table(source, encoding=encoding)
+    refuse_idle_encoding(encoding, [source])
+    return bare_rows(source, kind, predictor.columns.inputs[0]), []
 
 
 def refuse_foreign(path: Path, name: str) -> None:
@@ -102,15 +116,17 @@ def refuse_foreign(path: Path, name: str) -> None:
         )
 
 
-def answered(predictor: Predictor, rows: Rows) -> Iterator[tuple[list[dict[str, Any]], int, Predictions]]:
-    """Rows as dicts, how many of them have no input at all, and their predictions, chunk by chunk."""
+def answered(
+    predictor: Predictor, rows: Rows, kept: Sequence[str]
+) -> Iterator[tuple[list[dict[str, Any]], int, Predictions]]:
+    """The kept columns of rows as dicts, how many rows have no input at all, and their predictions, chunk by chunk."""
     done, columns = 0, predictor.columns
     for batch in rows.batches(rows.names, CHUNK):
         values = values_of(rows, columns, batch, done)
         ids = np.arange(done, done + len(values), dtype=np.int64)
         without = np.logical_and.reduce([missing_mask(batch.column(name)) for name in columns.inputs])
         found = predictor.task.decode(predictor.outputs(values), ids, predictor.state)
-        yield batch.to_pylist(), int(without.sum()), found
+        yield batch.select(list(kept)).to_pylist(), int(without.sum()), found
         done += len(values)
 
 

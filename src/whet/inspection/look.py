@@ -13,7 +13,7 @@ from whet.backbones.source import ModelSource
 from whet.checking import Objects, run_of
 from whet.choices import find_family, find_wanted_model, member_settings
 from whet.data.rows import usual_modality
-from whet.errors import ConfigError, ModelError
+from whet.errors import ConfigError
 from whet.inspection.blocks import probe_blocks
 from whet.inspection.methods import method_facts
 from whet.inspection.parts import crossing, parts_of, weights_of
@@ -98,21 +98,14 @@ def refuse_unread(wanted: Mapping[str, Any], named: Sequence[str], *, with_rows:
 
 
 def named_family(wanted: Mapping[str, Any], source: ModelSource) -> dict[str, Any]:
-    """The family's name and settings as given, else the first that loads the folder for any kind of input.
+    """The family's name and settings as given, else the one that suits the folder best for any kind of input.
 
     Raises:
         ModelError: no family does.
     """
     given = wanted.get("backbone") or {}
     settings = {"name": given} if isinstance(given, str) else dict(given)
+    if "name" in settings:
+        return settings
     named = [wanted["modality"]] if "modality" in wanted else catalog.members("modality")
-    every = [member_of("modality", one) for one in named]
-    refused: ModelError | None = None
-    for kind in every if "name" not in settings else ():
-        try:
-            return {"name": find_family(source, kind)} | settings
-        except ModelError as error:
-            refused = refused or error
-    if refused is not None:
-        raise refused
-    return settings
+    return {"name": find_family(source, [member_of("modality", one) for one in named])} | settings

@@ -74,7 +74,7 @@ def replay_of(stages: Sequence[Stage], backbone: Backbone, epochs: float) -> flo
         return None
     cuts = [lowest_cut(backbone, tuple(trained_names(stage, backbone))) for stage, _ in steps]
     parts = [
-        (blocks, moving_blocks(backbone, cut), fit.share * epochs) for cut, (_, fit) in zip(cuts, steps, strict=True)
+        (moving_blocks(backbone, cut) / blocks, fit.share * epochs) for cut, (_, fit) in zip(cuts, steps, strict=True)
     ]
     gain = gain_of_stages(parts)
     return gain if gain >= LEAST_GAIN else None

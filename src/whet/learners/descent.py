@@ -3,6 +3,7 @@
 The loop below takes steps and knows none of this; the learner above puts stages one after the other.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,6 +42,7 @@ from whet.training.replay import Verdict, activations, set_training, verify
 from whet.training.settings import Training
 from whet.training.temperature import EXPECTED, Expected
 from whet.training.trouble import NotFiniteError
+from whet.training.views import views_of
 
 Array = np.ndarray[Any, Any]
 MOST_EVALUATIONS = 20
@@ -197,6 +199,12 @@ class Descent:
             mixup=self.training.mixup,
         )
 
+    def views(self, fitted: NeuralFitted, examples: Examples) -> tuple[Examples, ...]:
+        """Training examples as epochs look at them in turn; nothing where they look at them as they are."""
+        training, modality = self.training, fitted.columns.modality
+        count = views_seen(training.views, self.epochs)
+        return views_of(examples, modality, training.augment or (), count, self.seed)
+
     def steps(self, source: ReplaySource) -> int:
         """Updates at most."""
         return max(1, round(source.steps_per_epoch * self.epochs))
@@ -225,7 +233,9 @@ class Descent:
         if found is None:
             return None
         blocks = len(backbone.blocks)
-        gain = replay_gain(blocks, moving_blocks(backbone, found), self.epochs) if blocks else LEAST_GAIN
+        if not blocks:
+            return found
+        gain = replay_gain(moving_blocks(backbone, found) / blocks, self.epochs, self.training.views or 1)
         return None if gain < LEAST_GAIN else found
 
     def _sources(
@@ -233,13 +243,17 @@ class Descent:
     ) -> Generator[Event, None, tuple[ReplaySource, ReplaySource | None, Cut | None]]:
         """Batches of training and validation rows, under replay if it is possible and affordable."""
         train = self.source(fitted, train_rows)
+        train.shown = self.views(fitted, train_rows)
         valid = None if valid_rows is None else self.source(fitted, valid_rows)
         cut = self.cut(fitted.backbone)
         if cut is None:
             return train, valid, None
         sources = [train] if valid is None else [train, valid]
         precision = self.machinery.training_precision
-        need = sum(cache_bytes(fitted.backbone, cut, source.examples, precision) for source in sources)
+        need = sum(
+            max(1, len(source.shown)) * cache_bytes(fitted.backbone, cut, source.examples, precision)
+            for source in sources
+        )
         if need > self.machinery.most_cache_bytes:
             yield from say(fitted, self.stage, f"Replay is off: its cache would take {need / 2**30:.1f} GiB.")
             return train, valid, None
@@ -247,10 +261,13 @@ class Descent:
         most, live, name = self.machinery.most_tokens, fitted.working.live, self.stage.name
         try:
             for source in sources:
-                source.cached = yield from activations(
-                    live, cut, source.examples, fitted.processor, cache, stage=name, most_tokens=most
-                )
-                source.ragged = cut.ragged
+                cached = []
+                for examples in source.shown or (source.examples,):
+                    found = yield from activations(
+                        live, cut, examples, fitted.processor, cache, stage=name, most_tokens=most
+                    )
+                    cached.append(found)
+                source.cached, source.ragged = cached, cut.ragged
         except (TypeError, ValueError, AttributeError, RuntimeError, LookupError) as error:  # whatever a model raises
             reason = " ".join(str(error).split("\n", 1)[0].split())
             message = f"Replay is off for this model: what crosses the cut cannot be kept ({reason})."
@@ -284,9 +301,12 @@ class Descent:
         number = len(source.examples)
         index = np.sort(numpy_generator("verify", self.seed).permutation(number)[: min(8, number)])
 
+        last = max(0, len(source.shown) - 1)
+
         def look() -> Verdict:
             with drawn_head(fitted.working.live):
-                return verify(fitted.working.live, cut, source.batch(index), loss, seed=self.seed)
+                batch = source.with_inputs().batch(index, last)
+                return verify(fitted.working.live, cut, batch, loss, seed=self.seed)
 
         verdict = look()
         if verdict.holds:
@@ -465,16 +485,26 @@ def names_of(groups: tuple[RateGroup, ...]) -> tuple[str, ...]:
     return tuple(name for group in groups for name in group.names)
 
 
-def replay_gain(blocks: int, moving: int, epochs: float) -> float:
-    """How many times faster replay can be at most: E(n + 2k) / ((n - k) + 3kE), a backward being two forwards."""
-    return gain_of_stages([(blocks, moving, epochs)])
+def replay_gain(moving: float, epochs: float, views: int = 1) -> float:
+    """How many times faster replay can be at most: E(1 + 2m) / (V(1 - m) + 3mE), a backward being two forwards.
+
+    Args:
+        moving: The share m of a forward that lies above the cut: k / n for the top k of n equal blocks.
+        views: How many views V of each example are run through what is frozen.
+    """
+    return gain_of_stages([(moving, epochs)], views)
 
 
-def gain_of_stages(stages: Iterable[tuple[int, int, float]]) -> float:
-    """The same bound for several stages after each other, each (blocks, moving blocks, epochs)."""
+def gain_of_stages(stages: Iterable[tuple[float, float]], views: int = 1) -> float:
+    """The same bound for several stages after each other, each (moving share, epochs)."""
     every = list(stages)
-    plain = sum(epochs * (blocks + 2 * moving) for blocks, moving, epochs in every)
-    return plain / sum(blocks - moving + 3 * moving * epochs for blocks, moving, epochs in every)
+    plain = sum(epochs * (1 + 2 * moving) for moving, epochs in every)
+    return plain / sum(views_seen(views, epochs) * (1 - moving) + 3 * moving * epochs for moving, epochs in every)
+
+
+def views_seen(views: int | None, epochs: float) -> int:
+    """How many views so many epochs look at: one each."""
+    return min(views or 1, math.ceil(epochs))
 
 
 def moving_blocks(backbone: Backbone, cut: Cut | None) -> int:

@@ -71,6 +71,45 @@ class Processor(Protocol):
         ...
 
 
+class View(Protocol):
+    """One way of looking at encoded values: every piece changed at random, by draws that follow from its content."""
+
+    def key(self) -> str:
+        """Everything that decides what a piece becomes, beside the piece itself."""
+        ...
+
+    def of(self, inputs: dict[str, Ragged]) -> dict[str, Ragged]:
+        """Some pieces as this view shows them, of the same shapes and types."""
+        ...
+
+
+class Augmentation(Protocol):
+    """One kind of random change that should leave a target what it is; a frozen dataclass of its settings.
+
+    Found by its name in the catalog, whose row names the modality that can apply it.
+    """
+
+    @property
+    def mild(self) -> bool:
+        """Whether it is kept where rows cannot tell that it is safe, unless they tell that it is not."""
+        ...
+
+    @property
+    def usual(self) -> bool:
+        """Whether rows are asked about it where nobody names augmentations."""
+        ...
+
+
+class Augmentable(Protocol):
+    """What a modality does whose values can be changed at random; asked where the catalog has augmentations for it."""
+
+    def augment(
+        self, inputs: dict[str, Ragged], chosen: Sequence[Augmentation], draws: Sequence[np.random.Generator]
+    ) -> dict[str, Ragged]:
+        """Pieces changed by each of ``chosen``, a generator for each piece; of the same shapes and types."""
+        ...
+
+
 class Modality(InputKind, Protocol):
     """One kind of raw value; a frozen dataclass of its settings, which plans and packaged models keep."""
 

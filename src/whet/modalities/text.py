@@ -71,6 +71,10 @@ class Text:
         """A text is given as it is."""
         return False
 
+    def thumbnail(self, value: tuple[Any, ...]) -> str:
+        """A text is shown by its words."""
+        return ""
+
     def keys(self, columns: Sequence[pa.Array], folder: Path | None) -> list[bytes]:
         """Equal in compatibility form, lower case and single blanks."""
         return [text.encode() for text in normal_texts(columns)]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from whet.report.words import clean, one_line
 
 LONGEST_LABEL = 120
-VOID = frozenset({"meta", "link", "br", "hr", "col"})
+VOID = frozenset({"meta", "link", "br", "hr", "col", "img"})
 
 
 class Html(str):
@@ -51,6 +51,13 @@ def label(text: str) -> Html:
     """A class name or other short text of a user, kept apart from the direction of the text around it."""
     short = one_line(text, LONGEST_LABEL)
     return tag("bdi", short, class_="label", title=text if short.endswith("…") else None)
+
+
+def thumbnail(address: str, words: str) -> Html:
+    """A small picture that lies in the page itself; nothing where its address leads elsewhere."""
+    if not address.startswith("data:image/"):
+        return Html("")
+    return tag("img", src=address, alt=one_line(words, LONGEST_LABEL), class_="small", loading="lazy")
 
 
 def table(caption: str, head: Iterable[Child], rows: Iterable[Html], kind: str = "") -> Html:

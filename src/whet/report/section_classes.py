@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from whet.evaluation.records import ClassScore, Judgement
-from whet.report.markup import Html, header, join, label, number_cell, table, tag
+from whet.report.markup import Html, header, join, label, number_cell, table, tag, thumbnail
 from whet.report.section_scores import share_cell
 from whet.report.story import Story
 from whet.report.svg import reliability_plot, scatter_plot
@@ -12,12 +12,13 @@ from whet.report.words import count, number, one_line, percent, plural
 
 MOST_CLASSES_IN_A_MAP = 20
 MOST_PAIRS, PAIRS_BELOW_A_MAP = 20, 8
+PICTURES_A_PAIR = 3
 
 
 def classes(story: Story, judgement: Judgement) -> Html:
     """Per-class table, confusions, reliability and scatter: what this kind of task has."""
     pictures = [part for part in (reliability(judgement), scatter(story, judgement)) if part]
-    parts = [per_class(story, judgement), heat_map(judgement), confused_pairs(judgement), *pictures]
+    parts = [per_class(story, judgement), heat_map(judgement), confused_pairs(story, judgement), *pictures]
     return join(part for part in parts if part)
 
 
@@ -66,7 +67,7 @@ def _heat_cell(share: float, amount: int, right: bool) -> Html:
     return tag("td", count(amount), class_=kind, style=f"--share:{0.12 + 0.88 * share:.2f}")
 
 
-def confused_pairs(judgement: Judgement) -> Html:
+def confused_pairs(story: Story, judgement: Judgement) -> Html:
     """The confusions that happen most, worst first."""
     size = range(len(judgement.confusion))
     wrong = [(judgement.confusion[a][b], a, b) for a, b in product(size, size) if a != b and judgement.confusion[a][b]]
@@ -74,15 +75,24 @@ def confused_pairs(judgement: Judgement) -> Html:
         return Html("")
     most = MOST_PAIRS if len(size) > MOST_CLASSES_IN_A_MAP else PAIRS_BELOW_A_MAP
     shown = sorted(wrong, key=lambda one: (-one[0], one[1], one[2]))[:most]
+    seen = [wrong_ones(story, judgement, *one[1:]) for one in shown]
     head = [header("target"), header("decided"), header("rows", "num"), header("of the target", "num")]
-    rows = [_pair_row(judgement, *one) for one in shown]
+    head += [header("such as")] if any(seen) else []
+    rows = [_pair_row(judgement, *one, some if any(seen) else None) for one, some in zip(shown, seen, strict=True)]
     return table(f"Most confused, of {plural(len(wrong), 'pair')} in all", head, rows, "sortable pairs")
 
 
-def _pair_row(judgement: Judgement, amount: int, target: int, decided: int) -> Html:
+def wrong_ones(story: Story, judgement: Judgement, target: int, decided: int) -> Html:
+    """A few pictures of one class that were taken for another."""
+    found = story.wrong(judgement.test, judgement.labels[target], judgement.labels[decided])
+    return join(thumbnail(one.thumbnail, one.text) for one in found[:PICTURES_A_PAIR])
+
+
+def _pair_row(judgement: Judgement, amount: int, target: int, decided: int, pictures: Html | None) -> Html:
     share = amount / (sum(judgement.confusion[target]) or 1)
     names = [tag("td", label(judgement.labels[index])) for index in (target, decided)]
-    return tag("tr", *names, number_cell(count(amount), amount), number_cell(percent(share, 0), share))
+    numbers = [number_cell(count(amount), amount), number_cell(percent(share, 0), share)]
+    return tag("tr", *names, *numbers, None if pictures is None else tag("td", pictures))
 
 
 def reliability(judgement: Judgement) -> Html:

@@ -131,6 +131,7 @@ class Example:
 
     ``source`` says where ``row_id`` counts: the part of the rows, "" for those of the file to learn from.
     ``target`` and ``predicted`` hold one label, several for multi-label, a number as text for regression.
+    ``thumbnail`` is its input as a small picture, a ``data:`` address, where words do not show it.
     """
 
     source: str
@@ -139,6 +140,7 @@ class Example:
     target: tuple[str, ...] = ()
     predicted: tuple[str, ...] = ()
     confidence: float | None = None
+    thumbnail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +195,11 @@ class Story:
     def path(self) -> str:
         """The run folder as commands name it."""
         return self.folder or self.name
+
+    def wrong(self, source: str, target: str, predicted: str) -> "list[Example]":
+        """Rows of a test set that have one class and were given another, with pictures."""
+        sought = (source, (target,), (predicted,))
+        return [one for one in self.examples if one.thumbnail and (one.source, one.target, one.predicted) == sought]
 
     def example(self, source: str, row_id: int) -> Example | None:
         """The text and labels of one row, where the run kept them."""

@@ -10,7 +10,7 @@ import torch
 
 from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Finding, Rows
-from whet.modalities.modality import Processor
+from whet.modalities.modality import Processor, View
 from whet.tasks.divergence import Divergence
 from whet.tasks.predictions import Kind, Predictions
 
@@ -29,6 +29,9 @@ class Examples:
         targets: (N, ...) what the task encoded, or None for rows without targets.
         row_ids: (N,) int64, position of each row in its source.
         lengths: (E,) int32, how long each piece is (see ``whet.modalities``).
+
+    Args:
+        view: What inputs are looked at through whenever they are taken; None takes them as they are.
     """
 
     inputs: dict[str, Ragged]
@@ -38,6 +41,7 @@ class Examples:
     row_ids: Array
     lengths: Array
     counted: dict[str, int] = field(default_factory=dict)
+    view: View | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -59,6 +63,11 @@ class Examples:
         np.add.at(found, self.row, pieces * self.piece_weights[:, None])
         return found
 
+    def taken(self, index: Array) -> dict[str, Ragged]:
+        """The inputs of some pieces, as the view shows them."""
+        found = {name: ragged.take(index) for name, ragged in self.inputs.items()}
+        return found if self.view is None else self.view.of(found)
+
     def select(self, rows: Array) -> "Examples":
         """All pieces of the rows at ``rows`` (ascending positions)."""
         place = np.full(self.rows, -1, np.int64)
@@ -72,6 +81,7 @@ class Examples:
             row_ids=self.row_ids[rows],
             lengths=self.lengths[kept],
             counted=self.counted,
+            view=self.view,
         )
 
 

@@ -36,6 +36,7 @@ class Source:
             like length.
         even: (R,) classes of the rows, each of which an epoch draws equally often; None draws every example once.
         mixup: Parameter of the beta distribution of shares by which examples of a batch are mixed; 0 mixes none.
+        shown: The examples as epochs look at them, one after another and over again; none looks at them as they are.
     """
 
     examples: Examples
@@ -46,6 +47,7 @@ class Source:
     alike: Array | None = None
     even: Array | None = None
     mixup: float = 0.0
+    shown: tuple[Examples, ...] = ()
     _epochs: dict[tuple[str, int], list[Array]] = field(default_factory=dict)
     _mean: tuple[tuple[str, int], float] = (("", -1), 1.0)
 
@@ -58,22 +60,30 @@ class Source:
 
     def window(self, stage: str, epoch: int, step: int) -> list[Batch]:
         """The micro-batches of one update; ``step`` counts within the epoch."""
-        index = self._order(stage, epoch)[step]
+        index, view = self._order(stage, epoch)[step], self.view_of(epoch)
         if self.alike is not None:
-            return [self.in_parts(index)]
+            return [self.in_parts(index, view)]
         size = self.micro_batch_size
-        batches = [self.batch(index[begin : begin + size]) for begin in range(0, len(index), size)]
+        batches = [self.batch(index[begin : begin + size], view) for begin in range(0, len(index), size)]
         if not self.mixup:
             return batches
         draw = numpy_generator("mixup", self.seed, stage, epoch, step)
         shares = torch.from_numpy(draw.beta(self.mixup, self.mixup, len(index)))
         return [replace(one, shares=part) for one, part in zip(batches, torch.split(shares, size), strict=True)]
 
-    def in_parts(self, index: Array) -> Batch:
+    def view_of(self, epoch: int) -> int:
+        """Which view an epoch looks at; the first of them, the examples as they are, comes last."""
+        return (epoch + 1) % max(1, len(self.shown))
+
+    def with_inputs(self) -> "Source":
+        """The same with every input that the model would read without replay."""
+        return self
+
+    def in_parts(self, index: Array, view: int = 0) -> Batch:
         """The examples at ``index`` as one batch, shortest first, with its parts."""
         index = index[np.argsort(self.examples.lengths[index], kind="stable")]
         parts = np.split(index, like_lengths(self.examples.lengths[index])[:-1])
-        return replace(self.batch(index), parts=tuple(self.batch(part) for part in parts))
+        return replace(self.batch(index, view), parts=tuple(self.batch(part, view) for part in parts))
 
     def share(self, stage: str, epoch: int, window: Sequence[Batch]) -> float:
         """What examples of an update weigh beside those of its epoch on average: a row in pieces counts as one.
@@ -89,9 +99,9 @@ class Source:
             self._mean = (stage, epoch), float(weights[np.concatenate(order)].mean(dtype=np.float64))
         return float(weights[index].mean(dtype=np.float64)) / self._mean[1]
 
-    def batch(self, index: Array) -> Batch:
-        """The examples at ``index`` as padded tensors."""
-        return make_batch(self.examples, self.processor, index)
+    def batch(self, index: Array, view: int = 0) -> Batch:
+        """The examples at ``index`` as padded tensors, in one of the views."""
+        return make_batch(self.shown[view] if self.shown else self.examples, self.processor, index)
 
     def row_ids(self, batch: Batch) -> list[int]:
         """The ids of a batch's rows."""
@@ -114,13 +124,18 @@ class Source:
         return self._epochs[key]
 
 
-def make_batch(examples: Examples, processor: Processor, index: Array) -> Batch:
-    """Some examples as one padded batch with targets."""
-    inputs = {name: ragged.take(index) for name, ragged in examples.inputs.items()}
+def make_batch(
+    examples: Examples, processor: Processor, index: Array, inputs: dict[str, torch.Tensor] | None = None
+) -> Batch:
+    """Some examples as one padded batch with targets.
+
+    Args:
+        inputs: In place of theirs, where nothing will read them.
+    """
     rows = examples.row[index]
     targets = np.zeros(len(index), np.int64) if examples.targets is None else examples.targets[rows]
     return Batch(
-        inputs=processor.collate(inputs),
+        inputs=processor.collate(examples.taken(index)) if inputs is None else inputs,
         targets=torch.from_numpy(targets),
         weights=torch.from_numpy(examples.piece_weights[index]),
         lengths=torch.from_numpy(examples.lengths[index].astype(np.int64)),

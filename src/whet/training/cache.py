@@ -25,18 +25,25 @@ Array = np.ndarray[Any, Any]
 
 
 def content_keys(examples: Examples) -> Array:
-    """(E, 2) uint64: a hash of each example's inputs and their shapes."""
+    """(E, 2) uint64: a hash of each example's inputs and their shapes, and of the view that they are looked at by."""
     found = np.empty((len(examples), 2), np.uint64)
-    columns = list(examples.inputs.values())
+    view = b"" if examples.view is None else examples.view.key().encode()
     for position in range(len(examples)):
-        digest = xxhash.xxh3_128()
-        for ragged in columns:
-            array = ragged[position]
-            digest.update(repr(array.shape).encode())
-            digest.update(array.tobytes())
-        number = digest.intdigest()
+        number = content(examples.inputs, position)
+        if view:
+            number = xxhash.xxh3_128_intdigest(number.to_bytes(16) + view)
         found[position] = number >> 64, number & 0xFFFFFFFFFFFFFFFF
     return found
+
+
+def content(inputs: Mapping[str, Ragged], position: int) -> int:
+    """128 bits that follow from one piece's shapes and values."""
+    digest = xxhash.xxh3_128()
+    for ragged in inputs.values():
+        array = ragged[position]
+        digest.update(repr(array.shape).encode())
+        digest.update(array.tobytes())
+    return digest.intdigest()
 
 
 class ActivationCache:

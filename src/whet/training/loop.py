@@ -49,6 +49,10 @@ class BatchSource(Protocol):
 
     def window(self, stage: str, epoch: int, step: int) -> list[Batch]: ...
 
+    def with_inputs(self) -> "BatchSource":
+        """The same with every input that the model would read without replay."""
+        ...
+
     def share(self, stage: str, epoch: int, window: list[Batch]) -> float:
         """How much an update counts beside the others of its epoch: 1, unless its examples weigh less or more."""
         ...
@@ -445,7 +449,7 @@ def after_trouble(
         return Said(stage=stage, message=message)
     exact = Working(working.masters, working.masters)
     with with_gradients(working.masters, state.gradients()):
-        same = objective.on(working.masters)
+        same, source = objective.on(working.masters), source.with_inputs()
         try:
             event = take_step(state, stage, source, same, exact, budget, seed)
         except NotFiniteError:

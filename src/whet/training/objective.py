@@ -1,7 +1,7 @@
 """What a stage minimises, and on which batches: the task's loss of the live model, under replay where it holds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from whet.data.ragged import Ragged, by_length
 from whet.methods.method import FeatureLoss
 from whet.tasks.task import Batch, State, Task, Term
 from whet.training.batches import Source, make_batch
-from whet.training.replay import feed, held_tensors, to_device
+from whet.training.replay import feed, held_tensors, idle_inputs, to_device
 from whet.training.temperature import EXPECTED, Expected, best_temperature
 
 Array = np.ndarray[Any, Any]
@@ -23,16 +23,36 @@ FEATURES = "features"
 
 @dataclass(eq=False)
 class ReplaySource(Source):
-    """Batches that bring their cached activations along, where there are any."""
+    """Batches that bring their cached activations along, where there are any.
 
-    cached: Mapping[str, Ragged] | None = None
+    Args:
+        cached: Of every view in turn; None where nothing is replayed.
+        ragged: Whether they are as long as their examples.
+        whole: Whether batches bring inputs along that nothing above the cut reads.
+    """
+
+    cached: Sequence[Mapping[str, Ragged]] | None = None
     ragged: bool = True
+    whole: bool = False
+    _first: dict[str, Tensor] = field(default_factory=dict)
 
-    def batch(self, index: Array) -> Batch:
-        batch = make_batch(self.examples, self.processor, index)
+    def batch(self, index: Array, view: int = 0) -> Batch:
         if self.cached is None:
-            return batch
-        return replace(batch, held=held_tensors(self.cached, index, self.ragged))
+            return super().batch(index, view)
+        held = held_tensors(self.cached[view], index, self.ragged)
+        if self.ragged or self.whole:
+            return replace(super().batch(index, view), held=held)
+        inputs = idle_inputs(self._one(), len(index))
+        return replace(make_batch(self.examples, self.processor, index, inputs), held=held)
+
+    def with_inputs(self) -> "ReplaySource":
+        return replace(self, whole=True)
+
+    def _one(self) -> dict[str, Tensor]:
+        """The inputs of the first example."""
+        if not self._first:
+            self._first = make_batch(self.examples, self.processor, np.arange(min(1, len(self.examples)))).inputs
+        return self._first
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,6 +128,14 @@ def held_tensors(cached: Mapping[str, Ragged], index: Array, ragged: bool) -> di
     return found
 
 
+def idle_inputs(one: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+    """So many examples' inputs of fixed shape, all those of ``one``: above a cut nothing reads more than their shape.
+
+    Not trusted either: replay is verified with them.
+    """
+    return {name: tensor[:1].expand(number, *tensor.shape[1:]) for name, tensor in one.items()}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether replay is right for this model, and if not, why in one line."""
@@ -143,7 +151,7 @@ def verify(
 
     Args:
         model: In training mode except for what lies below the cut; leaves it so, without gradients.
-        batch: With the cached tensors in ``held``.
+        batch: With the cached tensors in ``held``, and the inputs that they were computed from.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     shared = shared_storage(model, cut, trainable)
@@ -166,7 +174,8 @@ def verify(
             return Verdict(False, f"{updated} is frozen but changes whenever the model runs")
         with torch.no_grad():
             cut.capture(model, unlike(inputs))  # what blocks keep on the side must not match this batch any more
-        replayed = step_of(model, inputs, batch, loss, trainable, seed, fresh, cut)
+        given = inputs if cut.ragged else idle_inputs(inputs, len(batch.index))
+        replayed = step_of(model, given, batch, loss, trainable, seed, fresh, cut)
     except (TypeError, ValueError, AttributeError, RuntimeError, AssertionError, LookupError) as error:
         message = " ".join(str(error).split("\n", 1)[0].split())
         return Verdict(False, f"its blocks cannot be replaced ({type(error).__name__}: {message})")

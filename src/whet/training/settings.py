@@ -16,7 +16,7 @@ OF_LOSS = ("patience", "evaluations_per_epoch", "mixup", "r_drop", "sampling")
 """Settings that act on the task's loss alone: a stage that minimises another one reads none of them."""
 OF_HEAD = ("head_learning_rate",)
 """Settings that act on the new head's steps alone. Every other one acts on any steps."""
-FILLED = ("epochs", "learning_rate", "micro_batch_size", "gradient_checkpointing")
+FILLED = ("epochs", "learning_rate", "micro_batch_size", "gradient_checkpointing", "views", "augment")
 """Settings that planning fills in: a whole plan does not tell them from what a user set."""
 
 
@@ -50,6 +50,10 @@ class Training:
         mixup: Features are mixed in pairs, with shares from a beta distribution of this parameter; 0 is off.
         r_drop: Weight of the divergence between two forwards that drop differently; 0 is off, and a step costs twice.
         sampling: "rows" takes every row once an epoch; "balanced" draws as many, every class equally often.
+        views: Of each training example, looked at by one epoch after another and over again: the example as it is, and
+            augmented ones. None takes four where some augmentation is safe, else one.
+        augment: What changes the augmented views, by catalog names, or objects of ``whet.modalities.augmentations``,
+            which have settings of their own; () changes nothing. None asks the training rows which are safe.
         most_seconds: Clock limit of a stage, with what it took before it was resumed; a stop by the clock is said and
             stored as a decision. 0 is none.
     """
@@ -74,6 +78,8 @@ class Training:
     mixup: float = 0.0
     r_drop: float = 0.0
     sampling: Sampling = "rows"
+    views: int | None = None
+    augment: tuple[Any, ...] | None = field(default=None, metadata={"member": "augmentation"})
     most_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -81,7 +87,12 @@ class Training:
         for name, has in (("optimizer", "stepper"), ("average", "stepped")):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, catalog.find(name, getattr(self, name))())
-            self._require(name, hasattr(getattr(self, name), has), f"of {', '.join(catalog.members(name))}")
+            self._require(name, hasattr(getattr(self, name), has), self._known(name))
+        if self.augment is not None:
+            chosen = tuple(catalog.find("augmentation", one)() if isinstance(one, str) else one for one in self.augment)
+            object.__setattr__(self, "augment", chosen)
+            self._require("augment", all(hasattr(one, "mild") for one in chosen), self._known("augmentation"))
+        self._require("views", self.views is None or self.views >= 1, "1 or more")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "1 or more")
         self._require("least_steps", self.least_steps is None or self.least_steps >= 0, "0 or more")
         rate = self.learning_rate
@@ -146,6 +157,10 @@ class Training:
                 where="training.average",
                 fix="leave training.average out, or choose one that is no mean of updates, such as soup",
             )
+
+    @staticmethod
+    def _known(kind: str) -> str:
+        return f"of {', '.join(catalog.members(kind))}"
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
