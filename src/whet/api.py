@@ -482,7 +482,7 @@ def load(folder: str | Path, *, model: Any = None, device: str = "cpu") -> Predi
     """
     refuse_unfinished(Path(folder))
     if model is not None:
-        give(model)
+        give(model.net if isinstance(model, Module) else model)
     return Predictor.load(Path(folder), device=device)
 
 

@@ -137,13 +137,21 @@ def shared_settings(settings: Mapping[str, Any], settable: Set[str], modality: M
     """
     named = {entry.name: getattr(modality, entry.name) for entry in fields(modality)}  # type: ignore[arg-type]
     shared = {name: value for name, value in named.items() if name in settable and value is not None}
-    for name, value in shared.items():
-        if settings.get(name, value) not in (None, value):
+    for name in set(named) & settable:
+        if settings.get(name) not in (None, named[name]):
             raise ConfigError(
-                f"backbone.{name} is {settings[name]!r}, and modality.{name} is {value!r}.",
+                f"backbone.{name} is {settings[name]!r}, and modality.{name} is {named[name]!r}.",
                 where=f"backbone.{name}",
                 fix="name it once, in modality",
             )
+    elsewhere = {one.name for name in catalog.members("backbone") for one in fields(catalog.find("backbone", name))}
+    idle = [name for name in sorted(set(named) & (elsewhere - settable)) if named[name] is not None]
+    if idle:
+        raise ConfigError(
+            f"Models of the family {settings['name']!r} cannot follow modality.{idle[0]}, which is {named[idle[0]]!r}.",
+            where=f"modality.{idle[0]}",
+            fix="leave it out",
+        )
     return shared
 
 

@@ -53,7 +53,7 @@ Valid = Annotated[Optional[str], typer.Option("--valid", help="Validation file."
 Seed = Annotated[Optional[int], typer.Option("--seed", help="Of every random draw (default 0).")]
 Metric = Annotated[Optional[str], typer.Option("--metric", help="What selects and decides.")]
 MaxLength = Annotated[Optional[int], typer.Option("--max-length", help="Tokens a window; longer texts are pooled.")]
-Views = Annotated[Optional[int], typer.Option("--views", help="Of each training image (default 4, if any is safe).")]
+Views = Annotated[Optional[int], typer.Option("--views", help="Of each example, some augmented (default 4, if safe).")]
 Device = Annotated[Optional[str], typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Time = Annotated[Optional[str], typer.Option("--time", help="Budget of auto, such as 90s, 5m or 1h.")]
 Group = Annotated[Optional[str], typer.Option("--group", help="Column whose equal values stay on one side.")]

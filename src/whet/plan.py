@@ -172,6 +172,7 @@ class Forecast:
             are what an early end shortens; a ladder has "start of rung 1" and so on.
         replay_gain: How many times faster replay makes the steps at most, in words; replay_bound: the number.
         fitting: How a batch was made to fit memory, in words; nothing where it fitted as it was.
+        augmenting: Which augmentations the rows called safe, in words; nothing where they were not asked.
         compiling: What a trial of compiled blocks showed, in words; nothing where none was worth it.
     """
 
@@ -185,6 +186,7 @@ class Forecast:
     replay_bound: float = 0.0
     fitting: str = ""
     compiling: str = ""
+    augmenting: str = ""
 
     def with_before(self, seconds: float) -> "Forecast":
         """The same for a run that took so many seconds before it fits: with a whole plan there is less to find out."""

@@ -270,7 +270,8 @@ def filled_in(before: Mapping[str, Any]) -> set[str]:
     found = {"schedule"} if training.schedule == training.optimizer.schedule else set()
     if before["forecast"].get("fitting"):
         found |= {"micro_batch_size", "gradient_checkpointing"}
-    found |= {"views", "augment"} if training.views in (1, USUAL_VIEWS) else set()
+    if before["forecast"].get("augmenting"):
+        found |= {"augment"} | ({"views"} if training.views in (1, USUAL_VIEWS) else set())
     if isinstance(method, Auto) or not method.epochs:
         return found
     usual = replace(training, learning_rate=None).rate(method.learning_rate)

@@ -27,7 +27,7 @@ from whet.choices import (
 )
 from whet.data.rows import Columns, Finding
 from whet.data.split import Split
-from whet.doctor.augmentations import with_views
+from whet.doctor.augmentations import AUGMENTATIONS, with_views
 from whet.earlier import Answers, growth_words, refuse_other_record
 from whet.errors import DataError
 from whet.evaluation.metric import Metric
@@ -110,6 +110,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
     if takes_steps(method):
         training, said = with_views(training, task, state, columns, split.train, pretrained)
         findings += said
+    asked = " ".join(one.message for one in findings if one.check == AUGMENTATIONS)
     evaluation = find_evaluation(wanted, checked, state, objects.metric)
     metric = find_metric(evaluation.metric, objects.metric, checked, state)
     sample = Sample.of(split, columns, task, state, processor, evaluation.baselines)
@@ -129,7 +130,7 @@ def resolve(wanted: Mapping[str, Any], objects: Objects, scratch: Path, began: f
         training=training,
         evaluation=evaluation,
         machinery=pretrained.machinery,
-        forecast=forecast_of(speeds.with_spent(began), method, training, fitting, compiled),
+        forecast=replace(forecast_of(speeds.with_spent(began), method, training, fitting, compiled), augmenting=asked),
         track=trackers_of(wanted.get("track")),
         earlier=replace(checked.earlier, words=earlier_words(checked, start)),
         cache=None if pretrained.cache is None else str(cache),
@@ -161,7 +162,7 @@ def find_pretrained(
     family = find_backbone(wanted, machinery, model, checked.columns.modality, cache, descends=descends, length=length)
     compiling, seed = machinery.compile, int(wanted.get("seed", 0))
     machinery = replace(machinery, compile="off" if compiling == "auto" else compiling)
-    kept = activations_folder(wanted, cache)
+    kept = activations_folder(wanted, cache) if family.portable else None  # code that no file holds has no key
     return Pretrained(family, model.folder, processor, machinery, seed, kept, start), compiling
 
 
@@ -268,7 +269,7 @@ def reopen(plan: Plan, objects: Objects, scratch: Path) -> Prepared:
     refuse_other_record(checked.run, plan.earlier)
     processor = find_processor(checked.columns, model.folder, plan.data.max_length)
     state, start, findings = checked.taught()
-    kept = None if plan.cache is None else Path(plan.cache) / "activations"
+    kept = None if plan.cache is None or not plan.backbone.portable else Path(plan.cache) / "activations"
     pretrained = Pretrained(plan.backbone, model.folder, processor, plan.machinery, plan.seed, kept, start)
     refuse_unread(plan.training, plan.method, checked, pretrained, checked.task.outputs(state))
     require_held_out(plan.training, plan.method, checked)

@@ -80,8 +80,13 @@ def test_arrays_of_many_channels_are_learnt_from_and_others_are_refused(here: Pa
     six = (*named, "modality.channels=6")
     result = whet.finetune("rows.csv", "label", model=model, method="probe", settings=six, out="run")
     assert len(result.predict([here / names[0], np.load(here / names[1])])) == 2
-    with pytest.raises(DataError, match="6 channels, and 3 are read"):
-        whet.finetune("rows.csv", "label", model=model, method="probe", settings=named, out="other")
+    with pytest.raises(DataError, match=r"45 images of 45 cannot be read.*6 channels, and 3 are read"):
+        whet.check("rows.csv", "label")
+    picture("disc", 0).save(here / "cubes" / "0.png")
+    pd.DataFrame({"image": ["cubes/0.png", *names[1:]], "label": labels}).to_csv(here / "mixed.csv", index=False)
+    drop = (*six, "modality.unreadable=drop")
+    prepared = whet.plan("mixed.csv", "label", text="image", model=model, method="probe", settings=drop)
+    assert any("1 image cannot be read and is left out" in one.message for one in prepared.findings)
 
 
 def test_a_bare_network_is_adapted_written_and_recognised_again(here: Path) -> None:
@@ -104,6 +109,8 @@ def test_channels_that_contradict_each_other_are_refused(here: Path) -> None:
             method="probe",
             settings=(*PLAIN, "modality.name=image", "modality.channels=1", "backbone.channels=4"),
         )
+    with pytest.raises(ConfigError, match=r"backbone\.channels"):
+        whet.plan(photos, model=model, method="probe", settings=(*PLAIN, "backbone.channels=1"))
     with pytest.raises(ConfigError, match="0 channels"):
         whet.plan(photos, model=model, settings=(*PLAIN, "modality.name=image", "modality.channels=0"))
 

@@ -139,6 +139,36 @@ def test_a_text_network_reads_by_the_tokenizer_that_is_named(tiny_model: Path) -
     assert result.predict(["one text"])
 
 
+class Softened(OddNet):
+    def forward(self, photo: Tensor) -> Tensor:
+        return torch.log_softmax(super().forward(photo), 1)
+
+
+def test_a_network_that_does_something_after_its_head_is_refused(here: Path) -> None:
+    torch.manual_seed(0)
+    model = Module(Softened(), head="answer", side=32)
+    with pytest.raises(ModelError, match="does something after 'answer'"):
+        whet.finetune(class_folders(here / "photos", 10), model=model, method="probe", settings=PLAIN, out="run")
+
+
+class Squashed(OddNet):
+    def forward(self, photo: Tensor) -> Tensor:
+        return self.answer(torch.tanh(self.exit(self.middle(self.entry(photo))).mean((2, 3))))
+
+
+def test_networks_of_equal_weights_and_other_code_share_no_features(here: Path) -> None:
+    photos = class_folders(here / "photos", 15)
+    settings = [one for one in PLAIN if one != "cache=off"]
+    plain, found = odd(), {}
+    squashed = Squashed()
+    squashed.load_state_dict(plain.state_dict())
+    for name, net in (("plain", plain), ("squashed", squashed)):
+        model = Module(net, head="answer", side=32)
+        whet.finetune(photos, model=model, method="probe", settings=settings, out=name)
+        found[name] = (here / name / "model" / "model.safetensors").read_bytes()
+    assert found["plain"] != found["squashed"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
@@ -146,6 +176,8 @@ def test_a_text_network_reads_by_the_tokenizer_that_is_named(tiny_model: Path) -
         ({"head": "answer", "blocks": ("midle",), "side": 32}, "'middle'"),
         ({"head": "exit", "side": 32}, "not a linear layer"),
         ({"head": "answer"}, "how inputs become tensors"),
+        ({"head": "answer", "side": 0}, "cannot be made"),
+        ({"head": "answer", "side": 32, "mean": (0.5,)}, "cannot be made"),
         ({"head": "answer", "side": 32, "processor": "x"}, "Both side and processor"),
     ],
 )

@@ -8,7 +8,7 @@ import yaml
 
 import whet
 from pictures import class_folders, tiny_image_model
-from plain import PLAIN
+from plain import PLAIN, rows_of
 from whet.data.ragged import Ragged
 from whet.errors import ConfigError
 from whet.modalities.augmentations import Colour, Crop, Flip
@@ -107,9 +107,6 @@ def test_a_run_with_views_that_was_stopped_ends_in_the_same_bytes(here: Path) ->
     settings = (*SHORT, "training.views=3")
     whet.finetune(photos, model=model, method="full", settings=settings, out="whole")
 
-    class StopError(Exception):
-        pass
-
     def stop(event: object) -> None:
         if getattr(event, "step", 0) == 4:
             raise KeyboardInterrupt
@@ -133,7 +130,29 @@ def test_the_plan_states_views_and_augmentations_and_gives_the_same_again(here: 
     assert ends[0] == ends[1]
 
 
-def test_views_of_texts_and_of_methods_without_steps_are_refused(here: Path) -> None:
+def test_views_of_texts_are_refused(tiny_model: Path) -> None:
+    for setting, says in (
+        ("training.views=4", "No augmentation of texts"),
+        ("training.augment=[flip]", "image inputs"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            whet.plan(rows_of(), "target", model=tiny_model, method="full", settings=(*PLAIN, setting))
+
+
+def test_what_a_user_named_is_kept_where_a_plan_is_used_again_and_what_rows_said_is_asked_anew(here: Path) -> None:
+    photos, model = class_folders(here / "photos", 20), tiny_image_model(here / "net")
+    for named, kept in (("training.augment=[flip]", ["Flip"]), ("training.augment=[]", [])):
+        prepared = whet.plan(photos, model=model, method="top-layers", settings=(*PLAIN, named))
+        prepared.plan.write(here / "plan.yaml")
+        again = whet.plan(plan=here / "plan.yaml", method="full").plan.training
+        assert [type(one).__name__ for one in again.augment] == kept
+    prepared = whet.plan(photos, model=model, method="top-layers", settings=PLAIN)
+    prepared.plan.write(here / "plan.yaml")
+    assert prepared.plan.forecast.augmenting
+    assert whet.plan(plan=here / "plan.yaml", method="full").plan.forecast.augmenting
+
+
+def test_views_of_methods_without_steps_are_refused(here: Path) -> None:
     photos, model = class_folders(here / "photos", 10), tiny_image_model(here / "net")
     with pytest.raises(ConfigError, match="takes no gradient steps"):
         whet.plan(photos, model=model, method="probe", settings=(*PLAIN, "training.views=4"))

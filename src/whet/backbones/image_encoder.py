@@ -50,6 +50,8 @@ class ImageEncoder:
     portable: ClassVar[bool] = True
 
     def python(self, folder: str, example: Sequence[str], meaning: Meaning) -> str:
+        if self.channels not in (None, 3):
+            return ""  # the library makes three channels of every picture
         top = f'from transformers import pipeline\n\nclassify = pipeline("image-classification", model={folder!r})\n'
         return f'{top}classify("{example[0]}")'
 

@@ -71,6 +71,12 @@ class Module:
                 where="model",
                 fix="name the side of its pictures, or a model folder whose processor it was trained with",
             )
+        if self.side is not None and (self.side < 1 or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0):
+            raise ConfigError(
+                f"Pictures of {self.side} pixels, normalised by {self.mean} and {self.std}, cannot be made.",
+                where="model",
+                fix="use a side of 1 or more, and three means and three deviations above 0",
+            )
         names = dict(self.net.named_modules())
         for name in (self.head, *self.blocks):
             if name not in names:
@@ -90,8 +96,9 @@ class Module:
             "model_type": MODEL_TYPE, "architectures": [type(self.net).__name__], "identity": identity(self.net),
             "head": self.head, "blocks": list(self.blocks), "num_channels": len(self.mean),
         }  # fmt: skip
-        stated = json.dumps([config, self.side, self.mean, self.std, str(self.processor)], sort_keys=True)
-        digest = xxhash.xxh3_128(stated.encode())
+        digest = xxhash.xxh3_128(json.dumps([config, self.side, self.mean, self.std], sort_keys=True).encode())
+        for path in () if self.processor is None else held_processor(Path(self.processor).expanduser()):
+            digest.update(path.name.encode() + path.read_bytes())
         for name, tensor in sorted(tensors.items()):
             digest.update(name.encode())
             digest.update(tensor.view(torch.uint8).numpy().data if tensor.numel() and tensor.dim() else b"")
@@ -150,6 +157,7 @@ class OwnModule:
         config = read_json(folder / CONFIG)
         net = filled(config, load_file(folder / WEIGHTS), folder)
         example = example_of(folder)
+        require_last(net, config["head"], example)
         body = OwnBody(net, config["head"])
         model = HeadedModel(body, feature_width(body, example, "its inputs"), outputs).eval()
         blocks = tuple(f"body.net.{name}" for name in config["blocks"])
@@ -195,16 +203,9 @@ class OwnBody(nn.Module):
         self.net = net
         parent, _, leaf = head.rpartition(".")
         setattr(net.get_submodule(parent), leaf, nn.Identity())
-        taken = inspect.signature(net.forward).parameters.values()
-        self.named = {one.name for one in taken} if all(one.kind != one.VAR_KEYWORD for one in taken) else None
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        by_name = self.named is None or set(inputs) <= self.named
-        found = self.net(**inputs) if by_name else self.net(*inputs.values())
-        if isinstance(found, tuple | list):
-            found = found[0]
-        features: Tensor = getattr(found, "logits", found)
-        return features.float()
+        return answered(self.net, inputs).float()
 
 
 def give(net: nn.Module) -> None:
@@ -257,6 +258,16 @@ def copy_processor(source: Path, folder: Path) -> None:
     Raises:
         ModelError: nothing there does.
     """
+    for path in held_processor(source):
+        shutil.copyfile(path, folder / path.name)
+
+
+def held_processor(source: Path) -> list[Path]:
+    """The files that say how inputs become tensors.
+
+    Raises:
+        ModelError: there is none.
+    """
     held = [source / name for name in PROCESSORS if (source / name).is_file()]
     if not held:
         raise ModelError(
@@ -264,8 +275,45 @@ def copy_processor(source: Path, folder: Path) -> None:
             where=str(source),
             fix="name the folder of the model whose processor this one was trained with",
         )
-    for path in held:
-        shutil.copyfile(path, folder / path.name)
+    return held
+
+
+def require_last(net: nn.Module, head: str, example: Mapping[str, Tensor]) -> None:
+    """What the head gives must be what the module answers, or its answers would not be those of the tuned one.
+
+    Raises:
+        ModelError: something follows the head.
+    """
+    seen: list[Tensor] = []
+    hook = net.get_submodule(head).register_forward_hook(lambda _, args, out: seen.append(out))
+    try:
+        with torch.no_grad():
+            answer = answered(net, example)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"The module cannot be asked: {type(error).__name__}: {str(error).splitlines()[0]}",
+            where=type(net).__name__,
+            fix="see that it takes its inputs by name, or in order",
+        ) from error
+    finally:
+        hook.remove()
+    if len(seen) != 1 or seen[0].shape != answer.shape or not torch.equal(seen[0].float(), answer.float()):
+        raise ModelError(
+            f"The module does something after {head!r}, or calls it more or less often than once.",
+            where=type(net).__name__,
+            fix="name its last layer, and let the module answer with what that gives (no softmax behind it)",
+        )
+
+
+def answered(net: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What a module gives for inputs, by name where it knows their names, else in order."""
+    taken = inspect.signature(net.forward).parameters.values()
+    any_name = any(one.kind == one.VAR_KEYWORD for one in taken)
+    by_name = any_name or set(inputs) <= {one.name for one in taken}
+    found = net(**inputs) if by_name else net(*inputs.values())
+    found = found[0] if isinstance(found, tuple | list) else found
+    answer: Tensor = getattr(found, "logits", found)
+    return answer
 
 
 def linears(net: nn.Module) -> list[str]:

@@ -3,7 +3,8 @@
 A probe is fitted out of fold on the features of rows as they are, and answers those rows and changed copies of them. A
 change is safe if the task's loss surely rises by less than 2%: the upper bound of the rise, paired by row and corrected
 for the number of changes, after Holm 1979. What cannot be told is kept only if it is mild.
-The copies go into the same solve with a weight of zero, so that no head is fitted to them.
+The copies go into the same solve with a weight of zero: no head is fitted to them, but features are standardised over
+them too.
 """
 
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ from whet.training.views import USUAL_VIEWS, views_of
 Array = np.ndarray[Any, Any]
 FEWEST, MOST = 256, 2048
 """Rows that are asked, at least where there are so many; between them as many as make one pass over the rows in all."""
+AUGMENTATIONS = "augmentations"
+"""The name of the finding."""
 TOLERATED = 0.02
 """Of the loss, by which it may rise."""
 ERROR = 0.05
@@ -85,6 +88,8 @@ def with_views(
             )
         return replace(training, views=1, augment=()), ()
     if training.augment is not None:
+        for one in training.augment:
+            require_kind(one, modality)
         return replace(training, views=training.views or USUAL_VIEWS), ()
     asked = candidates(modality)
     if not asked:
@@ -101,10 +106,27 @@ def with_views(
     return replace(training, views=views, augment=kept), (finding_of(answers, train),)
 
 
+def require_kind(augmentation: Augmentation, modality: str) -> None:
+    """Refuse what is made for another kind of input.
+
+    Raises:
+        ConfigError: it is.
+    """
+    name = catalog.name_of("augmentation", augmentation)
+    own = catalog.members("augmentation")[name].modality
+    if own not in ("", modality):
+        raise ConfigError(
+            f"The augmentation {name!r} is made for {own} inputs, not for {modality}.",
+            where="training.augment",
+            fix="leave it out",
+        )
+
+
 def ask(
     asked: Sequence[Augmentation], task: Task, state: State, columns: Columns, train: Rows, pretrained: Pretrained
 ) -> tuple[Answer, ...]:
     """What the rows say of each."""
+    task = task.proper()
     number = min(len(train), MOST, max(FEWEST, len(train) // len(asked)))
     rows = train.select(spread(len(train), number))
     examples = task.encode(rows, columns, pretrained.processor, state, targeted=True)
@@ -203,7 +225,7 @@ def finding_of(answers: Sequence[Answer], train: Rows) -> Finding:
     message = f"Augmented by {', '.join(kept)}." if kept else "Nothing is augmented."
     message += f" Left out: {', '.join(dropped)}." if dropped else ""
     fix = "nothing, or name them yourself: --set training.augment=[crop,flip]; [] turns it off"
-    return Finding("augmentations", "info", message, train.source, fix, count=len(dropped))
+    return Finding(AUGMENTATIONS, "info", message, train.source, fix, count=len(dropped))
 
 
 def words(answer: Answer) -> str:

@@ -1,7 +1,9 @@
 """A fine-tuned model with all it needs to answer, and the features it answers from."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +138,19 @@ def cut_cache(fitted: NeuralFitted, cut: Cut, precision: str) -> ActivationCache
             "tokens": fitted.machinery.most_tokens,
             "arithmetic": fitted.backbone.arithmetic,
             "device": fitted.machinery.device,
-            "versions": [torch.__version__, transformers.__version__],
+            "versions": [torch.__version__, transformers.__version__, *versions(fitted.columns.modality.packages)],
         }
     )
     return ActivationCache(fitted.cache / key)
+
+
+def versions(packages: Sequence[str]) -> list[str]:
+    """Of what is installed of these."""
+    found = []
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found
 
 
 def weights_hash(model: HeadedModel, cut: Cut) -> str:

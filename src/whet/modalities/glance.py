@@ -32,12 +32,13 @@ class Glance:
     """One picture from afar.
 
     Args:
-        bytes: Of its file; ending: of its name.
+        name: As messages name it; bytes: of its file; ending: of its name.
         brightness, spread, border: Mean of all, standard deviation of all, mean of its edge, of 255.
         cells: (16, 17) uint8 brightness of as many parts.
     """
 
     seen: Seen
+    name: str
     bytes: int
     ending: str
     brightness: float
@@ -54,7 +55,7 @@ class Failed:
     why: str
 
 
-NOTHING = Glance(Seen((0, 0), ()), 0, "", 0.0, 255.0, 0.0, np.zeros(CELLS, np.uint8))
+NOTHING = Glance(Seen((0, 0), ()), "", 0, "", 0.0, 255.0, 0.0, np.zeros(CELLS, np.uint8))
 """Of a row without a picture, which is told elsewhere."""
 _KEPT: dict[Hashable, Glance | Failed] = {}
 _DIGESTS: dict[Hashable, bytes] = {}
@@ -126,6 +127,7 @@ def looked_at(value: Any) -> Glance | Failed:
     size = value.stat().st_size if isinstance(value, Path) else len(value) if isinstance(value, bytes) else 0
     return Glance(
         seen=seen,
+        name=name_of(value),
         bytes=size,
         ending=value.suffix.lower() if isinstance(value, Path) else "",
         brightness=float(small.mean()),

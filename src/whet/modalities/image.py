@@ -19,8 +19,8 @@ from whet.data.ragged import Ragged
 from whet.data.rows import Columns, Finding, Rows
 from whet.data.tables import is_nested, is_raw, is_text
 from whet.errors import ConfigError, DataError
-from whet.modalities.glance import Failed, digest, glances
-from whet.modalities.picture import ENDINGS, require_pillow
+from whet.modalities.glance import NOTHING, Failed, Glance, digest, glances
+from whet.modalities.picture import ENDINGS, MODES, require_pillow
 from whet.numeric import require_numbers
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Image:
     nouns: ClassVar[tuple[str, str]] = ("image", "images")
     by_name: ClassVar[bool] = True
     model: ClassVar[str | None] = None
-    packages: ClassVar[tuple[str, ...]] = ("pillow", "transformers")
+    packages: ClassVar[tuple[str, ...]] = ("pillow", "transformers", "kornia")
     example: ClassVar[str] = "photo.jpg"
     hub_task: ClassVar[str] = "image-classification"
 
@@ -97,6 +97,7 @@ class Image:
         done = 0
         for batch in rows.batches([name], 1024):
             for place, found in enumerate(glances([one for (one,) in self.values(batch.columns, rows.folder)]), done):
+                found = self._fitting(found)
                 if isinstance(found, Failed):
                     failed.append((place, found))
                 else:
@@ -187,6 +188,15 @@ class Image:
         from whet.modalities.image_processor import image_processor
 
         return image_processor(folder, pairs=pairs, channels=self.channels)
+
+    def _fitting(self, found: Glance | Failed) -> Glance | Failed:
+        """What was seen, or why it cannot be read with as many channels as are wanted."""
+        if isinstance(found, Failed) or found is NOTHING:
+            return found
+        wanted = self.channels if self.channels is not None and self.channels not in MODES else 3
+        if found.seen.channels == wanted:
+            return found
+        return Failed(found.name, f"it has {found.seen.channels} channels, and {self.channels or 3} are read")
 
     def _refuse_outside(self, rows: Rows, name: str) -> None:
         base = self._place(rows.folder).resolve()

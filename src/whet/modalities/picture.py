@@ -42,22 +42,25 @@ class Seen:
     Args:
         size: Width and height as stored.
         told: Keys of what is to be said of it, such as "animated".
+        channels: Of an array that is neither grey nor coloured; 3 for every other picture.
     """
 
     size: tuple[int, int]
     told: tuple[str, ...]
+    channels: int = 3
 
 
 def require_pillow() -> None:
-    """Refuse pictures where nothing can open them.
+    """Refuse pictures where nothing can open or change them.
 
     Raises:
         MissingPackageError: with the line to type.
     """
-    if find_spec("PIL") is None:
-        raise MissingPackageError(
-            "Images need the package pillow.", where="modality image", fix="pip install 'whet[image]'"
-        )
+    for package, module in (("pillow", "PIL"), ("kornia", "kornia")):
+        if find_spec(module) is None:
+            raise MissingPackageError(
+                f"Images need the package {package}.", where="modality image", fix="pip install 'whet[image]'"
+            )
 
 
 def open_picture(value: Any, *, enough: int | None = None, channels: int | None = 3) -> tuple[Any, Seen]:
@@ -176,7 +179,8 @@ def of_array(array: np.ndarray[Any, Any], channels: int | None) -> tuple[Any, Se
         raise ValueError(f"an array of the shape {array.shape} is no picture")
     if own != channels and channels is not None and not {own, channels} <= set(MODES):
         raise ValueError(f"it has {own} channels, and {channels} are read")
-    seen = Seen((array.shape[1], array.shape[0]), () if array.dtype == np.uint8 else ("deep",))
+    told = () if array.dtype == np.uint8 else ("deep",)
+    seen = Seen((array.shape[1], array.shape[0]), told, 3 if own in MODES else own)
     numbers = to_bytes(array)
     if own in MODES:
         return Image.fromarray(numbers).convert(MODES[channels or 3]), seen

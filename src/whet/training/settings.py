@@ -89,9 +89,15 @@ class Training:
                 object.__setattr__(self, name, catalog.find(name, getattr(self, name))())
             self._require(name, hasattr(getattr(self, name), has), self._known(name))
         if self.augment is not None:
-            chosen = tuple(catalog.find("augmentation", one)() if isinstance(one, str) else one for one in self.augment)
+            named: Any = self.augment
+            given = (named,) if isinstance(named, str) else tuple(named)
+            chosen = tuple(catalog.find("augmentation", one)() if isinstance(one, str) else one for one in given)
             object.__setattr__(self, "augment", chosen)
-            self._require("augment", all(hasattr(one, "mild") for one in chosen), self._known("augmentation"))
+            self._require(
+                "augment",
+                all(hasattr(one, "mild") and not isinstance(one, type) for one in chosen),
+                self._known("augmentation"),
+            )
         self._require("views", self.views is None or self.views >= 1, "1 or more")
         self._require("epochs", self.epochs is None or self.epochs >= 1, "1 or more")
         self._require("least_steps", self.least_steps is None or self.least_steps >= 0, "0 or more")

@@ -14,6 +14,8 @@ from whet.tasks.task import Examples
 from whet.training.cache import content
 from whet.training.draws import numpy_generator
 
+FORMAT = 1
+"""Of what augmentations make of an example; part of the key of what is cached."""
 USUAL_VIEWS = 4
 """Of each training example, where steps are taken and some augmentation is safe."""
 
@@ -33,7 +35,8 @@ class Augmented:
     number: int
 
     def key(self) -> str:
-        return f"{self.augmentations!r} {self.seed} {self.number}"
+        kinds = [f"{type(one).__module__}.{one!r}" for one in self.augmentations]
+        return f"{FORMAT} {kinds} {self.seed} {self.number}"
 
     def of(self, inputs: dict[str, Ragged]) -> dict[str, Ragged]:
         found = next(iter(inputs.values()))
