@@ -35,10 +35,11 @@ TIMED = {
     "long": ("long-whet", "long-float32", "long-bf16"),
     "lora": ("lora-whet", "lora-float32", "lora-bf16"),
     "replay": ("replay/1/3", "replay/2/3", "replay/1/10", "replay/2/10"),
+    "scores": ("scores/0", "scores/1", "scores/2", "scores/3", "scores/4"),
 }
 """Parts of a group alternate."""
-ONCE = ("replay",)
-"""Groups whose parts measure in rounds of their own: top blocks and epochs are in their names."""
+ONCE = ("replay", "scores")
+"""Groups whose parts run once: top blocks and epochs, or the seed, are in their names."""
 CELLS = {"cell": "accuracy", "setfit": "setfit"}
 """Kinds of parts that are noted in the repository, and the group of each."""
 SEEDS = {8: 5, 64: 5, 4000: 2}
@@ -88,6 +89,8 @@ class Bench:
                 return [sys.executable, str(HERE / "cell.py"), *told]
             assert self.setfit is not None
             return [self.setfit, str(HERE / "peers" / "setfit_cell.py"), *told, "--model", str(self.model)]
+        if kind == "scores":
+            return [sys.executable, str(HERE / "replay_scores.py"), "--seed", rest[0], "--out", str(folder)]
         files = self.files["banking" if kind == "replay" else "long" if kind.startswith("long") else "short"]
         if kind == "replay":
             told = ["--train", str(files.train), "--test", str(files.test), "--count", rest[0], "--epochs", rest[1]]
