@@ -5,7 +5,6 @@ model folder, never beside the user's files: config, image processor and the ten
 written with the same names, its new last layer where the old one was, so that torchvision loads it where it knows it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from whet.backbones.convnets.architecture import Architecture, Pictures, Shapes
 from whet.backbones.describe import describe, feature_width, folded_head
 from whet.backbones.weights import read_header, read_tensors
 from whet.errors import ModelError
-from whet.modalities.model_folder import read_json
+from whet.modalities.model_folder import read_json, write_json
 
 MODEL_TYPE = "whet-convnet"
 WEIGHTS = "model.safetensors"
@@ -181,8 +180,3 @@ def processor_config(pictures: Pictures) -> dict[str, Any]:
         "do_resize": True, "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
         "image_mean": list(pictures.mean), "image_std": list(pictures.std),
     }  # fmt: skip
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Indented UTF-8 JSON."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

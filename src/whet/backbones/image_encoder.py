@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from whet.backbones.backbone import Backbone, HeadedModel, Meaning
 from whet.backbones.channels import read_channels
 from whet.backbones.describe import describe, feature_width, folded_head
-from whet.backbones.native import NativeBody, last_linear
+from whet.backbones.native import NativeBody, last_linear, with_own_head
 from whet.backbones.text_layout import quiet_transformers, save_native
 from whet.errors import ModelError
+from whet.modalities.image_processor import CONFIGS, INPUT, image_processor
 from whet.modalities.model_folder import read_json, transformer_folder
 
 CLASSIFIER = "AutoModelForImageClassification"
@@ -28,7 +29,6 @@ DROPOUTS = ("hidden_dropout_prob", "classifier_dropout_prob", "dropout_rate", "h
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 KEEPS = ("mobilenet_v1", "mobilenet_v2")
 """Families whose default dropout is a probability to keep, read as one to drop."""
-CONFIGS = ("preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +104,7 @@ class ImageEncoder:
         """What ``save`` wrote."""
         outputs = len(read_json(folder / "config.json")["id2label"])
         classifier, missing = self._classifier(folder, outputs)
-        if missing:
-            raise ModelError(
-                f"The weights lack {missing[0]!r}.", where=str(folder), fix="restore the model folder from its run"
-            )
-        name = last_linear(classifier, outputs, folder)
-        head = classifier.get_submodule(name)
-        body = NativeBody(classifier, name)
-        model = HeadedModel(body, body.width, outputs)
-        model.head.load_state_dict(head.state_dict())
-        return model.eval()
+        return with_own_head(classifier, missing, outputs, folder)
 
     def _classifier(self, folder: Path, outputs: int) -> tuple[nn.Module, tuple[str, ...]]:
         import transformers
@@ -154,8 +145,6 @@ class ImageEncoder:
 
     def _example(self, classifier: nn.Module, folder: Path) -> dict[str, Tensor]:
         """Two pictures of noise in the size that the model is given."""
-        from whet.modalities.image_processor import INPUT, image_processor
-
         shape = image_processor(folder, pairs=False, channels=self.channels).shape
         return {INPUT: torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))}
 

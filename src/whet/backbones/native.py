@@ -1,9 +1,11 @@
 """Classifiers of the transformers library with their own head: the body is all before their last linear layer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from whet.backbones.backbone import HeadedModel
 from whet.errors import ModelError
 
 
@@ -42,3 +44,24 @@ def last_linear(model: nn.Module, outputs: int, folder: Path) -> str:
             fix="choose another model, or for text use backbone.head=pooled",
         )
     return str(names[-1])
+
+
+def with_own_head(classifier: nn.Module, missing: Sequence[str], outputs: int, folder: Path) -> HeadedModel:
+    """A packaged classifier as it was tuned, its last linear layer the head.
+
+    Args:
+        missing: Tensors that its file lacks.
+
+    Raises:
+        ModelError: there are such.
+    """
+    if missing:
+        raise ModelError(
+            f"The weights lack {missing[0]!r}.", where=str(folder), fix="restore the model folder from its run"
+        )
+    name = last_linear(classifier, outputs, folder)
+    head = classifier.get_submodule(name)
+    body = NativeBody(classifier, name)
+    model = HeadedModel(body, body.width, outputs)
+    model.head.load_state_dict(head.state_dict())
+    return model.eval()

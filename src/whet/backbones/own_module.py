@@ -26,9 +26,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from whet.backbones.backbone import Backbone, HeadedModel, Meaning
+from whet.backbones.convnet import PROCESSOR, processor_config
+from whet.backbones.convnets.architecture import Pictures
 from whet.backbones.describe import describe, feature_width, folded_head
 from whet.errors import ConfigError, ModelError, closest
-from whet.modalities.model_folder import read_json
+from whet.modalities.model_folder import read_json, write_json
 
 MODEL_TYPE = "whet-module"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -120,14 +122,8 @@ class Module:
         if self.processor is not None:
             copy_processor(Path(self.processor).expanduser(), folder)
             return
-        write_json(
-            folder / PROCESSORS[0],
-            {
-                "image_processor_type": "ViTImageProcessor", "do_resize": True, "resample": 2, "do_rescale": True,
-                "size": {"height": self.side, "width": self.side}, "rescale_factor": 1 / 255, "do_normalize": True,
-                "image_mean": list(self.mean), "image_std": list(self.std),
-            },
-        )  # fmt: skip
+        assert self.side is not None
+        write_json(folder / PROCESSOR, processor_config(Pictures(self.side, None, self.mean, self.std)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,8 +325,3 @@ def near(name: str, names: Sequence[str], kind: type) -> ConfigError:
         where="model",
         fix="name one of " + ", ".join(map(repr, found[:6])),
     )
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Indented UTF-8 JSON."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from whet.backbones.cut import find_chain
 from whet.backbones.describe import describe, feature_width, folded_head
 from whet.backbones.dropout import quicken
 from whet.backbones.first_token import trim_last_block
-from whet.backbones.native import NativeBody, last_linear
+from whet.backbones.native import NativeBody, last_linear, with_own_head
 from whet.backbones.pooling import PooledBody, fill, read_modules
 from whet.backbones.text_layout import (
     python_native,
@@ -128,16 +128,7 @@ class TextEncoder:
     def _reload_native(self, folder: Path) -> HeadedModel:
         outputs = len(read_json(folder / "config.json")["id2label"])
         classifier, missing = self._encoder(folder, "AutoModelForSequenceClassification", num_labels=outputs)
-        if missing:
-            raise ModelError(
-                f"The weights lack {missing[0]!r}.", where=str(folder), fix="restore the model folder from its run"
-            )
-        name = last_linear(classifier, outputs, folder)
-        head = classifier.get_submodule(name)
-        body = NativeBody(classifier, name)
-        model = HeadedModel(body, body.width, outputs)
-        model.head.load_state_dict(head.state_dict())
-        return model.eval()
+        return with_own_head(classifier, missing, outputs, folder)
 
     def _pooled(self, root: Path, inner: Path) -> tuple[nn.Module, tuple[str, ...]]:
         encoder, missing = self._encoder(inner, "AutoModel")

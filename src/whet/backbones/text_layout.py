@@ -4,7 +4,6 @@ Both load without whet and answer as it does for texts that fit one window. What
 float32 safetensors, the rest (config, tokenizer, modules without weights) is taken over from the source folder.
 """
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import nn
 from whet.backbones.backbone import HeadedModel, Meaning
 from whet.backbones.pooling import read_modules
 from whet.data.kind import in_python
-from whet.modalities.model_folder import read_json, transformer_folder
+from whet.modalities.model_folder import read_json, transformer_folder, write_json
 
 PROBLEMS = {
     "classification": "single_label_classification",
@@ -155,11 +154,6 @@ def write_dense(head: nn.Linear, folder: Path) -> None:
 def entry(number: int, path: str, kind: str) -> dict[str, Any]:
     """One line of modules.json."""
     return {"idx": number, "name": str(number), "path": path, "type": kind}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Indented UTF-8 JSON."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

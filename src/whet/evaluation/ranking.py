@@ -40,24 +40,14 @@ class AUC:
         return over_classes(statistics, area)
 
 
-class SensitivityAtSpecificity:
+class SensitivityAtSpecificity(AUC):
     """Share of a class's rows that are found where 95% of the others are left alone.
 
     The height of the ROC curve there: where scores tie, or rows are few, lots are drawn between two thresholds.
     """
 
     name = "sensitivity-at-95-specificity"
-    higher_is_better = True
-    kinds = WITH_LABELS
-    additive = False
-    proportion = False
-    bounds = (0.0, 1.0)
-    relative = False
     fewest = 40
-
-    def per_row(self, predictions: Predictions) -> Array:
-        """(N, 2 C): scores of C classes, and whether the row is of each."""
-        return scores_and_sides(predictions)
 
     def combine(self, statistics: Array) -> Array:
         """The mean over classes; a twentieth, as by chance, where no class has rows on both sides."""

@@ -71,3 +71,8 @@ def read_json(path: Path, kind: type = dict) -> Any:
     if not isinstance(value, kind):
         raise ModelError(f"{path.name} does not hold a {kind.__name__}.", where=str(path), fix="restore the file")
     return value
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented UTF-8 JSON."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
