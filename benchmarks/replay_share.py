@@ -51,7 +51,7 @@ def main() -> None:
 def seconds_of(prepared: Any) -> dict[str, float]:
     """With and without replay, and the bound of their ratio that the plan prints."""
     replayed, plain = one_stage(prepared, "auto"), one_stage(prepared, "off")
-    return {"replayed": replayed, "plain": plain, "bound": prepared.plan.forecast.replay_bound}
+    return {"replayed": replayed, "plain": plain, "bound": prepared.plan.forecast.replay_gain}
 
 
 def one_stage(prepared: Any, replay: str) -> float:

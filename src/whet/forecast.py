@@ -329,8 +329,7 @@ def forecast_of(speeds: Speeds, method: Any, training: Training, fitting: str = 
         disk_bytes=in_run + in_cache,
         run_disk_bytes=in_run,
         parts={name: round(value, 1) for name, value in parts.items() if value},
-        replay_gain=f"at most {bound:.1f} times faster by replay" if bound else "",
-        replay_bound=round(bound, 3),
+        replay_gain=round(bound, 3),
         fitting=fitting,
         compiling=compiling,
     )

@@ -170,7 +170,7 @@ class Forecast:
         disk_bytes: All that is written; run_disk_bytes: what of it lies in the run folder, the rest in the cache.
         parts: Seconds of each part: "before" the fit, until the plan stands; "after" it, judging and packaging; "steps"
             are what an early end shortens; a ladder has "start of rung 1" and so on.
-        replay_gain: How many times faster replay makes the steps at most, in words; replay_bound: the number.
+        replay_gain: How many times faster replay makes the steps at most; 0 where it is not used.
         fitting: How a batch was made to fit memory, in words; nothing where it fitted as it was.
         augmenting: Which augmentations the rows called safe, in words; nothing where they were not asked.
         compiling: What a trial of compiled blocks showed, in words; nothing where none was worth it.
@@ -182,8 +182,7 @@ class Forecast:
     run_disk_bytes: int = 0
     least_seconds: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
-    replay_gain: str = ""
-    replay_bound: float = 0.0
+    replay_gain: float = 0.0
     fitting: str = ""
     compiling: str = ""
     augmenting: str = ""
@@ -269,7 +268,8 @@ class Plan:
             name = catalog.name_of("method", self.method)
             rate = self.training.learning_rate
             steps = "" if rate is None else f", up to {self.training.epochs:g} epochs at {rate:g}"
-            gain = f"; {self.forecast.replay_gain}" if self.forecast.replay_gain else ""
+            times = self.forecast.replay_gain
+            gain = f"; at most {times:.1f} times faster by replay" if times else ""
             return name + steps + gain
         rungs = [
             catalog.name_of("method", rung.method)
